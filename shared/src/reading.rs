@@ -1,0 +1,292 @@
+//! A reading: what a series said at one moment, and how far it can be trusted.
+//!
+//! The rule that decides between two values for one (series, timestamp) lives here, since every tier must
+//! decide alike whatever came first.
+
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+use std::fmt;
+
+/// UTC microseconds since 1970-01-01.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub i64);
+
+/// Microseconds in a second.
+pub const MICROS_PER_SECOND: i64 = 1_000_000;
+
+impl Timestamp {
+    /// The system's wall clock. Only the clock module of a program should ask it.
+    #[must_use]
+    pub fn wall_clock() -> Self {
+        use std::time::{SystemTime, UNIX_EPOCH};
+        let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
+            Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
+        };
+        Timestamp(micros)
+    }
+
+    /// Microseconds from `earlier` to `self`, saturating.
+    #[must_use]
+    pub fn since(self, earlier: Timestamp) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// This moment shifted by microseconds, saturating.
+    #[must_use]
+    pub fn plus_micros(self, micros: i64) -> Timestamp {
+        Timestamp(self.0.saturating_add(micros))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC with as many digits as needed; the bare number where no calendar reaches.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = i128::from(self.0) * 1000;
+        let text = time::OffsetDateTime::from_unix_timestamp_nanos(nanos)
+            .ok()
+            .and_then(|t| t.format(&time::format_description::well_known::Rfc3339).ok());
+        match text {
+            Some(text) => f.pad(&text),
+            None => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::str::FromStr for Timestamp {
+    type Err = time::error::Parse;
+    /// Reads RFC 3339, any offset.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let at = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)?;
+        Ok(Timestamp((at.unix_timestamp_nanos() / 1000) as i64))
+    }
+}
+
+/// The four levels of trust, worst last in the order of [`QualityClass::rank`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QualityClass {
+    /// As the sensor said it.
+    Good,
+    /// A value, with a doubt that [`Quality::reason`] names.
+    Uncertain,
+    /// No usable value.
+    Bad,
+    /// Entered or corrected by a person.
+    Manual,
+}
+
+impl QualityClass {
+    /// Higher wins a conflict: good > manual > uncertain > bad.
+    #[must_use]
+    pub fn rank(self) -> u8 {
+        match self {
+            QualityClass::Good => 3,
+            QualityClass::Manual => 2,
+            QualityClass::Uncertain => 1,
+            QualityClass::Bad => 0,
+        }
+    }
+}
+
+/// One byte: the class in the two high bits (good 0, uncertain 1, bad 2, manual 3), the reason in the low six.
+///
+/// The byte is stored and sent as it is; a reason this version doesn't know is kept and shown by number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Quality(pub u8);
+
+macro_rules! qualities {
+    ($($(#[$doc:meta])* $name:ident = $class:literal, $reason:literal, $text:literal;)*) => {
+        impl Quality {
+            $($(#[$doc])* pub const $name: Quality = Quality($class << 6 | $reason);)*
+
+            /// The reason in words; `None` for plain good and manual.
+            #[must_use]
+            pub fn reason(self) -> Option<&'static str> {
+                match self {
+                    Quality::GOOD | Quality::MANUAL => None,
+                    $(Quality::$name => Some($text),)*
+                    _ => Some("unknown reason"),
+                }
+            }
+
+            /// Every quality that has a name.
+            pub const NAMED: &[Quality] = &[$(Quality::$name),*];
+        }
+    };
+}
+qualities! {
+    /// As the sensor said it.
+    GOOD = 0, 0, "good";
+    /// The gateway's clock was in doubt: the timestamp may be off.
+    UNCERTAIN_CLOCK = 1, 1, "clock";
+    /// The value was limited to the point's range.
+    UNCERTAIN_CLAMPED = 1, 2, "clamped";
+    /// The value was put in for one that was missing.
+    UNCERTAIN_SUBSTITUTED = 1, 3, "substituted";
+    /// An MQTT redelivery without a timestamp of its own: the reading may stand twice.
+    UNCERTAIN_REDELIVERED = 1, 4, "redelivered";
+    /// An integer beyond 2^53, rounded to the nearest double.
+    UNCERTAIN_PRECISION = 1, 5, "precision";
+    /// The device itself says the value is doubtful.
+    UNCERTAIN_SENSOR = 1, 6, "sensor doubtful";
+    /// The device didn't answer in time.
+    BAD_TIMEOUT = 2, 1, "timeout";
+    /// The device answered with an exception.
+    BAD_EXCEPTION = 2, 2, "device exception";
+    /// The payload could not be read.
+    BAD_PAYLOAD = 2, 3, "bad payload";
+    /// The value is outside the point's range.
+    BAD_OUT_OF_RANGE = 2, 4, "out of range";
+    /// The value is NaN or infinite.
+    BAD_NOT_A_NUMBER = 2, 5, "not a number";
+    /// The device itself says the value is wrong.
+    BAD_SENSOR_FAULT = 2, 6, "sensor fault";
+    /// The link is down: connection refused, port gone, broker away.
+    BAD_LINK = 2, 7, "link down";
+    /// Entered by a person.
+    MANUAL = 3, 0, "manual";
+}
+
+impl Quality {
+    /// The level of trust.
+    #[must_use]
+    pub fn class(self) -> QualityClass {
+        match self.0 >> 6 {
+            0 => QualityClass::Good,
+            1 => QualityClass::Uncertain,
+            2 => QualityClass::Bad,
+            _ => QualityClass::Manual,
+        }
+    }
+
+    /// Whether a value of this quality takes part in sums and averages.
+    #[must_use]
+    pub fn is_usable(self) -> bool {
+        self.class() != QualityClass::Bad
+    }
+}
+
+impl fmt::Display for Quality {
+    /// `good`, `bad (timeout)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let class = match self.class() {
+            QualityClass::Good => "good",
+            QualityClass::Uncertain => "uncertain",
+            QualityClass::Bad => "bad",
+            QualityClass::Manual => "manual",
+        };
+        match self.reason() {
+            Some(reason) => f.pad(&format!("{class} ({reason})")),
+            None => f.pad(class),
+        }
+    }
+}
+
+impl fmt::Debug for Quality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A value and its quality made consistent: no NaN or infinity as a number, no bad reading with one, one zero.
+#[must_use]
+pub fn sanitise(value: Option<f64>, quality: Quality) -> (Option<f64>, Quality) {
+    match value {
+        _ if quality.class() == QualityClass::Bad => (None, quality),
+        Some(v) if !v.is_finite() => (None, Quality::BAD_NOT_A_NUMBER),
+        Some(v) => (Some(v + 0.0), quality), // -0.0 + 0.0 is 0.0: one zero, so that equal is equal on the bits
+        None => (None, Quality::BAD_PAYLOAD),
+    }
+}
+
+/// What a tier holds for one (series, timestamp).
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Held {
+    /// The value in the metric's canonical unit; `None` when bad.
+    pub value: Option<f64>,
+    /// How far it can be trusted.
+    pub quality: Quality,
+    /// 0 from a sensor; each correction by a person has a higher one.
+    pub revision: u32,
+}
+
+impl Held {
+    /// `Greater` when `self` wins over `other`: higher revision, then good > manual > uncertain > bad,
+    /// then the lower quality byte, then a value over none, then the larger value.
+    ///
+    /// A total order on sanitised readings, so any order of arrival leaves the same winner. It is written so
+    /// that SQL can say the same with plain comparisons.
+    #[must_use]
+    pub fn contest(&self, other: &Held) -> Ordering {
+        self.revision
+            .cmp(&other.revision)
+            .then(self.quality.class().rank().cmp(&other.quality.class().rank()))
+            .then(other.quality.0.cmp(&self.quality.0))
+            .then_with(|| match (self.value, other.value) {
+                (Some(a), Some(b)) => a.total_cmp(&b),
+                (a, b) => a.is_some().cmp(&b.is_some()),
+            })
+    }
+
+    /// Whether this one replaces `other`.
+    #[must_use]
+    pub fn wins_over(&self, other: &Held) -> bool {
+        self.contest(other) == Ordering::Greater
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn held() -> impl Strategy<Value = Held> {
+        let value = prop_oneof![Just(None), Just(Some(0.0)), Just(Some(-0.0)), Just(Some(f64::NAN)), any::<f64>().prop_map(Some)];
+        (value, any::<u8>(), 0u32..3).prop_map(|(value, quality, revision)| {
+            let (value, quality) = sanitise(value, Quality(quality));
+            Held { value, quality, revision }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_arrival_leaves_the_same_winner(
+            (all, shuffled) in prop::collection::vec(held(), 1..12)
+                .prop_flat_map(|v| (Just(v.clone()), Just(v).prop_shuffle()))
+        ) {
+            let store = |arrivals: &[Held]| arrivals.iter().copied().reduce(|kept, new| if new.wins_over(&kept) { new } else { kept });
+            prop_assert_eq!(store(&all), store(&shuffled));
+        }
+
+        #[test]
+        fn no_stored_number_is_nan_or_infinite(value in any::<f64>(), quality in any::<u8>()) {
+            let (value, quality) = sanitise(Some(value), Quality(quality));
+            prop_assert!(value.is_none_or(f64::is_finite));
+            prop_assert_eq!(value.is_none(), quality.class() == QualityClass::Bad);
+        }
+    }
+
+    #[test]
+    fn good_beats_manual_of_the_same_revision_and_a_correction_beats_good() {
+        let sensor = Held { value: Some(1.0), quality: Quality::GOOD, revision: 0 };
+        let entry = Held { value: Some(2.0), quality: Quality::MANUAL, revision: 0 };
+        let correction = Held { revision: 1, ..entry };
+        assert!(sensor.wins_over(&entry));
+        assert!(correction.wins_over(&sensor));
+    }
+
+    #[test]
+    fn a_moment_reads_and_writes_as_rfc_3339() {
+        let at: Timestamp = "2026-03-29T02:30:00.25+01:00".parse().unwrap();
+        assert_eq!(at.to_string(), "2026-03-29T01:30:00.25Z");
+    }
+}
