@@ -111,7 +111,8 @@ impl Catalogue {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CatalogueError> {
         match bytes.split_first() {
             Some((&VERSION, body)) => {
-                let (entries, rest) = postcard::take_from_bytes::<Vec<Entry>>(body).map_err(|_| CatalogueError::Damaged)?;
+                let (entries, rest) =
+                    postcard::take_from_bytes::<Vec<Entry>>(body).map_err(|_| CatalogueError::Damaged)?;
                 if !rest.is_empty() {
                     return Err(CatalogueError::Damaged);
                 }

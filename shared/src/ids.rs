@@ -59,9 +59,7 @@ fn random_bytes<const N: usize>() -> [u8; N] {
     use ring::rand::{SecureRandom, SystemRandom};
     let mut bytes = [0; N];
     #[allow(clippy::expect_used)]
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .expect("the operating system gives random bytes");
+    SystemRandom::new().fill(&mut bytes).expect("the operating system gives random bytes");
     bytes
 }
 
@@ -108,7 +106,9 @@ shown_as_hex!(BootId, |id| id.0.to_vec());
 
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{name}' is no valid {what}: 1 to {max} of the characters A-Z a-z 0-9 _ . - are allowed, the first a letter or digit")]
+#[error(
+    "'{name}' is no valid {what}: 1 to {max} of the characters A-Z a-z 0-9 _ . - are allowed, the first a letter or digit"
+)]
 pub struct NameError {
     what: &'static str,
     name: String,

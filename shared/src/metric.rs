@@ -76,7 +76,8 @@ impl Metric {
     /// Every unit that converts into this metric's own, itself first; for error messages.
     #[must_use]
     pub fn units(&self) -> Vec<&'static str> {
-        let others = CONVERSIONS.iter().filter(|(to, ..)| *to == self.unit).flat_map(|(_, from, ..)| from.iter().copied());
+        let others =
+            CONVERSIONS.iter().filter(|(to, ..)| *to == self.unit).flat_map(|(_, from, ..)| from.iter().copied());
         std::iter::once(self.unit).chain(others).collect()
     }
 }
@@ -149,7 +150,10 @@ mod tests {
     fn check(metric: &str, unit: &str, value: f64, canonical: f64) {
         let conversion = Metric::named(metric).unwrap().conversion(unit).unwrap();
         let got = conversion.apply(value);
-        assert!((got - canonical).abs() < 1e-9 * canonical.abs().max(1.0), "{value} {unit} gave {got}, not {canonical}");
+        assert!(
+            (got - canonical).abs() < 1e-9 * canonical.abs().max(1.0),
+            "{value} {unit} gave {got}, not {canonical}"
+        );
     }
 
     #[test]

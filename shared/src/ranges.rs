@@ -197,7 +197,7 @@ mod tests {
                     model.retain(|n| !(first..=first + len).contains(n));
                 }
                 prop_assert_eq!(&members(&set), &model);
-                prop_assert_eq!(SeqRanges::try_from(set.as_slice().to_vec()).as_ref(), Ok(&set));
+                prop_assert_eq!(SeqRanges::try_from(set.as_slice().to_vec()), Ok(set.clone()));
                 let window = SeqRange::new(Seq(10), Seq(40));
                 let missing: BTreeSet<u64> = (10..=40).filter(|n| !model.contains(n)).collect();
                 prop_assert_eq!(members(&set.missing_in(window)), missing);

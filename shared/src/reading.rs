@@ -111,8 +111,10 @@ macro_rules! qualities {
             /// The reason in words; `None` for plain good and manual.
             #[must_use]
             pub fn reason(self) -> Option<&'static str> {
+                if self.0 & 0x3f == 0 {
+                    return None;
+                }
                 match self {
-                    Quality::GOOD | Quality::MANUAL => None,
                     $(Quality::$name => Some($text),)*
                     _ => Some("unknown reason"),
                 }
@@ -250,7 +252,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn held() -> impl Strategy<Value = Held> {
-        let value = prop_oneof![Just(None), Just(Some(0.0)), Just(Some(-0.0)), Just(Some(f64::NAN)), any::<f64>().prop_map(Some)];
+        let value = prop_oneof![
+            Just(None),
+            Just(Some(0.0)),
+            Just(Some(-0.0)),
+            Just(Some(f64::NAN)),
+            any::<f64>().prop_map(Some)
+        ];
         (value, any::<u8>(), 0u32..3).prop_map(|(value, quality, revision)| {
             let (value, quality) = sanitise(value, Quality(quality));
             Held { value, quality, revision }

@@ -1,0 +1,28 @@
+# make demo   the main job on the embedded default; needs nothing but the toolchain
+# make test   installs what the tests need, then runs them all
+# make bench  figures against the budgets, with the machine named
+# make cross  static agent binaries for aarch64 and armv7
+SHELL := /bin/bash
+.PHONY: demo test test-deps lint bench cross
+
+demo:
+	cargo run --quiet --release -p collector --example demo
+
+test: test-deps
+	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --no-fail-fast; \
+	else cargo test --workspace --no-fail-fast; fi
+
+test-deps: .venv/.done
+	@scripts/install-test-services
+
+.venv/.done: scripts/test-requirements.txt
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet -r scripts/test-requirements.txt
+	@touch $@
+
+bench:
+	@scripts/bench
+
+cross:
+	cross/build.sh aarch64 -p edge-agent
+	cross/build.sh armv7 -p edge-agent
