@@ -9,6 +9,8 @@ demo:
 	cargo run --quiet --release -p collector --example demo
 
 test: test-deps
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --no-fail-fast; \
 	else cargo test --workspace --no-fail-fast; fi
 
