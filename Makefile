@@ -11,6 +11,7 @@ demo:
 test: test-deps
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo build --workspace --bins --examples
 	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --no-fail-fast; \
 	else cargo test --workspace --no-fail-fast; fi
 
