@@ -1,1 +1,4 @@
-//! wip
+//! Takes in what agents send, stores it in tiers, answers for it.
+
+pub mod ca;
+pub mod revocation;
