@@ -1,1 +1,9 @@
-//! wip
+//! The edge agent: polls sensors by Modbus and MQTT, keeps readings on disk, forwards them over mutual TLS.
+//!
+//! The way of a reading: `sources` → `report` (what is worth sending) → `batch` (blocks) → spool → `uplink`.
+
+pub mod clock;
+pub mod registry;
+pub mod report;
+pub mod sample;
+pub mod sources;

@@ -1,0 +1,4 @@
+//! Where readings come from. A source knows its devices and nothing of blocks, spool or uplink.
+
+pub mod modbus;
+pub mod mqtt;
