@@ -1,4 +1,6 @@
 //! Takes in what agents send, stores it in tiers, answers for it.
 
 pub mod ca;
+pub mod grants;
+pub mod ingest;
 pub mod revocation;

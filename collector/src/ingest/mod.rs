@@ -1,0 +1,5 @@
+//! Taking in: what gateways send is checked, put on disk, and acknowledged.
+
+pub mod aside;
+pub mod catalogues;
+pub mod ledger;
