@@ -1,1 +1,5 @@
-//! Modbus TCP, RTU and RTU-over-TCP.
+//! Modbus TCP, RTU and RTU over TCP. The agent reads; it has no way to write to a device.
+
+pub mod breaker;
+pub mod decode;
+pub mod plan;
