@@ -83,7 +83,10 @@ fn a_full_link_is_understood() {
 
 #[test]
 fn the_nearest_metric_is_named() {
-    refused("metric = \"flowrate\"\nregister = \"holding\"\naddress = 1\ntype = \"u16\"", "did you mean \"flow_rate\"?");
+    refused(
+        "metric = \"flowrate\"\nregister = \"holding\"\naddress = 1\ntype = \"u16\"",
+        "did you mean \"flow_rate\"?",
+    );
     refused("metric = \"xyzzyqqqq\"\nregister = \"holding\"\naddress = 1\ntype = \"u16\"", "there are flow_rate, ");
 }
 
