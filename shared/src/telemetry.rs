@@ -1,1 +1,76 @@
-//! (to be written)
+//! Logs of the program and counters about it.
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde::{Deserialize, Serialize};
+use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, registry, util::SubscriberInitExt};
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people; coloured on a terminal only.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Why logs can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The level is none.
+    #[error("log level '{level}': {why}; try error, warn, info, debug or trace, or like 'info,shared::spool=debug'")]
+    Level {
+        /// What was given.
+        level: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Starts logs to standard error. A second call changes nothing: the first one's format and level stay.
+///
+/// # Errors
+/// When `level` is neither a level nor a list of `target=level`.
+pub fn init(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
+    let filter = filter(level)?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let outcome = match format {
+        LogFormat::Text => {
+            let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+            registry().with(filter).with(lines.with_ansi(colour)).try_init()
+        }
+        LogFormat::Json => registry().with(filter).with(lines.json().flatten_event(true)).try_init(),
+    };
+    // The only failure is that somebody was first, as the next test in the same process finds.
+    let _ = outcome;
+    Ok(())
+}
+
+fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
+    let bad = |why: String| TelemetryError::Level { level: level.into(), why };
+    // A lone word that is no level would be taken for a target and silently switch everything else off.
+    let lone = !level.contains(['=', ',', '[']);
+    if lone && level.parse::<tracing_subscriber::filter::LevelFilter>().is_err() {
+        return Err(bad("no level of that name".into()));
+    }
+    EnvFilter::builder().parse(level).map_err(|error| bad(error.to_string()))
+}
+
+/// The program's counters and gauges as Prometheus text. The first call starts the counting; until then what
+/// `metrics` is told is lost.
+pub fn metrics() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE
+        .get_or_init(|| {
+            let recorder = PrometheusBuilder::new().build_recorder();
+            let handle = recorder.handle();
+            if metrics::set_global_recorder(recorder).is_err() {
+                tracing::warn!("metrics are recorded elsewhere in this process; /metrics stays empty");
+            }
+            handle
+        })
+        .clone()
+}
