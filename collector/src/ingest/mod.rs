@@ -2,4 +2,6 @@
 
 pub mod aside;
 pub mod catalogues;
+pub mod item;
 pub mod ledger;
+pub mod sessions;

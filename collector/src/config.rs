@@ -1,0 +1,287 @@
+//! The collector's configuration: TOML, one file or a folder of files. Every key has a default that runs on one
+//! machine; a key that isn't known is refused with file, line and the nearest known one.
+
+use crate::grants::Grants;
+use serde::Deserialize;
+use shared::config::{ByteSize, ConfigError, HumanDuration};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where everything durable lies.
+    pub data_dir: PathBuf,
+    /// Where gateways connect.
+    pub ingest: Ingest,
+    /// Where people and programs ask.
+    pub api: Api,
+    /// The queue on disk between arrival and the warm tier.
+    pub spool: Spool,
+    /// When the queue is written to the warm tier.
+    pub buffer: Buffer,
+    /// Which gateway may write which nodes.
+    pub grants: Grants,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// `[ingest]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ingest {
+    /// Address and port for gateways.
+    pub listen: SocketAddr,
+    /// The authority gateways must be certified by; default `<data_dir>/ca/ca.pem`.
+    pub ca: Option<PathBuf>,
+    /// This collector's certificate; default `<data_dir>/ca/server.pem`.
+    pub cert: Option<PathBuf>,
+    /// Its key; default `<data_dir>/ca/server.key`.
+    pub key: Option<PathBuf>,
+    /// The list of certificates taken back; default `<data_dir>/ca/revoked`.
+    pub revoked: Option<PathBuf>,
+    /// Most connections at a time.
+    pub connections_max: usize,
+    /// Most of them that are still shaking hands.
+    pub handshakes_max: usize,
+    /// A connection that hasn't said who it is by then is closed.
+    pub handshake_timeout: HumanDuration,
+    /// A gateway that says nothing for so long is gone.
+    pub idle_timeout: HumanDuration,
+    /// A reading further ahead of this machine's clock is quarantined.
+    pub future_max: HumanDuration,
+}
+
+/// `[api]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    /// Address and port of the HTTP API.
+    pub listen: SocketAddr,
+}
+
+/// `[spool]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Spool {
+    /// Most disk it takes; when it is full, gateways are held back and keep their data.
+    pub bytes_max: ByteSize,
+    /// Least room it leaves on the disk.
+    pub disk_free_min: ByteSize,
+}
+
+/// `[buffer]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Buffer {
+    /// Readings per transaction at most.
+    pub flush_rows: usize,
+    /// A reading waits no longer than this for its transaction.
+    pub flush_interval: HumanDuration,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: shared::telemetry::LogFormat,
+    /// `info`, `debug`, or a filter like `info,collector::ingest=debug`; default `info`.
+    pub level: Option<String>,
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "/var/lib/collector".into(),
+            ingest: Ingest::default(),
+            api: Api::default(),
+            spool: Spool::default(),
+            buffer: Buffer::default(),
+            grants: Grants::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        Self {
+            listen: loopback(7443),
+            ca: None,
+            cert: None,
+            key: None,
+            revoked: None,
+            connections_max: 1_000,
+            handshakes_max: 64,
+            handshake_timeout: HumanDuration(Duration::from_secs(10)),
+            idle_timeout: HumanDuration(Duration::from_secs(90)),
+            future_max: HumanDuration(Duration::from_secs(600)),
+        }
+    }
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: loopback(8080) }
+    }
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self { bytes_max: ByteSize::gib(10), disk_free_min: ByteSize::mib(64) }
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self { flush_rows: 50_000, flush_interval: HumanDuration(Duration::from_secs(5)) }
+    }
+}
+
+/// A value that is read but can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} = {value}: {why}")]
+pub struct ValueError {
+    key: &'static str,
+    value: String,
+    why: String,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It can't be read.
+    #[error(transparent)]
+    Read(#[from] ConfigError),
+    /// A value can't be used.
+    #[error("{path}: {source}", path = path.display())]
+    Value {
+        /// The file or folder.
+        path: PathBuf,
+        /// Which value, and why.
+        source: ValueError,
+    },
+}
+
+impl Config {
+    /// Reads a file, or a folder of `*.toml`.
+    ///
+    /// # Errors
+    /// With file and line, when it can't be read or used.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let config: Self = shared::config::load(path)?;
+        config.validate().map_err(|source| LoadError::Value { path: path.into(), source })?;
+        Ok(config)
+    }
+
+    /// Checks what types can't.
+    ///
+    /// # Errors
+    /// For the first value that can't be used.
+    pub fn validate(&self) -> Result<(), ValueError> {
+        let wrong = |key, value: String, why: &str| Err(ValueError { key, value, why: why.into() });
+        if !(1..=1_000_000).contains(&self.buffer.flush_rows) {
+            return wrong("buffer.flush_rows", self.buffer.flush_rows.to_string(), "1 to 1000000 are possible");
+        }
+        for (key, duration, low, high) in [
+            ("buffer.flush_interval", self.buffer.flush_interval, 10, 600_000),
+            ("ingest.handshake_timeout", self.ingest.handshake_timeout, 100, 300_000),
+            ("ingest.idle_timeout", self.ingest.idle_timeout, 1_000, 3_600_000),
+            ("ingest.future_max", self.ingest.future_max, 0, 86_400_000),
+        ] {
+            if !(Duration::from_millis(low)..=Duration::from_millis(high)).contains(&duration.0) {
+                let limit = |ms| humantime::format_duration(Duration::from_millis(ms));
+                let why = format!("{} to {} are possible", limit(low), limit(high));
+                return wrong(key, humantime::format_duration(duration.0).to_string(), &why);
+            }
+        }
+        if self.ingest.connections_max == 0 || self.ingest.handshakes_max == 0 {
+            return wrong("ingest.connections_max", "0".into(), "nobody could connect");
+        }
+        if self.spool.bytes_max.as_u64() < 16 << 20 {
+            return wrong("spool.bytes_max", self.spool.bytes_max.to_string(), "at least 16 MiB are needed");
+        }
+        Ok(())
+    }
+
+    /// The folder of the authority.
+    #[must_use]
+    pub fn ca_dir(&self) -> PathBuf {
+        self.data_dir.join("ca")
+    }
+
+    fn ca_file(&self, configured: Option<&PathBuf>, default: &str) -> PathBuf {
+        configured.cloned().unwrap_or_else(|| self.ca_dir().join(default))
+    }
+
+    /// The authority's certificate.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.ca_file(self.ingest.ca.as_ref(), "ca.pem")
+    }
+    /// This collector's certificate.
+    #[must_use]
+    pub fn cert(&self) -> PathBuf {
+        self.ca_file(self.ingest.cert.as_ref(), "server.pem")
+    }
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.ca_file(self.ingest.key.as_ref(), "server.key")
+    }
+    /// The revocation list.
+    #[must_use]
+    pub fn revoked(&self) -> PathBuf {
+        self.ca_file(self.ingest.revoked.as_ref(), "revoked")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, LoadError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("collector.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path)
+    }
+
+    #[test]
+    fn an_empty_file_runs_on_one_machine() {
+        let config = load("").unwrap();
+        assert!(config.ingest.listen.ip().is_loopback() && config.api.listen.ip().is_loopback());
+        assert_eq!(config.revoked(), Path::new("/var/lib/collector/ca/revoked"));
+        assert!(config.grants.is_empty());
+    }
+
+    #[test]
+    fn the_example_of_every_section_is_read() {
+        let text = "data_dir = '/tmp/x'\n[ingest]\nlisten = '0.0.0.0:7443'\nca = '/etc/ca.pem'\n[api]\nlisten = '[::]:80'\n\
+            [spool]\nbytes_max = '1GiB'\n[buffer]\nflush_rows = 100\nflush_interval = '250ms'\n\
+            [grants]\nSTATION_7 = ['DIST_*']\n[log]\nformat = 'json'\nlevel = 'debug'\n";
+        let config = load(text).unwrap();
+        assert_eq!(config.ca(), Path::new("/etc/ca.pem"));
+        assert_eq!(config.cert(), Path::new("/tmp/x/ca/server.pem"));
+        assert_eq!(config.spool.bytes_max.as_u64(), 1 << 30);
+        assert_eq!(config.buffer.flush_interval.0, Duration::from_millis(250));
+        assert_eq!(config.grants.len(), 1);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let unknown = load("[ingest]\nlisten_on = 'x'").unwrap_err().to_string();
+        assert!(unknown.contains("collector.toml:2") && unknown.contains("listen"), "{unknown}");
+        let value = load("[buffer]\nflush_rows = 0").unwrap_err().to_string();
+        assert!(value.contains("buffer.flush_rows = 0"), "{value}");
+        let node = load("[grants]\nSTATION_7 = ['a b']").unwrap_err().to_string();
+        assert!(node.contains("'a b' is no node pattern"), "{node}");
+    }
+}
