@@ -94,7 +94,9 @@ impl Sources {
     }
 
     fn error(&self, error: &toml::de::Error) -> ConfigError {
-        let place = error.span().map_or_else(|| self.somewhere(), |span| self.place(&span));
+        // Of the whole, whose span is empty, no line is to blame: a key is missing at the top.
+        let span = error.span().filter(|span| !span.is_empty());
+        let place = span.map_or_else(|| self.somewhere(), |span| self.place(&span));
         ConfigError::Mistake { place, message: explain(error.message()) }
     }
 }
@@ -183,7 +185,16 @@ fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
         let name = name.to_ascii_lowercase();
         // A shortened name counts as near: `interval` for `live_interval`, `bytes` for `bytes_max`.
         let part = unknown.len() >= 3 && name.len() >= 3 && (name.contains(&unknown) || unknown.contains(&name));
-        strsim::jaro_winkler(&unknown, &name).max(if part { 0.85 } else { 0.0 })
+        // In short names one slip is much to the other measure: `tpc` for `tcp`.
+        let slip = unknown.len() >= 3 && strsim::damerau_levenshtein(&unknown, &name) <= 1;
+        let by_rule = if slip {
+            0.95
+        } else if part {
+            0.85
+        } else {
+            0.0
+        };
+        strsim::jaro_winkler(&unknown, &name).max(by_rule)
     };
     let scored = known.iter().map(|name| (score(name), *name));
     scored.filter(|(score, _)| *score >= 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
