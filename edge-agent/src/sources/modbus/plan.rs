@@ -125,6 +125,12 @@ impl Planner {
         Some([self.request(refused, left), self.request(refused, right)])
     }
 
+    /// Forgets the cuts, so that they are learnt anew.
+    pub fn forget(&mut self) {
+        self.cuts.clear();
+        self.plans.clear();
+    }
+
     /// How many cuts were learnt.
     #[must_use]
     pub fn cuts(&self) -> usize {
