@@ -28,14 +28,14 @@ use tokio_util::sync::CancellationToken;
 /// When two sources read one series, or there are too many points.
 pub fn spawn(
     links: Vec<Link>,
-    registry: &Arc<Registry>,
-    outlet: &Outlet,
-    clock: &Clock,
-    stop: &CancellationToken,
+    registry: Arc<Registry>,
+    outlet: Outlet,
+    clock: Clock,
+    stop: CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>, RegistryError> {
     let pollers: Result<Vec<_>, _> = links
         .into_iter()
-        .map(|link| link::Poller::new(link, Arc::clone(registry), outlet.clone(), clock.clone()))
+        .map(|link| link::Poller::new(link, Arc::clone(&registry), outlet.clone(), clock.clone()))
         .collect();
     Ok(pollers?.into_iter().map(|poller| tokio::spawn(poller.run(stop.clone()))).collect())
 }
