@@ -51,6 +51,9 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
 
 fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     let bad = |why: String| TelemetryError::Level { level: level.into(), why };
+    if level.trim().is_empty() {
+        return Err(bad("it is empty".into())); // or nothing at all would be logged
+    }
     // A lone word that is no level would be taken for a target and silently switch everything else off.
     let lone = !level.contains(['=', ',', '[']);
     if lone && level.parse::<tracing_subscriber::filter::LevelFilter>().is_err() {
@@ -73,4 +76,42 @@ pub fn metrics() -> PrometheusHandle {
             handle
         })
         .clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_a_level_or_a_list_and_nothing_else() {
+        for good in ["info", "DEBUG", "off", "info,shared::spool=debug", "edge_agent=trace"] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in ["", "loud", "info,shared=loud", "shared::spool"] {
+            let said = filter(bad).unwrap_err().to_string();
+            assert!(said.starts_with(&format!("log level '{bad}': ")), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_second_start_changes_nothing_and_a_wrong_one_is_told_even_then() {
+        assert!(init(LogFormat::Json, "error").is_ok());
+        assert!(init(LogFormat::Text, "error").is_ok());
+        assert!(init(LogFormat::Text, "loud").is_err());
+    }
+
+    #[test]
+    fn what_is_counted_shows_in_every_handle() {
+        let (first, second) = (metrics(), metrics());
+        metrics::counter!("telemetry_test_total", "kind" => "a").increment(3);
+        for handle in [first, second] {
+            assert!(handle.render().contains("telemetry_test_total{kind=\"a\"} 3"), "{}", handle.render());
+        }
+    }
+
+    #[test]
+    fn a_format_is_read_by_its_name() {
+        assert_eq!(serde_json::from_str::<LogFormat>("\"text\"").unwrap(), LogFormat::Text);
+        assert_eq!(serde_json::from_str::<LogFormat>("\"json\"").unwrap(), LogFormat::Json);
+    }
 }

@@ -158,3 +158,6 @@ fn mismatch(cert: &Path, key: &Path, error: &rustls::Error) -> TlsError {
         _ => TlsError::Content { path: key.into(), why: error.to_string() },
     }
 }
+
+#[cfg(test)]
+mod tests;
