@@ -1,7 +1,11 @@
 //! Takes in what agents send, stores it in tiers, answers for it.
 
+pub mod api;
 pub mod ca;
 pub mod config;
 pub mod grants;
+pub mod history;
 pub mod ingest;
 pub mod revocation;
+pub mod rollup;
+pub mod tiers;

@@ -1,0 +1,1 @@
+//! One question about a series' past, answered from all tiers.

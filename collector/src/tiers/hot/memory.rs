@@ -1,0 +1,1 @@
+//! The hot tier in this process's memory.

@@ -1,0 +1,3 @@
+//! Hot tiers.
+
+pub mod memory;

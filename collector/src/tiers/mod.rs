@@ -1,0 +1,176 @@
+//! The tiers: where readings are kept, by age. One trait per tier, several implementations, one contract suite each.
+//!
+//! * *warm* is the truth of the last 90 days: everything that is committed is here, in one transaction with the
+//!   account of the blocks it came from.
+//! * *hot* is a fast copy of the last 24 hours that can be rebuilt at any time. It answers only for stretches it can
+//!   prove complete; otherwise it says nothing, and the warm tier is asked.
+//!
+//! Every tier decides conflicts by [`shared::reading::Held::contest`], so the order of arrival never matters.
+
+pub mod hot;
+mod model;
+pub mod warm;
+
+pub use model::*;
+
+use crate::rollup::Rollup;
+use futures::future::BoxFuture;
+use shared::catalogue::{Catalogue, CatalogueHash, Entry};
+use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
+use shared::ranges::SeqRanges;
+use shared::reading::Timestamp;
+use shared::wire::Fix;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// What a tier's methods give.
+pub type TierFuture<'a, T> = BoxFuture<'a, Result<T, TierError>>;
+
+/// Why a tier couldn't do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum TierError {
+    /// It can't be reached, is locked, or its disk is full: the same call may succeed later.
+    #[error("{tier} is not available: {why}")]
+    Unavailable {
+        /// Which tier and implementation.
+        tier: &'static str,
+        /// What it said.
+        why: String,
+    },
+    /// It holds something it should never hold, or was asked for something that can't be.
+    #[error("{tier}: {why}")]
+    Broken {
+        /// Which tier and implementation.
+        tier: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// The last 90 days, whole. Every method may be called by several tasks at once.
+pub trait WarmTier: Send + Sync + 'static {
+    /// The numbers of a catalogue's series, in its order. Unknown ones are created and then owned by `gateway`;
+    /// for those that another gateway owns, or whose kind or unit changed, the refusal stands in their place.
+    fn series_for<'a>(
+        &'a self,
+        gateway: &'a GatewayId,
+        entries: &'a [Entry],
+    ) -> TierFuture<'a, Vec<Result<SeriesId, SeriesRefused>>>;
+
+    /// Stores all of a flush, or nothing of it, in one transaction: readings by the conflict rule, dirty marks, the
+    /// account of blocks, gaps, quarantine, parked blocks. Repeating a flush changes nothing.
+    fn commit(&self, flush: Flush) -> TierFuture<'_, CommitReport>;
+
+    /// Which seqs of a stream are committed, and the highest seq known of it (0: none).
+    fn committed<'a>(&'a self, gateway: &'a GatewayId, stream: StreamId) -> TierFuture<'a, (SeqRanges, Seq)>;
+
+    /// Every stream that was ever committed to, of one gateway or of all.
+    fn streams<'a>(&'a self, gateway: Option<&'a GatewayId>) -> TierFuture<'a, Vec<StreamInfo>>;
+
+    /// Keeps a catalogue for good.
+    fn put_catalogue<'a>(&'a self, gateway: &'a GatewayId, catalogue: &'a Catalogue) -> TierFuture<'a, ()>;
+
+    /// The catalogue of that hash.
+    fn catalogue(&self, hash: CatalogueHash) -> TierFuture<'_, Option<Arc<Catalogue>>>;
+
+    /// Keeps what is known of a boot's clock and gives what holds: the first word on a boot is never changed.
+    fn put_clock_fix<'a>(&'a self, gateway: &'a GatewayId, boot: BootId, fix: Fix) -> TierFuture<'a, Fix>;
+
+    /// What is known of a boot's clock.
+    fn clock_fix<'a>(&'a self, gateway: &'a GatewayId, boot: BootId) -> TierFuture<'a, Option<Fix>>;
+
+    /// Blocks whose time isn't known yet, oldest first. They are parked and taken by [`WarmTier::commit`].
+    fn parked<'a>(
+        &'a self,
+        gateway: Option<&'a GatewayId>,
+        boot: Option<BootId>,
+        count_max: u32,
+    ) -> TierFuture<'a, Vec<Parked>>;
+
+    /// Known gaps that touch the span, newest first. Gaps without a known time are always among them.
+    fn gaps<'a>(
+        &'a self,
+        gateway: Option<&'a GatewayId>,
+        span: Option<(Timestamp, Timestamp)>,
+        count_max: u32,
+    ) -> TierFuture<'a, Vec<GatewayGap>>;
+
+    /// What was set aside, newest first.
+    fn quarantine<'a>(&'a self, gateway: Option<&'a GatewayId>, count_max: u32) -> TierFuture<'a, Vec<Quarantined>>;
+
+    /// The newest reading of these series; those without any are left out.
+    fn latest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Vec<StoredReading>>;
+
+    /// The readings with `from <= at < to`, ascending, at most `count_max` of them.
+    fn range(
+        &self,
+        series: SeriesId,
+        from: Timestamp,
+        to: Timestamp,
+        count_max: u32,
+    ) -> TierFuture<'_, Vec<StoredReading>>;
+
+    /// The last reading before a moment.
+    fn last_before(&self, series: SeriesId, before: Timestamp) -> TierFuture<'_, Option<StoredReading>>;
+
+    /// The rollups of buckets that start in `from <= start < to`, ascending, and which of these buckets are dirty:
+    /// a dirty one's rollup, if there is one, is out of date, and its readings must be asked for instead.
+    fn rollups(&self, series: SeriesId, bucket: Bucket, from: Timestamp, to: Timestamp) -> TierFuture<'_, Rollups>;
+
+    /// Brings up to `buckets_max` dirty buckets up to date; gives how many it did. 0: none is dirty.
+    fn refresh_rollups(&self, buckets_max: u32) -> TierFuture<'_, u32>;
+
+    /// All nodes that have series.
+    fn nodes(&self) -> TierFuture<'_, Vec<NodeId>>;
+
+    /// All series, of one node or of all.
+    fn series<'a>(&'a self, node: Option<&'a NodeId>) -> TierFuture<'a, Vec<SeriesInfo>>;
+
+    /// Notes that a gateway was heard, and what it said of itself if it did.
+    fn gateway_heard<'a>(&'a self, gateway: &'a GatewayId, heard: Heard) -> TierFuture<'a, ()>;
+
+    /// All gateways ever heard.
+    fn gateways(&self) -> TierFuture<'_, Vec<GatewayInfo>>;
+
+    /// Figures for health and metrics; also the proof that the tier answers.
+    fn state(&self) -> TierFuture<'_, WarmState>;
+}
+
+/// The rollups of a stretch, and what of it is out of date.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Rollups {
+    /// Start and content of every bucket that has readings, ascending.
+    pub clean: Vec<(Timestamp, Rollup)>,
+    /// Starts of buckets that must be answered from readings, ascending.
+    pub dirty: Vec<Timestamp>,
+}
+
+/// The last 24 hours, fast. Every method may be called by several tasks at once.
+///
+/// Whoever stores readings durably must put all of them here too, or call [`HotTier::forget`]: completeness rests on
+/// that.
+pub trait HotTier: Send + Sync + 'static {
+    /// Takes readings that are durably stored, in any order, and tells the subscribers.
+    fn put<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, ()>;
+
+    /// Takes newest values that are not stored anywhere: they show in `latest` and the feed, never in `range`.
+    fn put_live<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, ()>;
+
+    /// The newest reading of these series; those that it doesn't know are left out.
+    fn latest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Vec<StoredReading>>;
+
+    /// From when on `range` can answer for a series; `None` when it can't at all.
+    fn complete_from(&self, series: SeriesId) -> TierFuture<'_, Option<Timestamp>>;
+
+    /// The readings with `from <= at < to`, ascending; `None` when it can't prove that it has all of them.
+    fn range(&self, series: SeriesId, from: Timestamp, to: Timestamp) -> TierFuture<'_, Option<Vec<StoredReading>>>;
+
+    /// Says that readings before `before` may have passed it by: nothing earlier is proved from now on.
+    fn forget(&self, before: Timestamp) -> TierFuture<'_, ()>;
+
+    /// Everything that is put from now on. A subscriber that is too slow misses some and is told how many.
+    fn subscribe(&self) -> broadcast::Receiver<Arc<[StoredReading]>>;
+
+    /// Figures for health and metrics; also the proof that the tier answers.
+    fn state(&self) -> TierFuture<'_, HotState>;
+}

@@ -1,0 +1,3 @@
+//! Warm tiers.
+
+pub mod sqlite;

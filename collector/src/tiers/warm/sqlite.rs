@@ -1,0 +1,1 @@
+//! The warm tier in one SQLite file.
