@@ -1,1 +1,212 @@
 //! The hot tier in this process's memory.
+//!
+//! It starts empty, so what it can prove begins after its start: a reading that is later than that can only have
+//! come through [`HotTier::put`]. Invariants: a series' readings are ascending and unique by time; nothing before
+//! its floor is held; nothing at or after the floor was ever left out; the total is bounded.
+
+use crate::tiers::{HotState, HotTier, SeriesId, StoredReading, TierFuture};
+use shared::reading::{Held, Timestamp};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::broadcast;
+
+/// How long readings stay, microseconds.
+pub const AGE_MAX: i64 = 24 * 3_600 * 1_000_000;
+/// Batches that a slow subscriber may be behind.
+const FEED_BATCHES: usize = 1_024;
+
+/// What the tier knows of the time; tests bring their own.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The tier.
+pub struct MemoryHot {
+    now: Now,
+    readings_max: usize,
+    held: Mutex<Table>,
+    feed: broadcast::Sender<Arc<[StoredReading]>>,
+}
+
+struct Table {
+    series: HashMap<SeriesId, Series>,
+    /// Nothing before this can be proved for any series.
+    floor: Timestamp,
+    readings: usize,
+    evicted: u64,
+}
+
+#[derive(Default)]
+struct Series {
+    latest: Option<(Timestamp, Held)>,
+    readings: VecDeque<(Timestamp, Held)>,
+    floor: Option<Timestamp>,
+}
+
+impl MemoryHot {
+    /// An empty tier. `complete_from`: no reading at or after this was stored before the tier was there; the start of
+    /// the program and how far readings may lie in the future. `readings_max` bounds the memory, at 32 bytes each.
+    #[must_use]
+    pub fn new(complete_from: Timestamp, readings_max: usize, now: Now) -> Self {
+        let table = Table { series: HashMap::new(), floor: complete_from, readings: 0, evicted: 0 };
+        Self { now, readings_max, held: Mutex::new(table), feed: broadcast::channel(FEED_BATCHES).0 }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, readings: &[StoredReading]) {
+        if !readings.is_empty() && self.feed.receiver_count() > 0 {
+            let _ = self.feed.send(readings.into());
+        }
+    }
+
+    fn horizon(&self) -> Timestamp {
+        (self.now)().plus_micros(-AGE_MAX)
+    }
+}
+
+impl Table {
+    fn floor_of(&self, series: SeriesId, horizon: Timestamp) -> Timestamp {
+        let own = self.series.get(&series).and_then(|s| s.floor).unwrap_or(self.floor);
+        own.max(self.floor).max(horizon)
+    }
+
+    fn put(&mut self, reading: &StoredReading, horizon: Timestamp) {
+        let floor = self.floor.max(horizon);
+        let series = self.series.entry(reading.series).or_default();
+        series.offer_latest(reading);
+        let before = series.readings.len();
+        series.expire(floor);
+        if reading.at >= floor.max(series.floor.unwrap_or(floor)) {
+            series.insert(reading.at, reading.held);
+        }
+        self.readings = self.readings - before + series.readings.len();
+    }
+
+    /// Makes room: the longest series gives up its oldest quarter, and can prove less from then on.
+    fn evict(&mut self, readings_max: usize) {
+        while self.readings > readings_max {
+            let Some(longest) = self.series.values_mut().max_by_key(|s| s.readings.len()) else { return };
+            let count = longest.readings.len().div_ceil(4);
+            if count == 0 {
+                return;
+            }
+            if let Some((last, _)) = longest.readings.drain(..count).last() {
+                longest.floor = Some(last.plus_micros(1));
+            }
+            self.readings -= count;
+            self.evicted += count as u64;
+        }
+    }
+
+    fn expire_all(&mut self, horizon: Timestamp) {
+        let floor = self.floor.max(horizon);
+        self.series.values_mut().for_each(|s| s.expire(floor));
+        self.readings = self.series.values().map(|s| s.readings.len()).sum();
+    }
+}
+
+impl Series {
+    fn offer_latest(&mut self, reading: &StoredReading) {
+        let newer =
+            self.latest.is_none_or(|(at, held)| reading.at > at || reading.at == at && reading.held.wins_over(&held));
+        if newer {
+            self.latest = Some((reading.at, reading.held));
+        }
+    }
+
+    fn insert(&mut self, at: Timestamp, held: Held) {
+        let place = match self.readings.back() {
+            Some((last, _)) if *last >= at => self.readings.partition_point(|(t, _)| *t < at),
+            _ => self.readings.len(),
+        };
+        match self.readings.get_mut(place) {
+            Some((t, kept)) if *t == at => {
+                if held.wins_over(kept) {
+                    *kept = held;
+                }
+            }
+            _ => self.readings.insert(place, (at, held)),
+        }
+    }
+
+    fn expire(&mut self, floor: Timestamp) {
+        while self.readings.front().is_some_and(|(at, _)| *at < floor) {
+            self.readings.pop_front();
+        }
+    }
+}
+
+impl HotTier for MemoryHot {
+    fn put<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, ()> {
+        let horizon = self.horizon();
+        {
+            let mut table = self.lock();
+            for reading in readings {
+                table.put(reading, horizon);
+            }
+            if table.readings > self.readings_max {
+                table.expire_all(horizon);
+                table.evict(self.readings_max);
+            }
+        }
+        self.publish(readings);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn put_live<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, ()> {
+        {
+            let mut table = self.lock();
+            for reading in readings {
+                table.series.entry(reading.series).or_default().offer_latest(reading);
+            }
+        }
+        self.publish(readings);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn latest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Vec<StoredReading>> {
+        let table = self.lock();
+        let newest = |id: &SeriesId| {
+            let (at, held) = table.series.get(id)?.latest?;
+            Some(StoredReading { series: *id, at, held })
+        };
+        let found = series.iter().filter_map(newest).collect();
+        Box::pin(async { Ok(found) })
+    }
+
+    fn complete_from(&self, series: SeriesId) -> TierFuture<'_, Option<Timestamp>> {
+        let floor = self.lock().floor_of(series, self.horizon());
+        Box::pin(async move { Ok(Some(floor)) })
+    }
+
+    fn range(&self, series: SeriesId, from: Timestamp, to: Timestamp) -> TierFuture<'_, Option<Vec<StoredReading>>> {
+        let table = self.lock();
+        let found = (from >= table.floor_of(series, self.horizon())).then(|| {
+            let Some(held) = table.series.get(&series).map(|s| &s.readings) else { return Vec::new() };
+            let start = held.partition_point(|(at, _)| *at < from);
+            let within = held.range(start..).take_while(|(at, _)| *at < to);
+            within.map(|&(at, held)| StoredReading { series, at, held }).collect()
+        });
+        Box::pin(async { Ok(found) })
+    }
+
+    fn forget(&self, before: Timestamp) -> TierFuture<'_, ()> {
+        let mut table = self.lock();
+        table.floor = table.floor.max(before);
+        table.expire_all(self.horizon());
+        Box::pin(async { Ok(()) })
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<[StoredReading]>> {
+        self.feed.subscribe()
+    }
+
+    fn state(&self) -> TierFuture<'_, HotState> {
+        let mut table = self.lock();
+        table.expire_all(self.horizon());
+        let state =
+            HotState { series: table.series.len() as u64, readings: table.readings as u64, evicted: table.evicted };
+        Box::pin(async move { Ok(state) })
+    }
+}

@@ -1,0 +1,166 @@
+//! What every hot tier must do. A new implementation adds a module at the end and nothing else.
+
+use collector::tiers::{HotTier, SeriesId, StoredReading};
+use shared::reading::{Held, MICROS_PER_SECOND, Quality, Timestamp};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+const HOUR: i64 = 3_600 * MICROS_PER_SECOND;
+/// When the tier under test is made; it was told that it is complete from then on.
+const START: i64 = 1_800_000_000 * MICROS_PER_SECOND;
+const A: SeriesId = SeriesId(1);
+const B: SeriesId = SeriesId(2);
+
+/// A tier, and the clock it looks at.
+struct Bench<T> {
+    tier: T,
+    now: Arc<AtomicI64>,
+}
+
+impl<T> Bench<T> {
+    fn pass(&self, micros: i64) {
+        self.now.fetch_add(micros, Ordering::SeqCst);
+    }
+}
+
+fn reading(series: SeriesId, after_start: i64, value: f64) -> StoredReading {
+    let held = Held { value: Some(value), quality: Quality::GOOD, revision: 0 };
+    StoredReading { series, at: Timestamp(START + after_start), held }
+}
+
+fn at(after_start: i64) -> Timestamp {
+    Timestamp(START + after_start)
+}
+
+async fn readings_come_back_ascending_whatever_the_order(bench: Bench<impl HotTier>) {
+    let all: Vec<_> = (0..50).map(|n| reading(A, n * 1000, n as f64)).collect();
+    let mut shuffled = all.clone();
+    shuffled.sort_by_key(|r| ((r.at.0 - START) * 7919) % 50_021);
+    bench.tier.put(&shuffled[..20]).await.unwrap();
+    bench.tier.put(&shuffled[10..]).await.unwrap();
+    assert_eq!(bench.tier.range(A, at(0), at(HOUR)).await.unwrap().unwrap(), all);
+    let part = bench.tier.range(A, at(5_000), at(7_000)).await.unwrap().unwrap();
+    assert_eq!(part, all[5..7], "from is in, to is not");
+    assert_eq!(bench.tier.range(B, at(0), at(HOUR)).await.unwrap(), Some(vec![]), "another series");
+}
+
+async fn conflicts_are_decided_by_the_rule(bench: Bench<impl HotTier>) {
+    let good = reading(A, 0, 1.0);
+    let correction = StoredReading { held: Held { value: Some(5.0), quality: Quality::MANUAL, revision: 1 }, ..good };
+    let bad = StoredReading { held: Held { value: None, quality: Quality::BAD_TIMEOUT, revision: 0 }, ..good };
+    for order in [[good, correction, bad], [correction, bad, good], [bad, good, correction]] {
+        bench.tier.put(&order).await.unwrap();
+        assert_eq!(bench.tier.range(A, at(0), at(1)).await.unwrap().unwrap(), [correction]);
+        assert_eq!(bench.tier.latest(&[A]).await.unwrap(), [correction]);
+    }
+}
+
+async fn latest_never_goes_back_in_time(bench: Bench<impl HotTier>) {
+    bench.tier.put(&[reading(A, 5_000, 5.0)]).await.unwrap();
+    bench.tier.put(&[reading(A, 4_000, 4.0), reading(A, -40 * HOUR, 0.0)]).await.unwrap();
+    assert_eq!(bench.tier.latest(&[B, A]).await.unwrap(), [reading(A, 5_000, 5.0)]);
+    bench.tier.put_live(&[reading(A, 3_000, 3.0), reading(A, 6_000, 6.0)]).await.unwrap();
+    assert_eq!(bench.tier.latest(&[A]).await.unwrap(), [reading(A, 6_000, 6.0)]);
+}
+
+async fn live_values_are_no_history(bench: Bench<impl HotTier>) {
+    bench.tier.put_live(&[reading(A, 1_000, 1.0)]).await.unwrap();
+    assert_eq!(bench.tier.range(A, at(0), at(HOUR)).await.unwrap(), Some(vec![]));
+}
+
+async fn what_was_before_it_is_never_claimed(bench: Bench<impl HotTier>) {
+    bench.tier.put(&[reading(A, -HOUR, 1.0), reading(A, 0, 2.0)]).await.unwrap();
+    assert_eq!(bench.tier.range(A, at(-2 * HOUR), at(HOUR)).await.unwrap(), None);
+    assert_eq!(bench.tier.range(A, at(-1), at(HOUR)).await.unwrap(), None);
+    assert_eq!(bench.tier.complete_from(A).await.unwrap(), Some(at(0)));
+    assert_eq!(bench.tier.range(A, at(0), at(HOUR)).await.unwrap().unwrap(), [reading(A, 0, 2.0)]);
+}
+
+async fn after_a_day_readings_go_and_nothing_older_is_claimed(bench: Bench<impl HotTier>) {
+    bench.tier.put(&[reading(A, 0, 1.0), reading(B, HOUR, 1.0)]).await.unwrap();
+    bench.pass(24 * HOUR + HOUR / 2);
+    assert_eq!(bench.tier.range(A, at(0), at(HOUR)).await.unwrap(), None);
+    let within = bench.tier.range(B, at(HOUR), at(2 * HOUR)).await.unwrap().unwrap();
+    assert_eq!(within, [reading(B, HOUR, 1.0)]);
+    assert_eq!(bench.tier.state().await.unwrap().readings, 1);
+    assert_eq!(bench.tier.latest(&[A]).await.unwrap(), [reading(A, 0, 1.0)], "latest stays");
+    bench.tier.put(&[reading(A, 10_000, 1.0)]).await.unwrap();
+    assert_eq!(bench.tier.state().await.unwrap().readings, 1, "too old to be kept");
+}
+
+async fn what_passed_it_by_is_not_claimed(bench: Bench<impl HotTier>) {
+    bench.tier.put(&[reading(A, 0, 1.0), reading(A, 5_000, 2.0)]).await.unwrap();
+    bench.tier.forget(at(4_000)).await.unwrap();
+    assert_eq!(bench.tier.range(A, at(0), at(HOUR)).await.unwrap(), None);
+    assert_eq!(bench.tier.range(A, at(4_000), at(HOUR)).await.unwrap().unwrap(), [reading(A, 5_000, 2.0)]);
+}
+
+async fn what_was_evicted_is_not_claimed(bench: Bench<impl HotTier>) {
+    // The tier under test holds 1,000 readings at most.
+    let many: Vec<_> = (0..3_000).map(|n| reading(A, n * 1000, n as f64)).collect();
+    bench.tier.put(&[reading(B, 0, 7.0)]).await.unwrap();
+    for batch in many.chunks(100) {
+        bench.tier.put(batch).await.unwrap();
+    }
+    let state = bench.tier.state().await.unwrap();
+    assert!(state.readings <= 1_000 && state.evicted >= 2_000, "{state:?}");
+    assert_eq!(bench.tier.range(A, at(0), at(HOUR)).await.unwrap(), None);
+    let from = bench.tier.complete_from(A).await.unwrap().unwrap();
+    let kept = bench.tier.range(A, from, at(HOUR)).await.unwrap().unwrap();
+    assert_eq!(kept, many.iter().filter(|r| r.at >= from).copied().collect::<Vec<_>>());
+    assert!(kept.len() > 500);
+    assert_eq!(
+        bench.tier.range(B, at(0), at(HOUR)).await.unwrap().unwrap(),
+        [reading(B, 0, 7.0)],
+        "the neighbour stays"
+    );
+    bench.tier.put(&[reading(A, 0, 0.0)]).await.unwrap();
+    assert_eq!(bench.tier.range(A, at(0), at(HOUR)).await.unwrap(), None, "a late one proves nothing");
+}
+
+async fn subscribers_see_stored_and_live_values(bench: Bench<impl HotTier>) {
+    let mut feed = bench.tier.subscribe();
+    bench.tier.put(&[reading(A, 0, 1.0)]).await.unwrap();
+    bench.tier.put_live(&[reading(B, 0, 2.0)]).await.unwrap();
+    assert_eq!(feed.recv().await.unwrap()[..], [reading(A, 0, 1.0)]);
+    assert_eq!(feed.recv().await.unwrap()[..], [reading(B, 0, 2.0)]);
+}
+
+macro_rules! contract {
+    ($make:expr; $($test:ident)*) => {
+        $(#[tokio::test]
+        async fn $test() {
+            super::$test($make).await;
+        })*
+    };
+}
+
+macro_rules! whole_contract {
+    ($make:expr) => {
+        contract! { $make;
+            readings_come_back_ascending_whatever_the_order
+            conflicts_are_decided_by_the_rule
+            latest_never_goes_back_in_time
+            live_values_are_no_history
+            what_was_before_it_is_never_claimed
+            after_a_day_readings_go_and_nothing_older_is_claimed
+            what_passed_it_by_is_not_claimed
+            what_was_evicted_is_not_claimed
+            subscribers_see_stored_and_live_values
+        }
+    };
+}
+
+mod memory {
+    use super::*;
+    use collector::tiers::hot::memory::MemoryHot;
+
+    fn bench() -> Bench<MemoryHot> {
+        let now = Arc::new(AtomicI64::new(START));
+        let clock = now.clone();
+        let tier = MemoryHot::new(Timestamp(START), 1_000, Arc::new(move || Timestamp(clock.load(Ordering::SeqCst))));
+        Bench { tier, now }
+    }
+
+    whole_contract!(bench());
+}
