@@ -17,7 +17,7 @@
 //! - varint count of further timestamps, and unless that is 0: four bits unit exponent, zigzag varint usual step,
 //!   code (seven bits), and by that code for each the zigzag of (step / 10^unit exponent - usual step).
 //!
-//! So points polled together on schedule share one column, and that takes ten bytes for any number of ticks.
+//! So points polled together on schedule share one column, and that takes less than ten bytes for any number of ticks.
 //!
 //! **Value columns**: varint count; each column, with the points ascending:
 //! - two bits: 0 no values, 1 scaled, 2 raw, 3 constant
