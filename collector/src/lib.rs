@@ -6,6 +6,8 @@ pub mod config;
 pub mod grants;
 pub mod history;
 pub mod ingest;
+pub mod notify;
+pub mod resolve;
 pub mod revocation;
 pub mod rollup;
 pub mod tiers;

@@ -2,6 +2,7 @@
 
 pub mod aside;
 pub mod catalogues;
+pub mod check;
 pub mod item;
 pub mod ledger;
 pub mod sessions;

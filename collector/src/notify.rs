@@ -1,0 +1,30 @@
+//! What systemd is told: ready, stopping, still alive. Without systemd nothing happens.
+
+use sd_notify::NotifyState;
+use tokio_util::sync::CancellationToken;
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// Everything listens.
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// The end has begun.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// Feeds the watchdog, when there is one, while the runtime is alive: not while things succeed, since an outage is
+/// no reason to restart.
+pub async fn watchdog(stop: CancellationToken) {
+    let Some(interval) = sd_notify::watchdog_enabled() else { return };
+    let mut tick = tokio::time::interval(interval / 3);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        tell(&[NotifyState::Watchdog]);
+    }
+}
