@@ -20,8 +20,8 @@ use std::time::Duration;
 pub const BUILT: Timestamp = Timestamp(seconds(env!("BUILD_UNIX_SECONDS")) * 1_000_000);
 /// A floor further ahead than this is taken for a mistake of the past, not for a reason to run ahead.
 const FLOOR_AHEAD_US_MAX: i64 = 24 * 3600 * 1_000_000;
-/// How far ahead of the real time the floor may hold agent time before readings are marked.
-const AHEAD_US_UNMARKED: i64 = 1_000_000;
+/// How far agent time may be from the believed time before readings are marked: more than a slow link's delay.
+const AHEAD_US_UNMARKED: i64 = 10_000_000;
 /// Who writes this file has a synchronised clock (systemd-timesyncd).
 const SYNCHRONISED_FLAG: &str = "/run/systemd/timesync/synchronized";
 

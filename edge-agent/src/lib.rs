@@ -2,8 +2,13 @@
 //!
 //! The way of a reading: `sources` → `report` (what is worth sending) → `batch` (blocks) → spool → `uplink`.
 
+pub mod batch;
+pub mod catalogues;
 pub mod clock;
+pub mod config;
+pub mod live;
 pub mod registry;
 pub mod report;
 pub mod sample;
 pub mod sources;
+pub mod vitals;
