@@ -1,1 +1,0 @@
-//! The warm tier in one SQLite file.

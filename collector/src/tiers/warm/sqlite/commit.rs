@@ -1,0 +1,132 @@
+//! A flush in one transaction.
+
+use super::rows::{Batched, wide};
+use super::{SqliteWarm, account, failed};
+use crate::tiers::{Bucket, CommitReport, Flush, Parked, Quarantined, SeriesId, StoredReading, TierError};
+use shared::ids::{GatewayId, Seq, StreamId};
+use shared::reading::{Held, Timestamp, sanitise};
+use sqlx::SqliteConnection;
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+/// The rule of [`shared::reading::Held::contest`], said in SQL: revision, then class (good 0 > manual 3 > uncertain 1
+/// > bad 2, in the two high bits), then the lower quality byte, then a value over none, then the larger value.
+static UPSERT: LazyLock<Batched> = LazyLock::new(|| {
+    Batched::new(
+        "INSERT INTO readings (series_id, ts, value, quality, revision) VALUES",
+        5,
+        "ON CONFLICT (series_id, ts) DO UPDATE SET \
+            value = excluded.value, quality = excluded.quality, revision = excluded.revision \
+         WHERE (excluded.revision, \
+                CASE excluded.quality >> 6 WHEN 0 THEN 3 WHEN 3 THEN 2 WHEN 1 THEN 1 ELSE 0 END, \
+                -excluded.quality, excluded.value IS NOT NULL, coalesce(excluded.value, 0.0)) \
+             > (readings.revision, \
+                CASE readings.quality >> 6 WHEN 0 THEN 3 WHEN 3 THEN 2 WHEN 1 THEN 1 ELSE 0 END, \
+                -readings.quality, readings.value IS NOT NULL, coalesce(readings.value, 0.0))",
+    )
+});
+
+static MARK: LazyLock<Batched> =
+    LazyLock::new(|| Batched::new("INSERT INTO dirty_buckets (series_id, bucket) VALUES", 2, "ON CONFLICT DO NOTHING"));
+
+impl SqliteWarm {
+    pub(super) async fn commit_flush(&self, flush: Flush) -> Result<CommitReport, TierError> {
+        let mut report = CommitReport::default();
+        let readings = prepare(flush.readings);
+        let mut transaction = self.begin().await?;
+        store(&mut transaction, &readings, &mut report).await?;
+        for settled in &flush.settled {
+            account::settle(&mut transaction, settled).await?;
+        }
+        for gap in &flush.gaps {
+            account::add_gap(&mut transaction, gap).await?;
+        }
+        for parked in &flush.park {
+            park(&mut transaction, parked).await?;
+        }
+        for (gateway, stream, seq) in &flush.unpark {
+            unpark(&mut transaction, gateway, *stream, *seq).await?;
+        }
+        if !flush.quarantine.is_empty() {
+            report.quarantine_dropped = set_aside(&mut transaction, &flush.quarantine, self.quarantine_max).await?;
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(report)
+    }
+}
+
+/// In the order of the table, which is several times faster, and with values as the rule expects them.
+fn prepare(mut readings: Vec<StoredReading>) -> Vec<StoredReading> {
+    for reading in &mut readings {
+        let (value, quality) = sanitise(reading.held.value, reading.held.quality);
+        reading.held = Held { value, quality, ..reading.held };
+    }
+    readings.sort_unstable_by_key(|r| (r.series, r.at));
+    readings
+}
+
+async fn store(
+    connection: &mut SqliteConnection,
+    readings: &[StoredReading],
+    report: &mut CommitReport,
+) -> Result<(), TierError> {
+    let mut dirty: BTreeSet<(SeriesId, Timestamp)> = BTreeSet::new();
+    for (sql, piece) in UPSERT.pieces(readings) {
+        let mut query = sqlx::query(sql);
+        for StoredReading { series, at, held } in piece {
+            query = query.bind(series.0).bind(at.0).bind(held.value).bind(held.quality.0).bind(held.revision);
+        }
+        let written = query.execute(&mut *connection).await.map_err(failed)?.rows_affected();
+        report.written += written;
+        report.unchanged += (piece.len() as u64).saturating_sub(written);
+        if written > 0 {
+            dirty.extend(piece.iter().map(|r| (r.series, Bucket::FiveMinutes.start_of(r.at))));
+        }
+    }
+    report.dirty = dirty.len() as u64;
+    let dirty: Vec<_> = dirty.into_iter().collect();
+    for (sql, piece) in MARK.pieces(&dirty) {
+        let mut query = sqlx::query(sql);
+        for (series, bucket) in piece {
+            query = query.bind(series.0).bind(bucket.0);
+        }
+        query.execute(&mut *connection).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+async fn park(connection: &mut SqliteConnection, parked: &Parked) -> Result<(), TierError> {
+    let sql = "INSERT INTO parked (gateway, stream, seq, boot, received, bytes) VALUES (?, ?, ?, ?, ?, ?) \
+               ON CONFLICT DO NOTHING";
+    let query = sqlx::query(sql).bind(parked.gateway.as_str()).bind(parked.stream.0.cast_signed());
+    let query = query.bind(wide(parked.seq)).bind(parked.boot.0.to_vec()).bind(parked.received.0);
+    query.bind(&parked.bytes).execute(connection).await.map_err(failed)?;
+    Ok(())
+}
+
+async fn unpark(
+    connection: &mut SqliteConnection,
+    gateway: &GatewayId,
+    stream: StreamId,
+    seq: Seq,
+) -> Result<(), TierError> {
+    let query = sqlx::query("DELETE FROM parked WHERE gateway = ? AND stream = ? AND seq = ?");
+    let query = query.bind(gateway.as_str()).bind(stream.0.cast_signed()).bind(wide(seq));
+    query.execute(connection).await.map_err(failed)?;
+    Ok(())
+}
+
+/// Gives how many old rows made room.
+async fn set_aside(connection: &mut SqliteConnection, rows: &[Quarantined], rows_max: u32) -> Result<u64, TierError> {
+    for row in rows {
+        let sql = "INSERT INTO quarantine (gateway, stream, seq, series, ts, value, quality, revision, reason, received) \
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+        let query = sqlx::query(sql).bind(row.gateway.as_str()).bind(row.stream.0.cast_signed()).bind(wide(row.seq));
+        let query = query.bind(&row.series).bind(row.at.0).bind(row.held.value).bind(row.held.quality.0);
+        let query = query.bind(row.held.revision).bind(&row.reason).bind(row.received.0);
+        query.execute(&mut *connection).await.map_err(failed)?;
+    }
+    let sql = "DELETE FROM quarantine WHERE row IN \
+               (SELECT row FROM quarantine ORDER BY row DESC LIMIT -1 OFFSET ?)";
+    Ok(sqlx::query(sql).bind(rows_max).execute(connection).await.map_err(failed)?.rows_affected())
+}

@@ -1,0 +1,232 @@
+//! The warm tier in one SQLite file.
+//!
+//! One connection writes, several read: in WAL mode neither waits for the other. `synchronous = FULL`: a commit is
+//! on the disk when it returns. The tables are in `migrations/sqlite`.
+
+mod account;
+mod commit;
+mod lists;
+mod rollups;
+mod rows;
+mod series;
+
+use super::super::*;
+use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const TIER: &str = "warm tier (SQLite)";
+/// Connections that only read.
+const READERS: u32 = 4;
+/// How long a statement waits for another process's lock.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// Most rows that are kept aside.
+pub const QUARANTINE_ROWS_MAX: u32 = 100_000;
+
+/// The tier.
+#[derive(Debug)]
+pub struct SqliteWarm {
+    path: PathBuf,
+    write: SqlitePool,
+    read: SqlitePool,
+    quarantine_max: u32,
+}
+
+impl SqliteWarm {
+    /// Opens the file, which is made when it is missing, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// When it can't be opened, is no SQLite file, or was written by a newer version.
+    pub async fn open(path: &Path) -> Result<Self, TierError> {
+        let named = |error: TierError| match error {
+            TierError::Unavailable { tier, why } => {
+                TierError::Unavailable { tier, why: format!("{}: {why}", path.display()) }
+            }
+            TierError::Broken { tier, why } => TierError::Broken { tier, why: format!("{}: {why}", path.display()) },
+        };
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(LOCK_WAIT)
+            .pragma("cache_size", "-32768") // 32 MiB for each connection
+            .pragma("temp_store", "memory");
+        let write = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await;
+        let write = write.map_err(|e| named(failed(e)))?;
+        sqlx::migrate!("./migrations/sqlite").run(&write).await.map_err(|e| named(broken(e)))?;
+        let read =
+            SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "on"));
+        Ok(Self { path: path.into(), write, read, quarantine_max: QUARANTINE_ROWS_MAX })
+    }
+
+    /// Keeps at most this many rows aside.
+    #[must_use]
+    pub fn with_quarantine_max(mut self, rows: u32) -> Self {
+        self.quarantine_max = rows;
+        self
+    }
+
+    /// Waits for what is under way and closes the file.
+    pub async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+
+    /// The only transaction that writes.
+    async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, TierError> {
+        self.write.begin_with("BEGIN IMMEDIATE").await.map_err(failed)
+    }
+}
+
+/// What SQLite said, as our own error.
+fn failed(error: sqlx::Error) -> TierError {
+    match &error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => broken(error),
+        _ => TierError::Unavailable { tier: TIER, why: error.to_string() },
+    }
+}
+
+fn broken(why: impl std::fmt::Display) -> TierError {
+    TierError::Broken { tier: TIER, why: why.to_string() }
+}
+
+impl WarmTier for SqliteWarm {
+    fn series_for<'a>(
+        &'a self,
+        gateway: &'a GatewayId,
+        entries: &'a [Entry],
+    ) -> TierFuture<'a, Vec<Result<SeriesId, SeriesRefused>>> {
+        Box::pin(self.find_or_make_series(gateway, entries))
+    }
+
+    fn commit(&self, flush: Flush) -> TierFuture<'_, CommitReport> {
+        Box::pin(self.commit_flush(flush))
+    }
+
+    fn committed<'a>(&'a self, gateway: &'a GatewayId, stream: StreamId) -> TierFuture<'a, (SeqRanges, Seq)> {
+        Box::pin(async move {
+            let mut connection = self.read.acquire().await.map_err(failed)?;
+            account::load(&mut connection, gateway, stream).await
+        })
+    }
+
+    fn streams<'a>(&'a self, gateway: Option<&'a GatewayId>) -> TierFuture<'a, Vec<StreamInfo>> {
+        Box::pin(self.list_streams(gateway))
+    }
+
+    fn put_catalogue<'a>(&'a self, gateway: &'a GatewayId, catalogue: &'a Catalogue) -> TierFuture<'a, ()> {
+        Box::pin(async move {
+            sqlx::query("INSERT INTO catalogues (hash, gateway, bytes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+                .bind(catalogue.hash().0.to_vec())
+                .bind(gateway.as_str())
+                .bind(catalogue.to_bytes())
+                .execute(&self.write)
+                .await
+                .map_err(failed)?;
+            Ok(())
+        })
+    }
+
+    fn catalogue(&self, hash: CatalogueHash) -> TierFuture<'_, Option<Arc<Catalogue>>> {
+        Box::pin(async move {
+            let query = sqlx::query("SELECT bytes FROM catalogues WHERE hash = ?").bind(hash.0.to_vec());
+            let Some(row) = query.fetch_optional(&self.read).await.map_err(failed)? else { return Ok(None) };
+            let bytes: Vec<u8> = row.try_get(0).map_err(failed)?;
+            let catalogue = Catalogue::from_bytes(&bytes).map_err(|e| broken(format!("catalogue {hash}: {e}")))?;
+            Ok(Some(Arc::new(catalogue)))
+        })
+    }
+
+    fn put_clock_fix<'a>(&'a self, gateway: &'a GatewayId, boot: BootId, fix: Fix) -> TierFuture<'a, Fix> {
+        Box::pin(self.keep_clock_fix(gateway, boot, fix))
+    }
+
+    fn clock_fix<'a>(&'a self, gateway: &'a GatewayId, boot: BootId) -> TierFuture<'a, Option<Fix>> {
+        Box::pin(self.find_clock_fix(gateway, boot))
+    }
+
+    fn parked<'a>(
+        &'a self,
+        gateway: Option<&'a GatewayId>,
+        boot: Option<BootId>,
+        count_max: u32,
+    ) -> TierFuture<'a, Vec<Parked>> {
+        Box::pin(self.list_parked(gateway, boot, count_max))
+    }
+
+    fn gaps<'a>(
+        &'a self,
+        gateway: Option<&'a GatewayId>,
+        span: Option<(Timestamp, Timestamp)>,
+        count_max: u32,
+    ) -> TierFuture<'a, Vec<GatewayGap>> {
+        Box::pin(self.list_gaps(gateway, span, count_max))
+    }
+
+    fn quarantine<'a>(&'a self, gateway: Option<&'a GatewayId>, count_max: u32) -> TierFuture<'a, Vec<Quarantined>> {
+        Box::pin(self.list_quarantine(gateway, count_max))
+    }
+
+    fn latest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Vec<StoredReading>> {
+        Box::pin(self.find_latest(series))
+    }
+
+    fn range(
+        &self,
+        series: SeriesId,
+        from: Timestamp,
+        to: Timestamp,
+        count_max: u32,
+    ) -> TierFuture<'_, Vec<StoredReading>> {
+        Box::pin(async move {
+            let query = sqlx::query(
+                "SELECT series_id, ts, value, quality, revision FROM readings \
+                 WHERE series_id = ? AND ts >= ? AND ts < ? ORDER BY ts LIMIT ?",
+            );
+            let query = query.bind(series.0).bind(from.0).bind(to.0).bind(count_max);
+            query.fetch_all(&self.read).await.map_err(failed)?.iter().map(rows::reading).collect()
+        })
+    }
+
+    fn last_before(&self, series: SeriesId, before: Timestamp) -> TierFuture<'_, Option<StoredReading>> {
+        Box::pin(async move {
+            let query = sqlx::query(
+                "SELECT series_id, ts, value, quality, revision FROM readings \
+                 WHERE series_id = ? AND ts < ? ORDER BY ts DESC LIMIT 1",
+            );
+            let row = query.bind(series.0).bind(before.0).fetch_optional(&self.read).await.map_err(failed)?;
+            row.as_ref().map(rows::reading).transpose()
+        })
+    }
+
+    fn rollups(&self, series: SeriesId, bucket: Bucket, from: Timestamp, to: Timestamp) -> TierFuture<'_, Rollups> {
+        Box::pin(self.find_rollups(series, bucket, from, to))
+    }
+
+    fn refresh_rollups(&self, buckets_max: u32) -> TierFuture<'_, u32> {
+        Box::pin(self.refresh_dirty(buckets_max))
+    }
+
+    fn nodes(&self) -> TierFuture<'_, Vec<NodeId>> {
+        Box::pin(self.list_nodes())
+    }
+
+    fn series<'a>(&'a self, node: Option<&'a NodeId>) -> TierFuture<'a, Vec<SeriesInfo>> {
+        Box::pin(self.list_series(node))
+    }
+
+    fn gateway_heard<'a>(&'a self, gateway: &'a GatewayId, heard: Heard) -> TierFuture<'a, ()> {
+        Box::pin(self.note_heard(gateway, heard))
+    }
+
+    fn gateways(&self) -> TierFuture<'_, Vec<GatewayInfo>> {
+        Box::pin(self.list_gateways())
+    }
+
+    fn state(&self) -> TierFuture<'_, WarmState> {
+        Box::pin(self.count_everything())
+    }
+}

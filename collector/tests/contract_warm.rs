@@ -1,0 +1,449 @@
+//! What every warm tier must do. A new implementation adds a module at the end and nothing else.
+
+use collector::rollup::Rollup;
+use collector::tiers::{
+    Bucket, Flush, GatewayGap, Heard, Parked, Quarantined, SeriesId, SeriesRefused, StoredReading, StreamSeqs, WarmTier,
+};
+use proptest::prelude::*;
+use shared::catalogue::{Catalogue, Class, Entry};
+use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
+use shared::metric::Kind;
+use shared::ranges::{SeqRange, SeqRanges};
+use shared::reading::{Held, MICROS_PER_SECOND, Quality, Timestamp, sanitise};
+use shared::spool::{Gap, GapReason};
+use shared::wire::Fix;
+use std::collections::BTreeMap;
+
+/// A full hour.
+const START: i64 = 500_000 * 3_600 * MICROS_PER_SECOND;
+const MINUTE: i64 = 60 * MICROS_PER_SECOND;
+const HOUR: i64 = 60 * MINUTE;
+/// The streams' numbers use the highest bit.
+const STREAM: StreamId = StreamId(u64::MAX - 6);
+
+fn gateway() -> GatewayId {
+    GatewayId::new("STATION_7").unwrap()
+}
+
+fn entry(node: &str, metric: &str, kind: Kind, unit: &str) -> Entry {
+    Entry {
+        node: NodeId::new(node).unwrap(),
+        metric: metric.into(),
+        channel: String::new(),
+        kind,
+        unit: unit.into(),
+        resolution_exp: Some(-2),
+        interval_ms: 10_000,
+        silence_ms_max: 0,
+        class: Class::Raw,
+    }
+}
+
+fn flow(node: &str) -> Entry {
+    entry(node, "flow_rate", Kind::Gauge, "L/s")
+}
+
+fn at(after_start: i64) -> Timestamp {
+    Timestamp(START + after_start)
+}
+
+fn seqs(first: u64, last: u64) -> SeqRanges {
+    [SeqRange::new(Seq(first), Seq(last))].into_iter().collect()
+}
+
+fn settled(first: u64, last: u64) -> Vec<StreamSeqs> {
+    vec![StreamSeqs { gateway: gateway(), stream: STREAM, seqs: seqs(first, last) }]
+}
+
+fn gap(first: u64, last: u64, reason: GapReason) -> GatewayGap {
+    let span = Some((at(first as i64 * MINUTE), at(last as i64 * MINUTE)));
+    let gap = Gap { seqs: SeqRange::new(Seq(first), Seq(last)), span, reason };
+    GatewayGap { gateway: gateway(), stream: STREAM, gap }
+}
+
+fn good(series: SeriesId, after_start: i64, value: f64) -> StoredReading {
+    StoredReading {
+        series,
+        at: at(after_start),
+        held: Held { value: Some(value), quality: Quality::GOOD, revision: 0 },
+    }
+}
+
+async fn one_series(tier: &impl WarmTier) -> SeriesId {
+    tier.series_for(&gateway(), &[flow("DIST_001")]).await.unwrap()[0].clone().unwrap()
+}
+
+async fn put(tier: &impl WarmTier, readings: &[StoredReading]) -> collector::tiers::CommitReport {
+    tier.commit(Flush { readings: readings.to_vec(), ..Flush::default() }).await.unwrap()
+}
+
+async fn all(tier: &impl WarmTier, series: SeriesId) -> Vec<StoredReading> {
+    tier.range(series, Timestamp(i64::MIN), Timestamp(i64::MAX), u32::MAX).await.unwrap()
+}
+
+async fn refresh_all(tier: &impl WarmTier) {
+    while tier.refresh_rollups(3).await.unwrap() > 0 {}
+}
+
+async fn a_series_keeps_its_number_and_its_owner(tier: impl WarmTier) {
+    let entries = [flow("DIST_001"), entry("DIST_001", "pressure", Kind::Gauge, "bar"), flow("DIST_002")];
+    let first = tier.series_for(&gateway(), &entries).await.unwrap();
+    let numbers: std::collections::BTreeSet<_> = first.iter().map(|n| n.clone().unwrap()).collect();
+    assert_eq!(numbers.len(), 3);
+    let slower = Entry { interval_ms: 60_000, ..entries[2].clone() };
+    let again = [slower, entries[0].clone(), flow("DIST_003")];
+    let second = tier.series_for(&gateway(), &again).await.unwrap();
+    assert_eq!((&second[0], &second[1]), (&first[2], &first[0]));
+    let other = GatewayId::new("STATION_8").unwrap();
+    let theirs = tier.series_for(&other, &[flow("DIST_001"), flow("DIST_009")]).await.unwrap();
+    assert!(matches!(&theirs[0], Err(SeriesRefused::Owned { owner, .. }) if *owner == gateway()), "{theirs:?}");
+    assert!(theirs[1].is_ok(), "one refusal costs nothing else");
+    let changed = tier.series_for(&gateway(), &[entry("DIST_001", "flow_rate", Kind::Counter, "L/s")]).await.unwrap();
+    assert!(matches!(&changed[0], Err(SeriesRefused::Changed { .. })), "{changed:?}");
+    let nodes: Vec<String> = tier.nodes().await.unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(nodes, ["DIST_001", "DIST_002", "DIST_003", "DIST_009"]);
+    let listed = tier.series(Some(&NodeId::new("DIST_002").unwrap())).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].id, listed[0].interval_ms), (first[2].clone().unwrap(), 60_000));
+    assert_eq!(tier.series(None).await.unwrap().len(), 5);
+}
+
+async fn readings_come_back_as_they_were(tier: impl WarmTier) {
+    let series = one_series(&tier).await;
+    let values = [0.1 + 0.2, f64::MIN_POSITIVE, -1e300, f64::MAX, 5e-324, 0.0];
+    let mut readings: Vec<_> = values.iter().enumerate().map(|(n, v)| good(series, n as i64 - 3, *v)).collect();
+    readings.push(StoredReading {
+        series,
+        at: at(7),
+        held: Held { value: None, quality: Quality::BAD_TIMEOUT, revision: u32::MAX },
+    });
+    let report = put(&tier, &readings).await;
+    assert_eq!((report.written, report.unchanged), (7, 0));
+    assert_eq!(all(&tier, series).await, readings);
+    assert_eq!(tier.range(series, at(-2), at(0), 10).await.unwrap(), readings[1..3], "from is in, to is not");
+    assert_eq!(tier.range(series, at(-9), at(9), 2).await.unwrap(), readings[..2], "bounded");
+    assert_eq!(tier.last_before(series, at(7)).await.unwrap(), Some(readings[5]));
+    assert_eq!(tier.last_before(series, at(-3)).await.unwrap(), None);
+}
+
+async fn repeating_a_flush_changes_nothing(tier: impl WarmTier) {
+    let series = one_series(&tier).await;
+    let readings: Vec<_> = (0..1_300).map(|n| good(series, n * MICROS_PER_SECOND, n as f64)).collect();
+    let flush = Flush {
+        readings: readings.clone(),
+        settled: settled(1, 9),
+        gaps: vec![gap(5, 5, GapReason::Rejected), gap(20, 29, GapReason::Overflow)],
+        ..Flush::default()
+    };
+    assert_eq!(tier.commit(flush.clone()).await.unwrap().written, 1_300);
+    refresh_all(&tier).await;
+    let report = tier.commit(flush).await.unwrap();
+    assert_eq!((report.written, report.unchanged, report.dirty), (0, 1_300, 0));
+    assert_eq!(all(&tier, series).await, readings);
+    assert_eq!(tier.committed(&gateway(), STREAM).await.unwrap(), (seqs(1, 9), Seq(29)));
+    let gaps = tier.gaps(None, None, 10).await.unwrap();
+    assert_eq!(gaps, [gap(20, 29, GapReason::Overflow), gap(5, 5, GapReason::Rejected)]);
+}
+
+async fn latest_never_goes_back_in_time(tier: impl WarmTier) {
+    let numbers = tier.series_for(&gateway(), &[flow("A"), flow("B"), flow("C")]).await.unwrap();
+    let [a, b, c] = [0, 1, 2].map(|n: usize| numbers[n].clone().unwrap());
+    put(&tier, &[good(a, 5, 5.0), good(b, 1, 1.0)]).await;
+    put(&tier, &[good(a, 4, 4.0), good(b, 2, 2.0)]).await;
+    let mut latest = tier.latest(&[a, b, c]).await.unwrap();
+    latest.sort_by_key(|r| r.series);
+    assert_eq!(latest, [good(a, 5, 5.0), good(b, 2, 2.0)]);
+    assert_eq!(tier.latest(&[]).await.unwrap(), []);
+}
+
+async fn gaps_shrink_when_the_data_turns_up(tier: impl WarmTier) {
+    let report = |gaps: Vec<GatewayGap>| Flush { gaps, ..Flush::default() };
+    tier.commit(Flush { settled: settled(1, 3), ..Flush::default() }).await.unwrap();
+    tier.commit(report(vec![gap(2, 10, GapReason::Overflow)])).await.unwrap();
+    let known = async || -> Vec<SeqRange> {
+        let mut known: Vec<_> = tier.gaps(None, None, 100).await.unwrap().iter().map(|g| g.gap.seqs).collect();
+        known.sort();
+        known
+    };
+    assert_eq!(known().await, seqs(4, 10).as_slice(), "what is here is not missing");
+    tier.commit(report(vec![gap(8, 12, GapReason::Damage)])).await.unwrap();
+    assert_eq!(known().await, [SeqRange::new(Seq(4), Seq(10)), SeqRange::new(Seq(11), Seq(12))], "not missing twice");
+    tier.commit(Flush { settled: settled(6, 7), ..Flush::default() }).await.unwrap();
+    let left = [SeqRange::new(Seq(4), Seq(5)), SeqRange::new(Seq(8), Seq(10)), SeqRange::new(Seq(11), Seq(12))];
+    assert_eq!(known().await, left);
+    tier.commit(Flush { settled: settled(1, 20), ..Flush::default() }).await.unwrap();
+    assert_eq!(known().await, []);
+    let streams = tier.streams(Some(&gateway())).await.unwrap();
+    assert_eq!(streams.len(), 1);
+    assert_eq!((&streams[0].committed, streams[0].highest), (&seqs(1, 20), Seq(20)));
+    assert_eq!(tier.committed(&gateway(), StreamId(1)).await.unwrap(), (SeqRanges::new(), Seq(0)));
+}
+
+async fn gaps_are_found_by_gateway_and_time(tier: impl WarmTier) {
+    let timeless =
+        GatewayGap { gap: Gap { span: None, ..gap(50, 50, GapReason::Damage).gap }, ..gap(1, 1, GapReason::Damage) };
+    let gaps = vec![gap(1, 2, GapReason::Overflow), gap(10, 12, GapReason::Overflow), timeless.clone()];
+    tier.commit(Flush { gaps: gaps.clone(), ..Flush::default() }).await.unwrap();
+    let found = tier.gaps(Some(&gateway()), Some((at(11 * MINUTE), at(HOUR))), 10).await.unwrap();
+    assert_eq!(found, [timeless.clone(), gaps[1].clone()]);
+    assert_eq!(tier.gaps(Some(&GatewayId::new("OTHER").unwrap()), None, 10).await.unwrap(), []);
+    assert_eq!(tier.gaps(None, None, 2).await.unwrap().len(), 2);
+}
+
+async fn the_first_word_on_a_boots_clock_holds(tier: impl WarmTier) {
+    let (known, lost) = (BootId([1; 16]), BootId([2; 16]));
+    assert_eq!(tier.clock_fix(&gateway(), known).await.unwrap(), None);
+    let fix = Fix::Known { offset_us: -5 };
+    assert_eq!(tier.put_clock_fix(&gateway(), known, fix).await.unwrap(), fix);
+    assert_eq!(tier.put_clock_fix(&gateway(), known, Fix::Known { offset_us: 7 }).await.unwrap(), fix);
+    assert_eq!(tier.clock_fix(&gateway(), known).await.unwrap(), Some(fix));
+    let bounds = Fix::Unknown { not_before: at(0), not_after: at(HOUR) };
+    assert_eq!(tier.put_clock_fix(&gateway(), lost, bounds).await.unwrap(), bounds);
+    assert_eq!(tier.clock_fix(&GatewayId::new("OTHER").unwrap(), known).await.unwrap(), None);
+}
+
+async fn blocks_wait_for_their_clock(tier: impl WarmTier) {
+    let block = |seq, boot| Parked {
+        gateway: gateway(),
+        stream: STREAM,
+        seq: Seq(seq),
+        boot: BootId([boot; 16]),
+        received: at(0),
+        bytes: vec![seq as u8; 100],
+    };
+    let flush = Flush { park: vec![block(1, 1), block(2, 2), block(3, 1)], settled: settled(1, 3), ..Flush::default() };
+    tier.commit(flush.clone()).await.unwrap();
+    tier.commit(flush).await.unwrap();
+    let waiting = tier.parked(Some(&gateway()), Some(BootId([1; 16])), 10).await.unwrap();
+    assert_eq!(waiting, [block(1, 1), block(3, 1)]);
+    assert_eq!(tier.parked(None, None, 2).await.unwrap().len(), 2);
+    let series = one_series(&tier).await;
+    let unpark = vec![(gateway(), STREAM, Seq(1)), (gateway(), STREAM, Seq(3))];
+    tier.commit(Flush { readings: vec![good(series, 0, 1.0)], unpark, ..Flush::default() }).await.unwrap();
+    assert_eq!(tier.parked(None, None, 10).await.unwrap(), [block(2, 2)]);
+    assert_eq!(tier.state().await.unwrap().parked, 1);
+}
+
+async fn what_is_set_aside_is_listed_and_bounded(tier: impl WarmTier) {
+    // The tier under test keeps 100 rows at most.
+    let row = |seq: u64| Quarantined {
+        gateway: gateway(),
+        stream: STREAM,
+        seq: Seq(seq),
+        series: "DIST_001/flow_rate".into(),
+        at: at(seq as i64),
+        held: Held { value: Some(1.5), quality: Quality::GOOD, revision: 0 },
+        reason: "future".into(),
+        received: at(0),
+    };
+    let flush = Flush { quarantine: (1..=80).map(row).collect(), ..Flush::default() };
+    assert_eq!(tier.commit(flush.clone()).await.unwrap().quarantine_dropped, 0);
+    assert_eq!(tier.commit(flush).await.unwrap().quarantine_dropped, 0);
+    assert_eq!(tier.state().await.unwrap().quarantined, 80, "repeated, not doubled");
+    let more = Flush { quarantine: (81..=130).map(row).collect(), ..Flush::default() };
+    assert_eq!(tier.commit(more).await.unwrap().quarantine_dropped, 30);
+    assert_eq!(tier.quarantine(Some(&gateway()), 2).await.unwrap(), [row(130), row(129)]);
+}
+
+async fn catalogues_are_kept_for_good(tier: impl WarmTier) {
+    let catalogue = Catalogue::new(vec![flow("DIST_001")]).unwrap();
+    assert!(tier.catalogue(catalogue.hash()).await.unwrap().is_none());
+    tier.put_catalogue(&gateway(), &catalogue).await.unwrap();
+    tier.put_catalogue(&GatewayId::new("OTHER").unwrap(), &catalogue).await.unwrap();
+    assert_eq!(*tier.catalogue(catalogue.hash()).await.unwrap().unwrap(), catalogue);
+}
+
+async fn gateways_are_known_since_they_were_heard(tier: impl WarmTier) {
+    one_series(&tier).await;
+    let heard =
+        |after: i64, version: Option<&str>, status| Heard { at: at(after), version: version.map(Into::into), status };
+    let status = serde_json::json!({ "points": 3 });
+    tier.gateway_heard(&gateway(), heard(5, Some("1.0"), Some(status.clone()))).await.unwrap();
+    tier.gateway_heard(&gateway(), heard(9, None, None)).await.unwrap();
+    tier.gateway_heard(&gateway(), heard(7, None, None)).await.unwrap();
+    tier.commit(Flush { gaps: vec![gap(1, 1, GapReason::Damage)], ..Flush::default() }).await.unwrap();
+    let known = tier.gateways().await.unwrap();
+    assert_eq!(known.len(), 1);
+    assert_eq!((known[0].first_heard, known[0].last_heard), (at(5), at(9)));
+    assert_eq!((known[0].version.as_deref(), &known[0].status), (Some("1.0"), &Some(status)));
+    assert_eq!((known[0].series, known[0].gaps), (1, 1));
+}
+
+async fn a_late_reading_makes_its_bucket_dirty_until_it_is_right_again(tier: impl WarmTier) {
+    let series = one_series(&tier).await;
+    let minutes: Vec<_> = (0..120).map(|n| good(series, n * MINUTE, n as f64)).collect();
+    put(&tier, &minutes).await;
+    let before = tier.rollups(series, Bucket::FiveMinutes, at(0), at(2 * HOUR)).await.unwrap();
+    assert_eq!((before.clean.len(), before.dirty.len()), (0, 24));
+    assert_eq!(tier.refresh_rollups(10).await.unwrap(), 10, "bounded");
+    refresh_all(&tier).await;
+    let clean = tier.rollups(series, Bucket::Hour, at(0), at(2 * HOUR)).await.unwrap();
+    assert_eq!((clean.clean.len(), clean.dirty.len()), (2, 0));
+    put(&tier, &[good(series, 61 * MINUTE + 1, -7.0)]).await;
+    let stale = tier.rollups(series, Bucket::Hour, at(0), at(2 * HOUR)).await.unwrap();
+    assert_eq!((stale.clean, stale.dirty), (clean.clean[..1].to_vec(), vec![at(HOUR)]));
+    let first_hour = tier.rollups(series, Bucket::FiveMinutes, at(0), at(HOUR)).await.unwrap();
+    assert_eq!((first_hour.clean.len(), first_hour.dirty.len()), (12, 0), "its neighbours stay clean");
+    refresh_all(&tier).await;
+    let right = tier.rollups(series, Bucket::Hour, at(0), at(2 * HOUR)).await.unwrap();
+    assert_eq!(right.dirty, []);
+    assert_eq!(right.clean[1].1.usable.unwrap().min, -7.0);
+    assert_eq!(right.clean[1].1.count(), 61);
+}
+
+/// A few series and moments, so that conflicts are common.
+fn arrivals() -> impl Strategy<Value = Vec<(usize, i64, Held)>> {
+    let value = prop_oneof![
+        Just(None),
+        Just(Some(-0.0)),
+        (-4i32..4).prop_map(|v| Some(f64::from(v) / 2.0)),
+        any::<f64>().prop_map(Some)
+    ];
+    let quality = prop_oneof![prop::sample::select(Quality::NAMED.to_vec()), any::<u8>().prop_map(Quality)];
+    let held = (value, quality, 0u32..3).prop_map(|(value, quality, revision)| {
+        let (value, quality) = sanitise(value, quality);
+        Held { value, quality, revision }
+    });
+    prop::collection::vec((0usize..2, 0i64..12, held), 1..60)
+}
+
+/// The rule as Rust says it.
+fn expected(arrivals: &[(usize, i64, Held)]) -> BTreeMap<(usize, i64), Held> {
+    let mut kept = BTreeMap::new();
+    for (series, step, held) in arrivals {
+        let kept = kept.entry((*series, step * 2 * MINUTE)).or_insert(*held);
+        if held.wins_over(kept) {
+            *kept = *held;
+        }
+    }
+    kept
+}
+
+/// Everything is committed in batches of `batch`, refreshed at every third, and compared with the rule.
+async fn any_order_leaves_what_the_rule_says(tier: &impl WarmTier, arrivals: &[(usize, i64, Held)], batch: usize) {
+    let numbers = tier.series_for(&gateway(), &[flow("A"), flow("B")]).await.unwrap();
+    let numbers = [0, 1].map(|n: usize| numbers[n].clone().unwrap());
+    let reading = |(series, step, held): &(usize, i64, Held)| StoredReading {
+        series: numbers[*series],
+        at: at(step * 2 * MINUTE),
+        held: *held,
+    };
+    for (n, part) in arrivals.chunks(batch).enumerate() {
+        put(tier, &part.iter().map(reading).collect::<Vec<_>>()).await;
+        if n % 3 == 2 {
+            refresh_all(tier).await;
+        }
+    }
+    refresh_all(tier).await;
+    let kept = expected(arrivals);
+    for (n, series) in numbers.into_iter().enumerate() {
+        let wanted: Vec<_> = kept
+            .iter()
+            .filter(|((s, _), _)| *s == n)
+            .map(|((_, after), held)| StoredReading { series, at: at(*after), held: *held })
+            .collect();
+        let stored = all(tier, series).await;
+        assert_eq!(stored, wanted);
+        for (a, b) in stored.iter().zip(&wanted) {
+            assert_eq!(a.held.value.map(f64::to_bits), b.held.value.map(f64::to_bits));
+        }
+        let hold = collector::rollup::hold(10_000, 0);
+        let rollups = tier.rollups(series, Bucket::FiveMinutes, at(0), at(HOUR)).await.unwrap();
+        let mut fresh = BTreeMap::new();
+        for reading in &wanted {
+            let one = Rollup::of(reading.at, &reading.held);
+            let bucket = Bucket::FiveMinutes.start_of(reading.at);
+            fresh.entry(bucket).and_modify(|sum: &mut Rollup| *sum = sum.then(&one, hold)).or_insert(one);
+        }
+        assert_eq!(rollups.dirty, []);
+        // By their text: sums of the largest numbers are infinite, and infinity less infinity equals nothing.
+        assert_eq!(format!("{:?}", rollups.clean), format!("{:?}", fresh.into_iter().collect::<Vec<_>>()));
+    }
+}
+
+macro_rules! contract {
+    ($make:expr; $($test:ident)*) => {
+        $(#[tokio::test]
+        async fn $test() {
+            let bench = $make.await;
+            super::$test(bench.tier).await;
+        })*
+    };
+}
+
+macro_rules! whole_contract {
+    ($make:expr) => {
+        contract! { $make;
+            a_series_keeps_its_number_and_its_owner
+            readings_come_back_as_they_were
+            repeating_a_flush_changes_nothing
+            latest_never_goes_back_in_time
+            gaps_shrink_when_the_data_turns_up
+            gaps_are_found_by_gateway_and_time
+            the_first_word_on_a_boots_clock_holds
+            blocks_wait_for_their_clock
+            what_is_set_aside_is_listed_and_bounded
+            catalogues_are_kept_for_good
+            gateways_are_known_since_they_were_heard
+            a_late_reading_makes_its_bucket_dirty_until_it_is_right_again
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+            #[test]
+            fn any_order_of_arrival_gives_the_same_stored_state(
+                (first, second) in arrivals().prop_flat_map(|a| (Just(a.clone()), Just(a).prop_shuffle())),
+                batch in 1usize..20,
+            ) {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    for order in [first, second] {
+                        let bench = $make.await;
+                        super::any_order_leaves_what_the_rule_says(&bench.tier, &order, batch).await;
+                    }
+                });
+            }
+        }
+    };
+}
+
+mod sqlite {
+    use super::*;
+    use collector::tiers::warm::sqlite::SqliteWarm;
+
+    /// A tier, and the folder it lies in.
+    struct Bench {
+        tier: SqliteWarm,
+        _folder: tempfile::TempDir,
+    }
+
+    async fn bench() -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let tier = SqliteWarm::open(&folder.path().join("warm.sqlite")).await.unwrap().with_quarantine_max(100);
+        Bench { tier, _folder: folder }
+    }
+
+    whole_contract!(bench());
+
+    #[tokio::test]
+    async fn what_was_committed_is_there_after_reopening() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("warm.sqlite");
+        let tier = SqliteWarm::open(&path).await.unwrap();
+        let series = one_series(&tier).await;
+        put(&tier, &[good(series, 0, 1.0)]).await;
+        tier.close().await;
+        let tier = SqliteWarm::open(&path).await.unwrap();
+        assert_eq!(one_series(&tier).await, series);
+        assert_eq!(all(&tier, series).await, [good(series, 0, 1.0)]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_none_of_ours_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("warm.sqlite");
+        std::fs::write(&path, vec![b'x'; 8192]).unwrap();
+        let error = SqliteWarm::open(&path).await.unwrap_err().to_string();
+        assert!(error.contains("warm.sqlite") && error.contains("not a database"), "{error}");
+    }
+}
