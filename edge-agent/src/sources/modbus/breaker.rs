@@ -1,14 +1,17 @@
 //! When a unit that doesn't answer is tried again. Pure: no IO, no clock; times are monotonic microseconds.
 //!
-//! One per (link, unit). After a few failures in a row the unit is *dead*: it is tried after growing pauses,
-//! and never so often that the dead units of a link together use more than [`DEAD_SHARE_MAX`] of its time.
+//! One per (link, unit). After a few failures in a row the unit is *dead*: it is tried after growing pauses. The
+//! first ones are short, so that a stumble on a noisy line costs little; from then on the dead units of a link
+//! together use at most [`DEAD_SHARE_MAX`] of its time.
 
 use std::time::Duration;
 
 /// The part of a link's time that its dead units may use together.
 pub const DEAD_SHARE_MAX: f64 = 0.02;
 /// Failures in a row after which a unit is dead.
-pub const FAILURES_MAX: u32 = 2;
+pub const FAILURES_MAX: u32 = 3;
+/// Tries of a dead unit that may come soon, whatever they cost.
+pub const EARLY_TRIES: u32 = 2;
 const PAUSE_FIRST: Duration = Duration::from_secs(5);
 const PAUSE_LONGEST: Duration = Duration::from_secs(300);
 
@@ -54,7 +57,8 @@ impl Breaker {
         let grown = PAUSE_FIRST.saturating_mul(1 << doublings).min(PAUSE_LONGEST);
         // Tried once per pause, `dead` units cost dead × cost in each pause + cost.
         let fair = cost.mul_f64(dead.max(1) as f64 / DEAD_SHARE_MAX);
-        let pause = i64::try_from(grown.max(fair).as_micros()).unwrap_or(i64::MAX);
+        let pause = if self.failures - FAILURES_MAX < EARLY_TRIES { grown } else { grown.max(fair) };
+        let pause = i64::try_from(pause.as_micros()).unwrap_or(i64::MAX);
         self.next_try_us = now_us.saturating_add(pause);
     }
 }
@@ -67,8 +71,9 @@ mod tests {
     const SECOND: i64 = 1_000_000;
 
     #[test]
-    fn one_failure_is_forgiven_and_two_are_not() {
+    fn two_failures_in_a_row_are_forgiven_and_three_are_not() {
         let mut breaker = Breaker::default();
+        breaker.failure(0, Duration::from_millis(50), 1);
         breaker.failure(0, Duration::from_millis(50), 1);
         assert!(breaker.may_try(1));
         breaker.failure(0, Duration::from_millis(50), 1);
@@ -81,7 +86,7 @@ mod tests {
         let mut breaker = Breaker::default();
         let mut now = 0;
         let mut pauses = Vec::new();
-        for _ in 0..10 {
+        for _ in 0..11 {
             breaker.failure(now, Duration::from_millis(10), 1);
             if let Some(next) = breaker.next_try_us() {
                 pauses.push((next - now) / SECOND);
@@ -99,7 +104,7 @@ mod tests {
             let cost = Duration::from_millis(cost_ms);
             let mut breakers = vec![Breaker::default(); units];
             let (mut now, mut used) = (0i64, 0i64);
-            // Both failures that make them dead are not counted: they can't be foreseen.
+            // The failures that make them dead are not counted: they can't be foreseen.
             for breaker in &mut breakers {
                 for _ in 0..FAILURES_MAX { breaker.failure(now, cost, units); }
             }
@@ -112,7 +117,8 @@ mod tests {
                 used += cost.as_micros() as i64;
                 breaker.failure(now, cost, units);
             }
-            prop_assert!(used as f64 <= now as f64 * DEAD_SHARE_MAX + cost.as_micros() as f64 * units as f64);
+            prop_assert!(used as f64 <= now as f64 * DEAD_SHARE_MAX
+                + cost.as_micros() as f64 * units as f64 * f64::from(EARLY_TRIES + 1));
         }
     }
 }

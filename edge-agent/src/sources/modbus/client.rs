@@ -201,7 +201,8 @@ impl Client {
             }
             Ok(Err(tokio_modbus::Error::Protocol(error))) => ReadError::Malformed(shortened(&error.to_string())),
             Ok(Err(tokio_modbus::Error::Transport(error))) => match error.kind() {
-                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+                // The end of the frame, not of the stream: tokio-modbus found less in it than it announced.
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
                     ReadError::Malformed(shortened(&error.to_string()))
                 }
                 // tokio-modbus shows the end of a stream as the last error of the system, which may be success.
