@@ -122,8 +122,10 @@ async fn readings_come_back_as_they_were(tier: impl WarmTier) {
     assert_eq!(all(&tier, series).await, readings);
     assert_eq!(tier.range(series, at(-2), at(0), 10).await.unwrap(), readings[1..3], "from is in, to is not");
     assert_eq!(tier.range(series, at(-9), at(9), 2).await.unwrap(), readings[..2], "bounded");
-    assert_eq!(tier.last_before(series, at(7)).await.unwrap(), Some(readings[5]));
-    assert_eq!(tier.last_before(series, at(-3)).await.unwrap(), None);
+    assert_eq!(tier.last_before(series, at(7), false).await.unwrap(), Some(readings[5]));
+    assert_eq!(tier.last_before(series, at(8), false).await.unwrap(), Some(readings[6]));
+    assert_eq!(tier.last_before(series, at(8), true).await.unwrap(), Some(readings[5]), "a bad one has no value");
+    assert_eq!(tier.last_before(series, at(-3), false).await.unwrap(), None);
 }
 
 async fn repeating_a_flush_changes_nothing(tier: impl WarmTier) {

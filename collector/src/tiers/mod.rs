@@ -110,8 +110,8 @@ pub trait WarmTier: Send + Sync + 'static {
         count_max: u32,
     ) -> TierFuture<'_, Vec<StoredReading>>;
 
-    /// The last reading before a moment.
-    fn last_before(&self, series: SeriesId, before: Timestamp) -> TierFuture<'_, Option<StoredReading>>;
+    /// The last reading before a moment; with `usable`, the last that has a value.
+    fn last_before(&self, series: SeriesId, before: Timestamp, usable: bool) -> TierFuture<'_, Option<StoredReading>>;
 
     /// The rollups of buckets that start in `from <= start < to`, ascending, and which of these buckets are dirty:
     /// a dirty one's rollup, if there is one, is out of date, and its readings must be asked for instead.

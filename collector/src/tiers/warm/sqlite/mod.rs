@@ -191,13 +191,14 @@ impl WarmTier for SqliteWarm {
         })
     }
 
-    fn last_before(&self, series: SeriesId, before: Timestamp) -> TierFuture<'_, Option<StoredReading>> {
+    fn last_before(&self, series: SeriesId, before: Timestamp, usable: bool) -> TierFuture<'_, Option<StoredReading>> {
         Box::pin(async move {
             let query = sqlx::query(
                 "SELECT series_id, ts, value, quality, revision FROM readings \
-                 WHERE series_id = ? AND ts < ? ORDER BY ts DESC LIMIT 1",
+                 WHERE series_id = ? AND ts < ? AND (NOT ? OR value IS NOT NULL) ORDER BY ts DESC LIMIT 1",
             );
-            let row = query.bind(series.0).bind(before.0).fetch_optional(&self.read).await.map_err(failed)?;
+            let row =
+                query.bind(series.0).bind(before.0).bind(usable).fetch_optional(&self.read).await.map_err(failed)?;
             row.as_ref().map(rows::reading).transpose()
         })
     }

@@ -1,1 +1,0 @@
-//! One question about a series' past, answered from all tiers.
