@@ -1,1 +1,159 @@
-//! What people and programs ask over HTTP.
+//! What people and programs ask over HTTP: read only, JSON, on loopback.
+//!
+//! There is no access control yet, so nothing but a loopback address is bound, and a request whose `Host` is not
+//! this machine is refused: otherwise any web page could read through a person's browser (DNS rebinding).
+//! Errors are RFC 9457 problem details that name the parameter at fault. Every answer is bounded.
+
+mod params;
+mod problem;
+mod routes;
+mod views;
+
+pub use problem::Problem;
+
+use crate::history::History;
+use crate::tiers::{HotTier, WarmTier};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::get;
+use shared::ids::GatewayId;
+use shared::reading::Timestamp;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Most requests that are worked on at a time.
+const REQUESTS_MAX: usize = 64;
+/// How long one may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long open requests may take after the stop.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the rest of the collector knows of a gateway right now, as JSON; `None` when it was never connected.
+pub type Presence = Arc<dyn Fn(&GatewayId) -> Option<serde_json::Value> + Send + Sync>;
+
+/// What the answers are made from.
+#[derive(Clone)]
+pub struct Sources {
+    /// The warm tier.
+    pub warm: Arc<dyn WarmTier>,
+    /// The hot tier.
+    pub hot: Arc<dyn HotTier>,
+    /// Who is connected.
+    pub presence: Presence,
+    /// The text of `/metrics`.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// The clock.
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+/// Why there is no API.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// There is no access control yet.
+    #[error(
+        "[api] listen = \"{0}\": only a loopback address is allowed (127.0.0.1 or [::1]) while there is no access control"
+    )]
+    NotLoopback(SocketAddr),
+    /// The address is taken, or isn't this machine's.
+    #[error("[api] listen = \"{address}\": {source}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The listener broke.
+    #[error("API: {0}")]
+    Serve(#[from] io::Error),
+}
+
+#[derive(Clone)]
+struct Api {
+    sources: Sources,
+    history: History,
+    started: Timestamp,
+    busy: Arc<Semaphore>,
+}
+
+/// Binds a loopback address; port 0 takes a free one.
+///
+/// # Errors
+/// When it isn't loopback, or can't be bound.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ApiError> {
+    if !address.ip().is_loopback() {
+        return Err(ApiError::NotLoopback(address));
+    }
+    TcpListener::bind(address).await.map_err(|source| ApiError::Bind { address, source })
+}
+
+/// Answers until `stop`, and what is under way for a few seconds more.
+///
+/// # Errors
+/// When the listener breaks.
+pub async fn serve(listener: TcpListener, sources: Sources, stop: CancellationToken) -> Result<(), ApiError> {
+    let stopped = stop.clone();
+    let server = axum::serve(listener, router(sources)).with_graceful_shutdown(async move { stop.cancelled().await });
+    // A client that holds its connection open doesn't hold up the stop.
+    let overdue = async {
+        stopped.cancelled().await;
+        tokio::time::sleep(DRAIN_WITHIN).await;
+    };
+    tokio::select! {
+        outcome = async { server.await } => outcome?,
+        () = overdue => {}
+    }
+    Ok(())
+}
+
+fn router(sources: Sources) -> Router {
+    let api = Api {
+        history: History::new(sources.warm.clone(), sources.hot.clone()),
+        started: (sources.now)(),
+        busy: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        sources,
+    };
+    Router::new()
+        .route("/api/v1/health", get(routes::health))
+        .route("/api/v1/nodes", get(routes::nodes))
+        .route("/api/v1/series", get(routes::series))
+        .route("/api/v1/latest", get(routes::latest))
+        .route("/api/v1/history", get(routes::history))
+        .route("/api/v1/gaps", get(routes::gaps))
+        .route("/api/v1/gateways", get(routes::gateways))
+        .route("/api/v1/quarantine", get(routes::quarantine))
+        .route("/metrics", get(routes::metrics))
+        .fallback(async |request: Request| Problem::no_such_path(request.uri().path()))
+        .method_not_allowed_fallback(async |request: Request| Problem::method(request.method().as_str()))
+        .layer(from_fn_with_state(api.clone(), guard))
+        .with_state(api)
+}
+
+/// Refuses what is not meant for this machine, and bounds how much is under way and for how long.
+async fn guard(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Problem> {
+    let host = request.headers().get("host").and_then(|h| h.to_str().ok()).unwrap_or_default();
+    if !is_this_machine(host) {
+        return Err(Problem::host(host));
+    }
+    let Ok(_permit) = api.busy.try_acquire() else { return Err(Problem::busy()) };
+    let path = request.uri().path().to_owned();
+    tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await.map_err(|_| Problem::too_slow(&path))
+}
+
+/// `localhost`, `127.0.0.1:8080`, `[::1]:8080`.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((name, _port)) => name,
+        None => host.split_once(':').map_or(host, |(name, _port)| name),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! Errors as RFC 9457 problem details.
+
+use crate::tiers::TierError;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// What went wrong, for the one who asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Problem {
+    /// Which kind of problem: a name that stays.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The kind in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What is wrong this time, and what would be right.
+    detail: String,
+    /// The parameter at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<String>,
+}
+
+impl Problem {
+    fn new(kind: &'static str, title: &'static str, status: StatusCode, detail: String) -> Self {
+        Self { kind, title, status: status.as_u16(), detail, parameter: None }
+    }
+
+    /// A parameter's value is wrong.
+    pub(super) fn parameter(name: &str, detail: impl Into<String>) -> Self {
+        let problem = Self::new(
+            "urn:collector:problem:parameter",
+            "A parameter is wrong",
+            StatusCode::BAD_REQUEST,
+            detail.into(),
+        );
+        Self { parameter: Some(shown(name)), ..problem }
+    }
+
+    /// A series that was asked for isn't there.
+    pub(super) fn no_such(what: &'static str, parameter: &str, name: &str) -> Self {
+        let detail = format!("there is no {what} {}", shown(name));
+        let problem = Self::new("urn:collector:problem:unknown", "It isn't there", StatusCode::NOT_FOUND, detail);
+        Self { parameter: Some(parameter.into()), ..problem }
+    }
+
+    pub(super) fn no_such_path(path: &str) -> Self {
+        let detail = format!("{} is nothing here; see /api/v1/health", shown(path));
+        Self::new("urn:collector:problem:path", "No such path", StatusCode::NOT_FOUND, detail)
+    }
+
+    pub(super) fn method(method: &str) -> Self {
+        let detail = format!("{} is not possible here: everything is read with GET", shown(method));
+        Self::new("urn:collector:problem:method", "Wrong method", StatusCode::METHOD_NOT_ALLOWED, detail)
+    }
+
+    pub(super) fn host(host: &str) -> Self {
+        let detail = format!("the request is for '{}', not for this machine's loopback address", shown(host));
+        Self::new("urn:collector:problem:host", "Wrong host", StatusCode::MISDIRECTED_REQUEST, detail)
+    }
+
+    pub(super) fn busy() -> Self {
+        let detail = "too many requests are under way; try again in a moment".into();
+        Self::new("urn:collector:problem:busy", "Too busy", StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
+    pub(super) fn too_slow(path: &str) -> Self {
+        let detail = format!("{} took too long; ask for less", shown(path));
+        Self::new("urn:collector:problem:slow", "Too slow", StatusCode::GATEWAY_TIMEOUT, detail)
+    }
+}
+
+/// What came from outside, short.
+fn shown(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+impl From<TierError> for Problem {
+    fn from(error: TierError) -> Self {
+        tracing::warn!(%error, "a question can't be answered");
+        let (kind, title, status) = match &error {
+            TierError::Unavailable { .. } => {
+                ("urn:collector:problem:unavailable", "A tier is not available", StatusCode::SERVICE_UNAVAILABLE)
+            }
+            TierError::Broken { .. } => {
+                ("urn:collector:problem:broken", "A tier is broken", StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        };
+        Self::new(kind, title, status, error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}

@@ -1,0 +1,178 @@
+//! The questions that can be asked.
+
+use super::params::Params;
+use super::{Api, Problem, views};
+use crate::history::{POINTS_MAX, Question, Resolution};
+use crate::tiers::{SeriesId, SeriesInfo};
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+use shared::ids::{GatewayId, NodeId};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+type Answered = Result<Json<Value>, Problem>;
+
+/// Items in a list when the request doesn't say how many.
+const ITEMS: u32 = 1_000;
+/// Most items in a list.
+const ITEMS_MAX: u32 = 10_000;
+/// Points when the request doesn't say how many.
+const POINTS: u32 = 2_000;
+/// How far back history goes when the request doesn't say: a day, in microseconds.
+const BACK: i64 = 24 * 3_600 * 1_000_000;
+
+/// `{"items": […], "truncated": false}`: the list, and whether there are more than were asked for.
+fn list(mut items: Vec<Value>, limit: u32) -> Json<Value> {
+    let truncated = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    Json(json!({ "items": items, "truncated": truncated }))
+}
+
+/// Always 200: the collector answers. `status` says whether all of it does.
+pub(super) async fn health(State(api): State<Api>, params: Params) -> Answered {
+    params.only(&[])?;
+    let (warm, hot) = futures::join!(api.sources.warm.state(), api.sources.hot.state());
+    let ok = warm.is_ok() && hot.is_ok();
+    let now = (api.sources.now)();
+    let warm =
+        warm.map_or_else(|e| json!({ "ok": false, "error": e.to_string() }), |s| json!({ "ok": true, "state": s }));
+    let hot =
+        hot.map_or_else(|e| json!({ "ok": false, "error": e.to_string() }), |s| json!({ "ok": true, "state": s }));
+    Ok(Json(json!({
+        "status": if ok { "ok" } else { "degraded" },
+        "version": env!("CARGO_PKG_VERSION"),
+        "now": now.to_string(),
+        "uptime_s": now.since(api.started) / 1_000_000,
+        "tiers": { "warm": warm, "hot": hot },
+    })))
+}
+
+pub(super) async fn nodes(State(api): State<Api>, params: Params) -> Answered {
+    let params = params.only(&["limit"])?;
+    let limit = params.limit(ITEMS, ITEMS_MAX)?;
+    let mut nodes = BTreeMap::<NodeId, (u32, BTreeSet<String>)>::new();
+    for series in api.sources.warm.series(None).await? {
+        let (count, metrics) = nodes.entry(series.key.node).or_default();
+        *count += 1;
+        metrics.insert(series.key.metric);
+    }
+    let view = |(node, (count, metrics))| json!({ "node": node, "series": count, "metrics": metrics });
+    Ok(list(nodes.into_iter().map(view).collect(), limit))
+}
+
+/// The series that node, metric, channel and series leave over.
+async fn chosen(api: &Api, params: &Params) -> Result<Vec<SeriesInfo>, Problem> {
+    let node = params.parsed::<NodeId>("node", "node name")?;
+    let id = params.parsed::<u32>("series", "series number")?;
+    let mut all = api.sources.warm.series(node.as_ref()).await?;
+    all.retain(|series| {
+        params.text("metric").is_none_or(|metric| series.key.metric == metric)
+            && params.text("channel").is_none_or(|channel| series.key.channel == channel)
+            && id.is_none_or(|id| series.id == SeriesId(id))
+    });
+    Ok(all)
+}
+
+pub(super) async fn series(State(api): State<Api>, params: Params) -> Answered {
+    let params = params.only(&["series", "node", "metric", "channel", "limit"])?;
+    let limit = params.limit(ITEMS, ITEMS_MAX)?;
+    Ok(list(chosen(&api, &params).await?.iter().map(views::series).collect(), limit))
+}
+
+pub(super) async fn latest(State(api): State<Api>, params: Params) -> Answered {
+    let params = params.only(&["series", "node", "metric", "channel", "limit"])?;
+    let limit = params.limit(ITEMS, ITEMS_MAX)?;
+    let series = chosen(&api, &params).await?;
+    let ids: Vec<SeriesId> = series.iter().map(|s| s.id).collect();
+    let (readings, degraded) = api.history.latest(&ids).await?;
+    let readings: HashMap<SeriesId, _> = readings.into_iter().map(|r| (r.series, r)).collect();
+    let now = (api.sources.now)();
+    let items = series.iter().filter_map(|s| Some(views::latest(s, readings.get(&s.id)?, now))).collect();
+    let Json(mut answer) = list(items, limit);
+    answer["now"] = json!(now.to_string());
+    answer["degraded"] = json!(degraded);
+    Ok(Json(answer))
+}
+
+pub(super) async fn history(State(api): State<Api>, params: Params) -> Answered {
+    let params = params.only(&["series", "node", "metric", "channel", "from", "to", "resolution", "limit"])?;
+    let now = (api.sources.now)();
+    let to = params.moment("to", now)?.unwrap_or(now);
+    let from = params.moment("from", now)?.unwrap_or(to.plus_micros(-BACK));
+    if from >= to {
+        return Err(Problem::parameter("from", format!("{from} is not before {to}, which is 'to'")));
+    }
+    let word = params.text("resolution").unwrap_or("auto");
+    let resolution = Resolution::parse(word)
+        .ok_or_else(|| Problem::parameter("resolution", format!("it is one of {}", Resolution::WORDS.join(", "))))?;
+    let points_max = params.limit(POINTS, POINTS_MAX)?;
+    let series = one(&api, &params).await?;
+    let question = Question { series, from, to, resolution, points_max, now };
+    let answer = api.history.ask(&question).await?;
+    Ok(Json(views::history(&question.series, &answer)))
+}
+
+/// The one series that is meant: by its number, or by node and metric, with an empty channel unless one is given.
+async fn one(api: &Api, params: &Params) -> Result<SeriesInfo, Problem> {
+    let by_number = params.text("series").is_some();
+    if !by_number && params.text("node").is_none() {
+        return Err(Problem::parameter("series", "either 'series' or 'node' and 'metric' must be given"));
+    }
+    if !by_number && params.text("metric").is_none() {
+        return Err(Problem::parameter("metric", "it must be given with 'node'"));
+    }
+    let mut found = chosen(api, params).await?;
+    if !by_number && params.text("channel").is_none() {
+        found.retain(|series| series.key.channel.is_empty());
+    }
+    let words = |names: &[&str]| {
+        let given: Vec<String> = names.iter().filter_map(|n| Some(format!("{n}={}", params.text(n)?))).collect();
+        given.join(" ")
+    };
+    let parameter = if by_number { "series" } else { "node" };
+    let unknown = || Problem::no_such("series", parameter, &words(&["series", "node", "metric", "channel"]));
+    found.into_iter().next().ok_or_else(unknown)
+}
+
+pub(super) async fn gaps(State(api): State<Api>, params: Params) -> Answered {
+    let params = params.only(&["gateway", "from", "to", "limit"])?;
+    let now = (api.sources.now)();
+    let gateway = params.parsed::<GatewayId>("gateway", "gateway name")?;
+    let (from, to) = (params.moment("from", now)?, params.moment("to", now)?);
+    let span = match (from, to) {
+        (None, None) => None,
+        (from, to) => {
+            let earliest = shared::reading::Timestamp(i64::MIN);
+            let latest = shared::reading::Timestamp(i64::MAX);
+            Some((from.unwrap_or(earliest), to.unwrap_or(latest)))
+        }
+    };
+    if let Some((from, to)) = span.filter(|(from, to)| from >= to) {
+        return Err(Problem::parameter("from", format!("{from} is not before {to}, which is 'to'")));
+    }
+    let limit = params.limit(ITEMS, ITEMS_MAX)?;
+    let gaps = api.sources.warm.gaps(gateway.as_ref(), span, limit + 1).await?;
+    Ok(list(gaps.iter().map(views::gap).collect(), limit))
+}
+
+pub(super) async fn gateways(State(api): State<Api>, params: Params) -> Answered {
+    let params = params.only(&["limit"])?;
+    let limit = params.limit(ITEMS, ITEMS_MAX)?;
+    let gateways = api.sources.warm.gateways().await?;
+    let view = |info| views::gateway(info, (api.sources.presence)(&info.gateway));
+    Ok(list(gateways.iter().map(view).collect(), limit))
+}
+
+pub(super) async fn quarantine(State(api): State<Api>, params: Params) -> Answered {
+    let params = params.only(&["gateway", "limit"])?;
+    let gateway = params.parsed::<GatewayId>("gateway", "gateway name")?;
+    let limit = params.limit(ITEMS, ITEMS_MAX)?;
+    let rows = api.sources.warm.quarantine(gateway.as_ref(), limit + 1).await?;
+    Ok(list(rows.iter().map(views::quarantined).collect(), limit))
+}
+
+pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (api.sources.metrics)())
+}

@@ -1,0 +1,223 @@
+use super::*;
+use crate::tiers::hot::memory::MemoryHot;
+use crate::tiers::warm::sqlite::SqliteWarm;
+use crate::tiers::{Flush, GatewayGap, Heard, Quarantined, StoredReading};
+use serde_json::{Value, json};
+use shared::catalogue::{Class, Entry};
+use shared::ids::{NodeId, Seq, StreamId};
+use shared::metric::Kind;
+use shared::ranges::SeqRange;
+use shared::reading::{Held, Quality};
+use shared::spool::{Gap, GapReason};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const SECOND: i64 = 1_000_000;
+/// 2026-03-01T12:00:00Z.
+const NOW: i64 = 1_772_366_400 * SECOND;
+
+struct Bench {
+    address: SocketAddr,
+    warm: Arc<SqliteWarm>,
+    stop: CancellationToken,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn gateway() -> GatewayId {
+    GatewayId::new("STATION_7").unwrap()
+}
+
+/// Two series, ten minutes of readings of the first, one gap, one row set aside.
+async fn bench() -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    let warm = Arc::new(SqliteWarm::open(&folder.path().join("w")).await.unwrap());
+    let hot = Arc::new(MemoryHot::new(Timestamp(NOW), 1000, Arc::new(|| Timestamp(NOW))));
+    let entry = |metric: &str, kind, unit: &str| Entry {
+        node: NodeId::new("DIST_001").unwrap(),
+        metric: metric.into(),
+        channel: String::new(),
+        kind,
+        unit: unit.into(),
+        resolution_exp: Some(-2),
+        interval_ms: 10_000,
+        silence_ms_max: 0,
+        class: Class::Raw,
+    };
+    let entries = [entry("flow_rate", Kind::Gauge, "L/s"), entry("pressure", Kind::Gauge, "bar")];
+    let ids = warm.series_for(&gateway(), &entries).await.unwrap();
+    let series = ids[0].clone().unwrap();
+    let held = |value| Held { value: Some(value), quality: Quality::GOOD, revision: 0 };
+    let readings: Vec<_> = (1..=60)
+        .map(|n| StoredReading { series, at: Timestamp(NOW - n * 10 * SECOND), held: held(n as f64) })
+        .collect();
+    let gap = Gap {
+        seqs: SeqRange::new(Seq(4), Seq(6)),
+        span: Some((Timestamp(NOW - 60 * SECOND), Timestamp(NOW))),
+        reason: GapReason::Overflow,
+    };
+    let quarantined = Quarantined {
+        gateway: gateway(),
+        stream: StreamId(u64::MAX),
+        seq: Seq(3),
+        series: "DIST_001/flow_rate".into(),
+        at: Timestamp(NOW + 3_600 * SECOND),
+        held: held(1.0),
+        reason: "future".into(),
+        received: Timestamp(NOW),
+    };
+    let gaps = vec![GatewayGap { gateway: gateway(), stream: StreamId(u64::MAX), gap }];
+    warm.commit(Flush { readings, gaps, quarantine: vec![quarantined], ..Flush::default() }).await.unwrap();
+    let heard = Heard { at: Timestamp(NOW), version: Some("1.0".into()), status: None };
+    warm.gateway_heard(&gateway(), heard).await.unwrap();
+
+    let sources = Sources {
+        warm: warm.clone(),
+        hot,
+        presence: Arc::new(|gateway| (gateway.as_str() == "STATION_7").then(|| json!({ "connected": true }))),
+        metrics: Arc::new(|| "collector_up 1\n".into()),
+        now: Arc::new(|| Timestamp(NOW)),
+    };
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+    tokio::spawn(serve(listener, sources, stop.clone()));
+    Bench { address, warm, stop, _folder: folder }
+}
+
+impl Bench {
+    /// Status, headers and body, over a plain socket.
+    async fn ask(&self, line: &str, host: &str) -> (u16, String, String) {
+        let mut socket = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let request = format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), head.to_lowercase(), body.to_owned())
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (status, _, body) = self.ask(&format!("GET /api/v1/{path}"), "localhost").await;
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    #[track_caller]
+    fn refused(&self, (status, head, body): (u16, String, String), expected: u16, parameter: &str, says: &str) {
+        assert_eq!(status, expected, "{body}");
+        assert!(head.contains("application/problem+json"), "{head}");
+        let problem: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(problem["status"], expected);
+        assert_eq!(problem["parameter"].as_str().unwrap_or_default(), parameter, "{body}");
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn every_list_shows_what_is_there() {
+    let bench = bench().await;
+    assert_eq!(bench.get("health").await["status"], "ok");
+    let nodes = bench.get("nodes").await;
+    assert_eq!(nodes["items"], json!([{ "node": "DIST_001", "series": 2, "metrics": ["flow_rate", "pressure"] }]));
+    let series = bench.get("series?metric=pressure").await;
+    assert_eq!((series["items"].as_array().unwrap().len(), &series["items"][0]["unit"]), (1, &json!("bar")));
+    let gaps = bench.get("gaps?gateway=STATION_7&from=now-1h&to=now").await;
+    assert_eq!((&gaps["items"][0]["blocks"], &gaps["items"][0]["reason"]), (&json!(3), &json!("overflow")));
+    assert_eq!(gaps["items"][0]["stream"], "ffffffffffffffff", "too large for a JSON number");
+    assert_eq!(bench.get("gaps?to=now-1h").await["items"], json!([]));
+    let gateways = bench.get("gateways").await;
+    assert_eq!(
+        (&gateways["items"][0]["series"], &gateways["items"][0]["session"]["connected"]),
+        (&json!(2), &json!(true))
+    );
+    let aside = bench.get("quarantine").await;
+    assert_eq!(
+        (&aside["items"][0]["set_aside_because"], &aside["items"][0]["at"]),
+        (&json!("future"), &json!("2026-03-01T13:00:00Z"))
+    );
+    let (_, head, body) = bench.ask("GET /metrics", "127.0.0.1").await;
+    assert!(head.contains("text/plain") && body.contains("collector_up 1"), "{body}");
+}
+
+#[tokio::test]
+async fn latest_says_how_old_it_is() {
+    let bench = bench().await;
+    let latest = bench.get("latest?node=DIST_001").await;
+    let items = latest["items"].as_array().unwrap();
+    assert_eq!(items.len(), 1, "pressure has no reading");
+    let expected = json!({
+        "series": items[0]["series"], "node": "DIST_001", "metric": "flow_rate", "channel": "", "unit": "L/s",
+        "kind": "gauge", "at": "2026-03-01T11:59:50Z", "age_s": 10.0, "stale": false, "value": 1.0, "quality": "good",
+    });
+    assert_eq!(items[0], expected);
+}
+
+#[tokio::test]
+async fn history_comes_raw_and_in_buckets_with_its_label() {
+    let bench = bench().await;
+    let raw = bench.get("history?node=DIST_001&metric=flow_rate&from=now-1m&resolution=raw&limit=5").await;
+    assert_eq!(raw["points"].as_array().unwrap().len(), 5);
+    assert_eq!(raw["points"][0], json!({ "at": "2026-03-01T11:59:00Z", "value": 6.0, "quality": "good" }));
+    assert_eq!((&raw["truncated"], &raw["to"]), (&json!(true), &json!("2026-03-01T11:59:50Z")));
+    let buckets = bench.get("history?series=1&from=2026-03-01T12:50:00%2B01:00&to=now&resolution=5m").await;
+    assert_eq!((&buckets["resolution"], &buckets["coverage"]), (&json!("5m"), &json!(1.0)));
+    assert_eq!((&buckets["tiers"], &buckets["recomputed"]), (&json!(["warm"]), &json!(2)));
+    let second = &buckets["points"][1];
+    assert_eq!((&second["average"], &second["min"], &second["max"]), (&json!(15.5), &json!(1.0), &json!(30.0)));
+    assert_eq!(second["count"], json!({ "good": 30, "uncertain": 0, "bad": 0, "manual": 0 }));
+}
+
+#[tokio::test]
+async fn a_wrong_parameter_is_named() {
+    let bench = bench().await;
+    for (path, status, parameter, says) in [
+        ("history?node=DIST_001", 400, "metric", "must be given"),
+        ("history", 400, "series", "must be given"),
+        ("history?series=x", 400, "series", "'x' is no series number"),
+        ("history?series=77", 404, "series", "no series series=77"),
+        ("history?node=NOWHERE&metric=flow_rate", 404, "node", "node=NOWHERE"),
+        ("history?series=1&from=yesterday", 400, "from", "'yesterday' is no time"),
+        ("history?series=1&from=2026-03-01T00:00:00+01:00", 400, "from", "%2B"),
+        ("history?series=1&to=now-99999999999y", 400, "to", "is no time"),
+        ("history?series=1&from=now&to=now-1h", 400, "from", "is not before"),
+        ("history?series=1&resolution=10m", 400, "resolution", "auto, raw, 5m, 1h, 1d"),
+        ("history?series=1&limit=10001", 400, "limit", "from 1 to 10000"),
+        ("series?limit=0", 400, "limit", "from 1 to 10000"),
+        ("series?nod=DIST_001", 400, "nod", "known are series, node"),
+        ("series?node=A&node=B", 400, "node", "more than once"),
+        ("latest?node=a%20b", 400, "node", "is no valid node name"),
+        ("gaps?gateway=..", 400, "gateway", "is no valid gateway name"),
+        ("health?x=1", 400, "x", "no parameters"),
+        ("nothing", 404, "", "/api/v1/nothing is nothing here"),
+    ] {
+        let answer = bench.ask(&format!("GET /api/v1/{path}"), "localhost").await;
+        bench.refused(answer, status, parameter, says);
+    }
+    bench.refused(bench.ask("POST /api/v1/nodes", "localhost").await, 405, "", "POST");
+}
+
+#[tokio::test]
+async fn only_this_machine_is_answered() {
+    let far = bind("0.0.0.0:0".parse().unwrap()).await.unwrap_err().to_string();
+    assert!(far.contains("loopback"), "{far}");
+    let bench = bench().await;
+    for host in ["evil.example:8080", "10.0.0.1", "", "localhost.evil.example", "[::2]:80"] {
+        bench.refused(bench.ask("GET /api/v1/nodes", host).await, 421, "", "not for this machine");
+    }
+    for host in ["LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080"] {
+        assert_eq!(bench.ask("GET /api/v1/nodes", host).await.0, 200, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn with_the_warm_tier_gone_health_says_so_and_questions_get_503() {
+    let bench = bench().await;
+    bench.warm.close().await;
+    let health = bench.get("health").await;
+    assert_eq!((&health["status"], &health["tiers"]["warm"]["ok"]), (&json!("degraded"), &json!(false)));
+    bench.refused(bench.ask("GET /api/v1/nodes", "localhost").await, 503, "", "warm tier");
+}
