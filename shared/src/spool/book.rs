@@ -41,6 +41,8 @@ pub(super) struct Book {
     pub(super) stream: StreamId,
     /// Highest seq given, 0 when none.
     pub(super) highest: u64,
+    /// The last position the account knows: what lies beyond was written and perhaps never acknowledged.
+    pub(super) last_position: u64,
     /// Ascending in seq and in position.
     pub(super) segments: Vec<Segment>,
     /// Released, or missing with a gap.
@@ -55,6 +57,7 @@ impl Book {
         Book {
             stream: StreamId::random(),
             highest: 0,
+            last_position: 0,
             segments: Vec::new(),
             accounted: SeqRanges::new(),
             gaps: Vec::new(),
@@ -82,7 +85,9 @@ impl Book {
             && self.segments.last().is_none_or(|s| s.seq.saturating_add(s.count - 1) <= self.highest)
             && self.gaps.iter().all(|g| g.seqs.first.0 >= 1 && g.seqs.first <= g.seqs.last)
             && self.accounted.highest().is_none_or(|s| s.0 <= self.highest)
-            && self.highest < u64::MAX / 2;
+            && self.segments.last().is_none_or(|s| s.position + s.count - 1 <= self.last_position)
+            && self.highest < u64::MAX / 2
+            && self.last_position < u64::MAX / 2;
         sound.then_some(self)
     }
 
@@ -170,11 +175,6 @@ impl Book {
         self.seqs_at(first, last).into_iter().flat_map(|r| self.held_in(r)).collect()
     }
 
-    /// The position of the highest seq that has one, 0 when none.
-    pub(super) fn last_position(&self) -> u64 {
-        self.segments.last().map_or(0, |s| s.position + s.count - 1)
-    }
-
     /// Gives seqs to `count` records that lie from `position` on; returns the first. When the map is full, the
     /// positions skipped since the last record get seqs too: missing for `filler`, or else released.
     pub(super) fn extend(&mut self, position: u64, count: u64, filler: Option<GapReason>) -> Seq {
@@ -200,6 +200,7 @@ impl Book {
             _ => self.segments.push(Segment { seq, position, count }),
         }
         self.highest += count;
+        self.last_position = self.last_position.max(position + count - 1);
         self.totals.appended += count;
         Seq(seq)
     }
@@ -224,9 +225,8 @@ impl Book {
             Some(island) if island.first == Seq::FIRST => island.last.0 + 1,
             _ => 1,
         };
-        // the last one stays: it says how far positions are used
         let dead = self.segments.partition_point(|s| s.seq + s.count <= lowest);
-        self.segments.drain(..dead.min(self.segments.len().saturating_sub(1)));
+        self.segments.drain(..dead);
     }
 
     /// Records what is missing, joined with what it touches when the reason is the same.
@@ -272,7 +272,7 @@ impl Book {
 
     /// A fresh stream: held records and gaps are numbered from 1 in their order; nothing moves.
     pub(super) fn renumber(&mut self) {
-        let mut fresh = Book { totals: self.totals, ..Book::new() };
+        let mut fresh = Book { last_position: self.last_position, ..Book::new() };
         // (old range, the gap it is)
         let mut kept: Vec<(SeqRange, Option<Gap>)> = self.held().iter().map(|r| (r, None)).collect();
         kept.extend(self.gaps.iter().map(|g| (g.seqs, Some(*g))));

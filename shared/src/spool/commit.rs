@@ -99,7 +99,7 @@ impl Store {
 
     /// The generation to write to: the open one, or a fresh one at the start, after an error, when it is full.
     fn tail(&self, writer: &mut Writer) -> Result<(u64, Arc<Generation>), SpoolError> {
-        if writer.payload >= self.generation_bytes() {
+        if writer.payload >= self.generation_bytes {
             self.close_tail(writer);
             self.sweep()?;
         }
@@ -127,14 +127,9 @@ impl Store {
         Ok(tail)
     }
 
-    /// Payload after which a generation is closed: small against the spool, so that dropping one drops little.
-    pub(super) fn generation_bytes(&self) -> u64 {
-        (self.options.bytes_max / 16).clamp(128 << 10, 4 << 20)
-    }
-
     fn make_room(&self, writer: &mut Writer, payload: u64) -> Result<(), SpoolError> {
         loop {
-            let fresh = writer.generation.is_none() || writer.payload >= self.generation_bytes();
+            let fresh = writer.generation.is_none() || writer.payload >= self.generation_bytes;
             let need = payload * DISK_PER_PAYLOAD + if fresh { GENERATION_OVERHEAD } else { 0 };
             let (used, aside) = {
                 let state = self.state();

@@ -139,6 +139,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut full = Book::new();
         full.highest = u64::MAX / 2 - 1;
+        full.last_position = full.highest;
         let top = |n: u64| Seq(full.highest - 10_000_000 + n * 1000);
         full.accounted = (0..3000).map(top).collect();
         full.segments = (0..book::SEGMENTS_MAX as u64)

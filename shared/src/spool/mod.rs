@@ -349,7 +349,7 @@ impl Spool {
     /// Removes what holds nothing.
     fn tidy(&self) -> Result<(), SpoolError> {
         if let Ok(mut writer) = self.store.writer.try_lock() {
-            self.store.close_idle_tail(&mut writer, self.store.generation_bytes() / 4);
+            self.store.close_idle_tail(&mut writer, self.store.generation_bytes / 4);
         }
         self.store.sweep()
     }
@@ -469,5 +469,7 @@ impl Taken {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -72,7 +72,7 @@ fn lock(dir: &Path) -> Result<File, SpoolError> {
 fn adopt(store: &Store, new_stream: bool) -> Result<(), SpoolError> {
     let (beyond, candidates) = {
         let state = store.state();
-        let beyond = if new_stream { 0 } else { state.book.last_position() };
+        let beyond = if new_stream { 0 } else { state.book.last_position };
         let firsts = state.shelf.keys().copied();
         (beyond, firsts.filter(|first| state.last_of(*first) > beyond).collect::<Vec<_>>())
     };
@@ -112,7 +112,7 @@ fn check_beside_holes(store: &Store) -> Result<(), SpoolError> {
 
 /// Many starts leave many small generations, each with the overhead of a whole one: the newest of them become one.
 fn fold(store: &Store) -> Result<(), SpoolError> {
-    let limit = store.generation_bytes();
+    let limit = store.generation_bytes;
     let candidates: Vec<u64> = {
         let state = store.state();
         let newest = state.shelf.values().rev().take_while(|p| p.bytes <= (limit / 2).max(SMALL_MIN));

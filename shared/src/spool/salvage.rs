@@ -25,6 +25,10 @@ impl Wanted {
     fn has(&self, position: u64) -> bool {
         self.possible.as_ref().is_some_and(|r| r.contains(&position)) || self.must_have(position)
     }
+    /// Those of the positions that nothing says must be there.
+    pub(super) fn only_possible(&self, positions: impl Iterator<Item = u64>) -> Vec<u64> {
+        positions.filter(|p| !self.must_have(*p)).collect()
+    }
     fn must_have(&self, position: u64) -> bool {
         let at = self.known.partition_point(|r| *r.end() < position);
         self.known.get(at).is_some_and(|r| r.contains(&position))
@@ -38,6 +42,8 @@ impl Wanted {
 pub(super) enum Found {
     /// All that is wanted is there; with the positions that were only possible.
     Sound(Generation, Vec<u64>),
+    /// It reads well, and yet not all that is wanted is there, nor in the raw file; these are left.
+    Incomplete(Generation, BTreeMap<u64, Record>),
     /// Something is wrong; these records are left.
     Damaged { why: String, records: BTreeMap<u64, Record>, from_raw: u64 },
 }
@@ -45,7 +51,8 @@ pub(super) enum Found {
 /// Opens a generation and checks every wanted record. An error is one of the machine, not of the data.
 pub(super) fn inspect(place: &Place, wanted: &Wanted) -> Result<Found, Fault> {
     let mut records = BTreeMap::new();
-    let mut fault = None;
+    let mut missing = 0;
+    let fault;
     match Generation::open(&place.path, place.id) {
         Ok(generation) => {
             // positions first: the records themselves are wanted in memory only when something is wrong
@@ -60,10 +67,10 @@ pub(super) fn inspect(place: &Place, wanted: &Wanted) -> Result<Found, Fault> {
                 Ok(()) if there == wanted.count() && !wanted.suspicious => {
                     return Ok(Found::Sound(generation, possible));
                 }
-                Ok(()) if there < wanted.count() => {
-                    fault = Some(format!("{} records are missing", wanted.count() - there))
+                Ok(()) => {
+                    missing = wanted.count() - there;
+                    fault = None;
                 }
-                Ok(()) => {}
                 Err(Fault::Damaged(why)) => fault = Some(why),
                 Err(io) => return Err(io),
             }
@@ -84,10 +91,14 @@ pub(super) fn inspect(place: &Place, wanted: &Wanted) -> Result<Found, Fault> {
     });
     let from_raw = (records.len() - from_sled) as u64;
     if fault.is_none() && from_raw == 0 {
-        let possible = records.into_keys().filter(|p| !wanted.must_have(*p)).collect();
-        return Ok(Found::Sound(Generation::open(&place.path, place.id)?, possible));
+        let generation = Generation::open(&place.path, place.id)?;
+        if missing > 0 {
+            return Ok(Found::Incomplete(generation, records));
+        }
+        let possible = wanted.only_possible(records.into_keys());
+        return Ok(Found::Sound(generation, possible));
     }
-    let why = fault.unwrap_or_else(|| format!("{from_raw} records are in the raw file only"));
+    let why = fault.unwrap_or_else(|| format!("{} records are not found by sled", missing.max(from_raw)));
     Ok(Found::Damaged { why, records, from_raw })
 }
 

@@ -36,7 +36,7 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(book: Book, listing: shelf::Listing) -> State {
         let shelf = listing.generations;
-        let past = shelf.last_key_value().map_or(0, |(first, _)| *first).max(book.last_position());
+        let past = shelf.last_key_value().map_or(0, |(first, _)| *first).max(book.last_position);
         let next_number = shelf.values().map(|p| p.number).max().unwrap_or(0) + 1;
         State {
             book,
@@ -70,6 +70,27 @@ impl State {
     }
 }
 
+impl State {
+    /// Gaps for wanted positions that are not among the records left.
+    fn gap_what_misses(&mut self, wanted: &Wanted, records: &BTreeMap<u64, super::Record>) {
+        for known in &wanted.known {
+            let mut at = *known.start();
+            let there = records.range(known.clone()).map(|(p, _)| *p);
+            for position in there.chain([known.end() + 1]) {
+                if position > at {
+                    let hole = at..=position - 1;
+                    let span = salvage::bracket(records, &hole);
+                    for seqs in self.book.held_at(*hole.start(), *hole.end()) {
+                        self.book.totals.lost += seqs.count();
+                        self.book.record_gap(Gap { seqs, span, reason: GapReason::Damage });
+                    }
+                }
+                at = position + 1;
+            }
+        }
+    }
+}
+
 /// The open tail.
 pub(super) struct Writer {
     pub(super) generation: Option<(u64, Arc<Generation>)>,
@@ -79,6 +100,8 @@ pub(super) struct Writer {
 pub(super) struct Store {
     pub(super) dir: PathBuf,
     pub(super) options: Options,
+    /// Payload after which a generation is closed: small against the spool, so that dropping one drops little.
+    pub(super) generation_bytes: u64,
     pub(super) queue: Mutex<Vec<Arc<super::commit::Request>>>,
     pub(super) writer: Mutex<Writer>,
     loader: Mutex<()>,
@@ -99,6 +122,7 @@ impl Store {
         Store {
             dir,
             options,
+            generation_bytes: (options.bytes_max / 16).clamp(128 << 10, 4 << 20),
             queue: Mutex::new(Vec::new()),
             writer: Mutex::new(Writer { generation: None, payload: 0 }),
             loader: Mutex::new(()),
@@ -214,6 +238,16 @@ impl Store {
                 }
                 Ok((Some(generation), possible))
             }
+            Found::Incomplete(generation, records) => {
+                tracing::error!(path = %place.path.display(), left = records.len(), "a part of the spool lost records");
+                let generation = Arc::new(generation);
+                self.change(|state| {
+                    state.gap_what_misses(&wanted, &records);
+                    Self::keep_open(state, first, &generation);
+                });
+                self.persist_twice()?;
+                Ok((Some(generation), wanted.only_possible(records.into_keys())))
+            }
             Found::Damaged { why, records, from_raw } => {
                 tracing::error!(path = %place.path.display(), why, left = records.len(), "a part of the spool is damaged");
                 self.replace(&place, &wanted, &records, from_raw)
@@ -242,19 +276,11 @@ impl Store {
             aside.push(shelf::set_aside(&self.dir, &place.path).map_err(|e| SpoolError::io("set a part aside", e))?);
         }
         fresh.measure();
-        let missing = self.missing(wanted, records);
-        let possible = records.keys().copied().filter(|p| wanted.known.iter().all(|r| !r.contains(p))).collect();
         self.change(|state| {
             state.aside.extend(aside);
             shelf::bound_aside(&mut state.aside, usize::MAX);
             state.book.totals.salvaged += from_raw;
-            for (positions, span) in missing {
-                let seqs = state.book.seqs_at(*positions.start(), *positions.end());
-                for seqs in seqs.into_iter().flat_map(|r| state.book.held_in(r)).collect::<Vec<_>>() {
-                    state.book.totals.lost += seqs.count();
-                    state.book.record_gap(Gap { seqs, span, reason: GapReason::Damage });
-                }
-            }
+            state.gap_what_misses(wanted, records);
             if records.is_empty() {
                 state.shelf.remove(&first);
             } else {
@@ -262,6 +288,7 @@ impl Store {
             }
         });
         self.persist_twice()?;
+        let possible = wanted.only_possible(records.keys().copied());
         if records.is_empty() {
             return Ok((None, possible));
         }
@@ -269,28 +296,6 @@ impl Store {
         let generation = Arc::new(generation);
         Self::keep_open(&mut self.state(), first, &generation);
         Ok((Some(generation), possible))
-    }
-
-    #[allow(clippy::type_complexity)]
-    fn missing(
-        &self,
-        wanted: &Wanted,
-        records: &BTreeMap<u64, super::Record>,
-    ) -> Vec<(RangeInclusive<u64>, Option<(crate::reading::Timestamp, crate::reading::Timestamp)>)> {
-        let mut missing = Vec::new();
-        for known in &wanted.known {
-            let mut at = *known.start();
-            let there = records.range(known.clone()).map(|(p, _)| *p);
-            for position in there.chain([known.end() + 1]) {
-                if position > at {
-                    let hole = at..=position - 1;
-                    let span = salvage::bracket(records, &hole);
-                    missing.push((hole, span));
-                }
-                at = position + 1;
-            }
-        }
-        missing
     }
 
     /// A gap for each held seq that has no generation to lie in.

@@ -166,6 +166,19 @@ fn a_new_stream_numbers_what_is_held_from_one() {
 }
 
 #[test]
+fn what_was_released_does_not_come_back_in_a_new_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = Spool::open(dir.path(), small()).unwrap();
+    spool.append((1..=4).map(|n| record(n, 50)).collect()).unwrap();
+    spool.release(&ranges(&[(1, 1), (3, 4)])).unwrap();
+    spool.new_stream().unwrap();
+    drop(spool);
+    let (spool, _) = Spool::open(dir.path(), small()).unwrap();
+    let held = spool.peek(Seq(1), 9, usize::MAX).unwrap();
+    assert_eq!(held, [Stored { seq: Seq(1), record: record(2, 50) }]);
+}
+
+#[test]
 fn many_starts_do_not_eat_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     for n in 1..=60 {
