@@ -49,56 +49,38 @@ pub(super) enum Found {
 }
 
 /// Opens a generation and checks every wanted record. An error is one of the machine, not of the data.
+///
+/// The raw file is read first and what it has is kept until sled has shown that it has it too: opening a damaged
+/// sled can wipe segments that are still whole.
 pub(super) fn inspect(place: &Place, wanted: &Wanted) -> Result<Found, Fault> {
     let mut records = BTreeMap::new();
-    let mut missing = 0;
-    let fault;
-    match Generation::open(&place.path, place.id) {
-        Ok(generation) => {
-            // positions first: the records themselves are wanted in memory only when something is wrong
-            let (mut there, mut possible) = (0, Vec::new());
-            match generation.each(|position, _| {
-                if wanted.must_have(position) {
-                    there += 1;
-                } else if wanted.has(position) {
-                    possible.push(position);
-                }
-            }) {
-                Ok(()) if there == wanted.count() && !wanted.suspicious => {
-                    return Ok(Found::Sound(generation, possible));
-                }
-                Ok(()) => {
-                    missing = wanted.count() - there;
-                    fault = None;
-                }
-                Err(Fault::Damaged(why)) => fault = Some(why),
-                Err(io) => return Err(io),
-            }
-            let _ = generation.each(|position, record| {
-                if wanted.has(position) {
-                    records.insert(position, record);
-                }
-            });
-        }
-        Err(Fault::Damaged(why)) => fault = Some(why),
-        Err(io) => return Err(io),
-    }
-    let from_sled = records.len();
     scan_raw(&place.path.join("db"), place.id, |position, record| {
         if wanted.has(position) {
-            records.entry(position).or_insert(record);
+            records.insert(position, record);
         }
     });
-    let from_raw = (records.len() - from_sled) as u64;
-    if fault.is_none() && from_raw == 0 {
-        let generation = Generation::open(&place.path, place.id)?;
-        if missing > 0 {
-            return Ok(Found::Incomplete(generation, records));
+    let mut given = Vec::new();
+    let read = Generation::open(&place.path, place.id).and_then(|generation| {
+        generation.each(|position, record| {
+            if wanted.has(position) {
+                given.push(position);
+                records.entry(position).or_insert(record);
+            }
+        })?;
+        Ok(generation)
+    });
+    let possible = wanted.only_possible(given.iter().copied());
+    let missing = wanted.count() - (given.len() - possible.len()) as u64;
+    let from_raw = (records.len() - given.len()) as u64;
+    let why = match read {
+        Ok(generation) if missing == 0 && (from_raw == 0 || !wanted.suspicious) => {
+            return Ok(Found::Sound(generation, possible));
         }
-        let possible = wanted.only_possible(records.into_keys());
-        return Ok(Found::Sound(generation, possible));
-    }
-    let why = fault.unwrap_or_else(|| format!("{} records are not found by sled", missing.max(from_raw)));
+        Ok(generation) if from_raw == 0 => return Ok(Found::Incomplete(generation, records)),
+        Ok(_) => format!("sled lacks {} records", missing.max(from_raw)),
+        Err(Fault::Damaged(why)) => why,
+        Err(io) => return Err(io),
+    };
     Ok(Found::Damaged { why, records, from_raw })
 }
 
