@@ -1,4 +1,5 @@
 //! What every hot tier must do. A new implementation adds a module at the end and nothing else.
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
 use collector::tiers::{HotTier, SeriesId, StoredReading};
 use shared::reading::{Held, MICROS_PER_SECOND, Quality, Timestamp};

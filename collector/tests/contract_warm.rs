@@ -1,4 +1,5 @@
 //! What every warm tier must do. A new implementation adds a module at the end and nothing else.
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
 use collector::rollup::Rollup;
 use collector::tiers::{

@@ -35,7 +35,7 @@ impl History {
             None => to,
         };
         if from < seam {
-            match self.from_warm(series, base, (from, seam), hold, &mut notes).await {
+            match self.sums_of_warm(series, base, (from, seam), hold, &mut notes).await {
                 Ok(older) => {
                     notes.warm = true;
                     sums.extend(older);
@@ -97,7 +97,7 @@ impl History {
     }
 
     /// Stored rollups, and dirty buckets summed up from their readings.
-    async fn from_warm(
+    async fn sums_of_warm(
         &self,
         series: SeriesId,
         base: Bucket,

@@ -91,7 +91,7 @@ impl Table {
             if count == 0 {
                 return;
             }
-            if let Some((last, _)) = longest.readings.drain(..count).last() {
+            if let Some((last, _)) = longest.readings.drain(..count).next_back() {
                 longest.floor = Some(last.plus_micros(1));
             }
             self.readings -= count;
