@@ -5,7 +5,7 @@ use super::shelf::{self, Place};
 use super::store::{Store, Writer, locked};
 use super::{GapReason, RECORD_BYTES_MAX, Record, SpoolError, WhenFull, record};
 use crate::ids::Seq;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Most payload one flush carries, unless a single caller brings more.
 const COMMIT_BYTES_MAX: usize = 1 << 20;
@@ -14,10 +14,74 @@ const DISK_PER_PAYLOAD: u64 = 2;
 /// What an empty generation may take.
 const GENERATION_OVERHEAD: u64 = 1 << 20;
 
-pub(super) struct Request {
+/// Who waits for a flush, in order of arrival.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Vec<Arc<Request>>,
+    /// Whether somebody is writing, or has been told to.
+    led: bool,
+}
+
+/// One append under way.
+struct Request {
     records: Vec<Record>,
     payload: usize,
-    result: Mutex<Option<Result<Seq, SpoolError>>>,
+    turn: Mutex<Turn>,
+    turned: Condvar,
+}
+
+enum Turn {
+    Wait,
+    /// Write for all that wait, oneself first.
+    Lead,
+    Done(Result<Seq, SpoolError>),
+}
+
+impl Request {
+    fn turn_to(&self, turn: Turn) {
+        *locked(&self.turn) = turn;
+        self.turned.notify_one();
+    }
+
+    /// The result, or `None` when it is this one's turn to lead.
+    fn wait(&self) -> Option<Result<Seq, SpoolError>> {
+        let mut turn = locked(&self.turn);
+        loop {
+            match std::mem::replace(&mut *turn, Turn::Wait) {
+                Turn::Done(result) => return Some(result),
+                Turn::Lead => return None,
+                Turn::Wait => turn = self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// What a leader owes the others, whatever happens to it: an answer, and the next leader.
+struct Leading<'a> {
+    store: &'a Store,
+    batch: Vec<Arc<Request>>,
+}
+
+impl Leading<'_> {
+    fn answer(&mut self, done: &Result<Seq, SpoolError>) {
+        let mut next = done.as_ref().copied().unwrap_or(Seq(0));
+        for request in self.batch.drain(..) {
+            let first = next;
+            next = Seq(next.0 + request.records.len() as u64);
+            request.turn_to(Turn::Done(done.clone().map(|_| first)));
+        }
+    }
+}
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        self.answer(&Err(SpoolError::io("write to the spool", std::io::Error::other("the writer panicked"))));
+        let mut queue = locked(&self.store.queue);
+        match queue.waiting.first() {
+            Some(next) => next.turn_to(Turn::Lead),
+            None => queue.led = false,
+        }
+    }
 }
 
 impl Store {
@@ -30,39 +94,38 @@ impl Store {
         }
         let count = records.len() as u64;
         let payload = records.iter().map(|r| r.payload.len() + record::HEAD).sum();
-        let request = Arc::new(Request { records, payload, result: Mutex::new(None) });
-        locked(&self.queue).push(request.clone());
+        let request = Arc::new(Request { records, payload, turn: Mutex::new(Turn::Wait), turned: Condvar::new() });
+        let lead = {
+            let mut queue = locked(&self.queue);
+            queue.waiting.push(request.clone());
+            !std::mem::replace(&mut queue.led, true)
+        };
+        let done = if lead { None } else { request.wait() };
+        let result = done.or_else(|| {
+            self.lead();
+            request.wait()
+        });
+        let first = result.unwrap_or(Err(SpoolError::Full))?;
+        Ok((first.0..first.0 + count).map(Seq).collect())
+    }
+
+    fn lead(&self) {
         let mut writer = locked(&self.writer);
-        loop {
-            if let Some(result) = locked(&request.result).take() {
-                return result.map(|first| (first.0..first.0 + count).map(Seq).collect());
-            }
-            // The one ahead in the lock may have left us for the next flush: then that is ours to make.
-            let batch = self.next_batch();
-            self.commit_for_all(&mut writer, &batch);
-        }
+        let mut leading = Leading { store: self, batch: self.next_batch() };
+        let done = self.commit(&mut writer, &leading.batch);
+        leading.answer(&done);
     }
 
     fn next_batch(&self) -> Vec<Arc<Request>> {
         let mut queue = locked(&self.queue);
         let mut bytes = 0;
-        let fits = queue.iter().take_while(|r| {
+        let fits = queue.waiting.iter().take_while(|r| {
             let first = bytes == 0;
             bytes += r.payload;
             first || bytes <= COMMIT_BYTES_MAX
         });
         let count = fits.count();
-        queue.drain(..count).collect()
-    }
-
-    fn commit_for_all(&self, writer: &mut Writer, batch: &[Arc<Request>]) {
-        let done = self.commit(writer, batch);
-        let mut next = done.as_ref().copied().unwrap_or(Seq(0));
-        for request in batch {
-            let result = done.clone().map(|_| next);
-            next = Seq(next.0 + request.records.len() as u64);
-            *locked(&request.result) = Some(result);
-        }
+        queue.waiting.drain(..count).collect()
     }
 
     /// Durable when it returns; the seq of the first record.

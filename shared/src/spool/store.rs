@@ -1,7 +1,7 @@
 //! The state behind the handle, and the steps that keep disk and account in line.
 //!
-//! Locks are taken in this order and never the other way: `writer`, `loader`, `ledger`, `state`. `state` is never
-//! held over IO.
+//! Locks are taken in this order and never the other way: `writer`, `loader`, `ledger`, `state`. `state` is hardly
+//! ever held over IO; `queue` is a leaf.
 
 use super::book::Book;
 use super::generation::Generation;
@@ -102,7 +102,7 @@ pub(super) struct Store {
     pub(super) options: Options,
     /// Payload after which a generation is closed: small against the spool, so that dropping one drops little.
     pub(super) generation_bytes: u64,
-    pub(super) queue: Mutex<Vec<Arc<super::commit::Request>>>,
+    pub(super) queue: Mutex<super::commit::Queue>,
     pub(super) writer: Mutex<Writer>,
     loader: Mutex<()>,
     /// With the version that is on disk.
@@ -123,7 +123,7 @@ impl Store {
             dir,
             options,
             generation_bytes: (options.bytes_max / 16).clamp(128 << 10, 4 << 20),
-            queue: Mutex::new(Vec::new()),
+            queue: Mutex::default(),
             writer: Mutex::new(Writer { generation: None, payload: 0 }),
             loader: Mutex::new(()),
             ledger: Mutex::new((ledger, 0)),
