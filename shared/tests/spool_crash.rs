@@ -6,7 +6,7 @@
 
 use shared::ids::Seq;
 use shared::reading::Timestamp;
-use shared::spool::{Options, Record, Spool, WhenFull};
+use shared::spool::{Options, Record, Spool, SpoolError, WhenFull};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -336,4 +336,59 @@ fn whatever_was_acknowledged_survives_a_power_cut() {
         assert_eq!(spool.append(vec![record(1)]).unwrap(), [highest.next()], "{what}: it goes on");
     }
     println!("{cuts} power cuts, {acknowledged} acknowledged and unreleased records checked");
+}
+
+#[test]
+fn a_full_disk_is_no_damage_and_passes() {
+    let root = tempfile::tempdir().unwrap();
+    let disk = match Disk::new(None, &root.path().join("disk")) {
+        Ok(disk) => disk,
+        Err(why) => {
+            println!("skipped: no loop mounts here ({why})");
+            return;
+        }
+    };
+    let dir = disk.at.join("spool");
+    let greedy = Options { bytes_max: 1 << 30, disk_free_min: 0, when_full: WhenFull::Refuse };
+    let (mut spool, _) = Spool::open(&dir, greedy).unwrap();
+    let (mut id, mut put, mut full) = (0, BTreeMap::new(), 0);
+    for round in 0..6 {
+        // something else takes the room while the spool writes, so that it meets the end of the disk at any point
+        let hog = disk.at.join("hog");
+        fs::write(&hog, vec![1; (8 + round) << 20]).unwrap();
+        let mut failed = 0;
+        while failed < 3 {
+            id += 1;
+            match spool.append(vec![record(id)]) {
+                Ok(seqs) => drop(put.insert(seqs[0], id)),
+                Err(SpoolError::Io { source, .. }) => {
+                    full += u32::from(source.kind() == std::io::ErrorKind::StorageFull);
+                    failed += 1;
+                }
+                Err(other) => panic!("{other}"),
+            }
+            if id % 40 == 0 {
+                let _ = fs::OpenOptions::new().append(true).open(&hog).and_then(|mut f| f.write_all(&[2; 300_000]));
+            }
+        }
+        if round % 2 == 0 {
+            drop(spool);
+            let (again, report) = Spool::open(&dir, greedy).unwrap();
+            assert!(report.lost.is_empty() && report.set_aside.is_empty(), "{report:?}");
+            spool = again;
+        }
+        let held = spool.peek(Seq(1), usize::MAX, usize::MAX).unwrap();
+        let there: BTreeMap<Seq, u64> = held.iter().map(|s| (s.seq, id_of(&s.record))).collect();
+        for (seq, id) in &put {
+            assert_eq!(there.get(seq), Some(id), "round {round}, seq {seq}");
+        }
+        assert!(spool.gaps().is_empty());
+        fs::remove_file(&hog).unwrap();
+        let oldest: Vec<Seq> = there.keys().copied().take(there.len() / 2).collect();
+        spool.release(&oldest.iter().copied().collect()).unwrap();
+        put.retain(|seq, _| !oldest.contains(seq));
+        spool.append(vec![record(0)]).unwrap_or_else(|e| panic!("round {round}: there is room again: {e}"));
+    }
+    assert!(full > 0, "the disk was full");
+    println!("{id} appends, {full} failed on a full disk");
 }

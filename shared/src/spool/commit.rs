@@ -199,7 +199,8 @@ impl Store {
                 (state.bytes(), state.aside.len())
             };
             let over = used + self.aside_bytes() + need > self.options.bytes_max
-                || self.disk_free().is_some_and(|free| free < self.options.disk_free_min.saturating_add(need));
+                || (self.options.disk_free_min > 0
+                    && self.disk_free().is_some_and(|free| free < self.options.disk_free_min.saturating_add(need)));
             if !over {
                 return Ok(());
             }

@@ -6,6 +6,7 @@
 use super::ledger::sync_dir;
 use super::record;
 use super::{Fault, Record};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,8 +20,17 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Generation {
     id: u64,
     path: PathBuf,
-    db: sled::Db,
-    file: File,
+    content: Content,
+}
+
+enum Content {
+    Sled {
+        db: sled::Db,
+        /// sled's file, opened once more to make it durable.
+        file: File,
+    },
+    /// sled can't be opened without room on the disk: a reader gets what the raw file has, so that it can drain.
+    Raw(BTreeMap<u64, Record>),
 }
 
 fn caught<T>(what: impl FnOnce() -> sled::Result<T>) -> Result<T, Fault> {
@@ -84,7 +94,7 @@ impl Generation {
             path.parent().map_or(Ok(()), sync_dir)
         })();
         synced.map_err(Fault::Io)?;
-        Ok(Generation { id, path: path.to_owned(), db, file })
+        Ok(Generation { id, path: path.to_owned(), content: Content::Sled { db, file } })
     }
 
     /// Opens one that is there.
@@ -95,7 +105,12 @@ impl Generation {
         }
         let db = open_sled(path)?;
         let file = File::open(path.join("db")).map_err(Fault::of_io)?;
-        Ok(Generation { id, path: path.to_owned(), db, file })
+        Ok(Generation { id, path: path.to_owned(), content: Content::Sled { db, file } })
+    }
+
+    /// One to read from only, from what was found in the raw file.
+    pub(super) fn raw(path: &Path, id: u64, records: BTreeMap<u64, Record>) -> Generation {
+        Generation { id, path: path.to_owned(), content: Content::Raw(records) }
     }
 
     /// Its folder, as it was named when it was opened.
@@ -110,18 +125,25 @@ impl Generation {
 
     /// Puts records at their positions; durable when it returns.
     pub(super) fn put_at<'a>(&self, records: impl Iterator<Item = (u64, &'a Record)>) -> Result<(), Fault> {
+        let Content::Sled { db, file } = &self.content else {
+            return Err(Fault::Io(io::ErrorKind::ReadOnlyFilesystem.into()));
+        };
         for (position, record) in records {
             let value = record::encode(self.id, position, record);
-            caught(|| self.db.insert(position.to_be_bytes(), value))?;
+            caught(|| db.insert(position.to_be_bytes(), value))?;
         }
-        caught(|| self.db.flush())?;
+        caught(|| db.flush())?;
         // flush() only starts the writing (sync_file_range); this is what makes it survive a power cut
-        self.file.sync_data().map_err(Fault::Io)
+        file.sync_data().map_err(Fault::Io)
     }
 
     /// The record at a position; `None` when it isn't there or isn't whole.
     pub(super) fn get(&self, position: u64) -> Result<Option<Record>, Fault> {
-        let value = caught(|| self.db.get(position.to_be_bytes()))?;
+        let db = match &self.content {
+            Content::Sled { db, .. } => db,
+            Content::Raw(records) => return Ok(records.get(&position).cloned()),
+        };
+        let value = caught(|| db.get(position.to_be_bytes()))?;
         Ok(value.and_then(|value| self.check(position, &value)))
     }
 
@@ -131,7 +153,14 @@ impl Generation {
 
     /// Every whole record, ascending, up to where reading fails; then the fault.
     pub(super) fn each(&self, mut found: impl FnMut(u64, Record)) -> Result<(), Fault> {
-        let mut entries = self.db.iter();
+        let db = match &self.content {
+            Content::Sled { db, .. } => db,
+            Content::Raw(records) => {
+                records.iter().for_each(|(position, record)| found(*position, record.clone()));
+                return Ok(());
+            }
+        };
+        let mut entries = db.iter();
         while let Some((key, value)) = caught(|| entries.next().transpose())? {
             let position = <[u8; 8]>::try_from(&*key).map(u64::from_be_bytes);
             if let Some((position, record)) = position.ok().and_then(|p| Some((p, self.check(p, &value)?))) {

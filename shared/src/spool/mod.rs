@@ -32,7 +32,9 @@
 //!    the damaged one before it takes its place.
 //! 4. A generation is removed, and a gap recorded, only after both slots of the ledger account for it.
 //! 5. An IO error such as a full disk is no damage: nothing is set aside, the sled is dropped, the next append starts a
-//!    fresh one, and the positions of the failed write are never used again.
+//!    fresh one, and the positions of the failed write are never used again. What sled can't open for want of room is
+//!    read from the raw file, so that a full disk can drain.
+//! 6. The raw file is read before sled opens it: opening a damaged sled can wipe what is still whole.
 //!
 //! Calls block; async callers use `spawn_blocking`.
 
@@ -119,7 +121,7 @@ pub enum WhenFull {
 pub struct Options {
     /// Most bytes it takes on the disk, [`BYTES_MIN`] at least.
     pub bytes_max: u64,
-    /// Bytes of the disk it leaves free.
+    /// Bytes of the disk it leaves free; with 0 it doesn't look, and a full disk is an error of `append`.
     pub disk_free_min: u64,
     /// What to do when either bound is met.
     pub when_full: WhenFull,
@@ -282,7 +284,11 @@ impl Spool {
                 match self.record(at, position + offset, home)? {
                     Some(record) if taken.full_with(&record) => return Ok(taken.records),
                     Some(record) => taken.records.push(Stored { seq: at, record }),
-                    None => break, // released meanwhile, rebuilt, or lost: look again from here
+                    None => {
+                        // released meanwhile, rebuilt, or lost: look again from here
+                        taken.look_again()?;
+                        break;
+                    }
                 }
                 at = at.next();
             }
@@ -306,7 +312,10 @@ impl Spool {
                 match self.record(seq, position + offset, home)? {
                     Some(record) if taken.full_with(&record) => return Ok(taken.records),
                     Some(record) => taken.records.push(Stored { seq, record }),
-                    None => break,
+                    None => {
+                        taken.look_again()?;
+                        break;
+                    }
                 }
                 before = seq;
             }
@@ -454,11 +463,20 @@ struct Taken {
     count_max: usize,
     bytes_max: usize,
     bytes: usize,
+    looked_again: u32,
 }
+
+/// More often in one answer, the machine gives different answers to the same question.
+const LOOK_AGAIN_MAX: u32 = 1000;
 
 impl Taken {
     fn new(count_max: usize, bytes_max: usize) -> Self {
-        Taken { records: Vec::new(), count_max, bytes_max, bytes: 0 }
+        Taken { records: Vec::new(), count_max, bytes_max, bytes: 0, looked_again: 0 }
+    }
+    fn look_again(&mut self) -> Result<(), SpoolError> {
+        self.looked_again += 1;
+        let error = || SpoolError::io("read the spool", io::Error::other("a record comes and goes"));
+        if self.looked_again > LOOK_AGAIN_MAX { Err(error()) } else { Ok(()) }
     }
     fn done(&self) -> bool {
         self.records.len() >= self.count_max

@@ -25,6 +25,10 @@ impl Wanted {
     fn has(&self, position: u64) -> bool {
         self.possible.as_ref().is_some_and(|r| r.contains(&position)) || self.must_have(position)
     }
+    /// Whether nothing is missing in these.
+    pub(super) fn all_in(&self, records: &BTreeMap<u64, Record>) -> bool {
+        self.known.iter().cloned().flatten().all(|position| records.contains_key(&position))
+    }
     /// Those of the positions that nothing says must be there.
     pub(super) fn only_possible(&self, positions: impl Iterator<Item = u64>) -> Vec<u64> {
         positions.filter(|p| !self.must_have(*p)).collect()
@@ -79,7 +83,16 @@ pub(super) fn inspect(place: &Place, wanted: &Wanted) -> Result<Found, Fault> {
         Ok(generation) if from_raw == 0 => return Ok(Found::Incomplete(generation, records)),
         Ok(_) => format!("sled lacks {} records", missing.max(from_raw)),
         Err(Fault::Damaged(why)) => why,
-        Err(io) => return Err(io),
+        Err(io) => {
+            // Nothing can be repaired now; what is whole can be read, and drained to make room.
+            let whole = wanted.all_in(&records);
+            let possible = wanted.only_possible(records.keys().copied());
+            return if whole {
+                Ok(Found::Sound(Generation::raw(&place.path, place.id, records), possible))
+            } else {
+                Err(io)
+            };
+        }
     };
     Ok(Found::Damaged { why, records, from_raw })
 }

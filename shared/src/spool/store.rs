@@ -250,7 +250,7 @@ impl Store {
             }
             Found::Damaged { why, records, from_raw } => {
                 tracing::error!(path = %place.path.display(), why, left = records.len(), "a part of the spool is damaged");
-                self.replace(&place, &wanted, &records, from_raw)
+                self.replace(&place, &wanted, records, from_raw)
             }
         }
     }
@@ -260,15 +260,24 @@ impl Store {
         &self,
         place: &Place,
         wanted: &Wanted,
-        records: &BTreeMap<u64, super::Record>,
+        records: BTreeMap<u64, super::Record>,
         from_raw: u64,
     ) -> Result<(Option<Arc<Generation>>, Vec<u64>), SpoolError> {
         let first = place.first;
         let mut fresh = Place::new(&self.dir, place.number, first, super::random_id());
         let mut aside = Vec::new();
         if !records.is_empty() {
-            let made = salvage::rebuild(&self.dir, &fresh, &[place], records, true);
-            aside = made.map_err(|f| f.into_error("rebuild a part of the spool"))?;
+            match salvage::rebuild(&self.dir, &fresh, &[place], &records, true) {
+                Ok(paths) => aside = paths,
+                // no room to repair it now; where nothing is missing it can be read, and drained to make room
+                Err(_) if place.path.exists() && wanted.all_in(&records) => {
+                    let possible = wanted.only_possible(records.keys().copied());
+                    let generation = Arc::new(Generation::raw(&place.path, place.id, records));
+                    Self::keep_open(&mut self.state(), first, &generation);
+                    return Ok((Some(generation), possible));
+                }
+                Err(fault) => return Err(fault.into_error("rebuild a part of the spool")),
+            }
         } else if wanted.known.is_empty() && !wanted.suspicious {
             // the crash came while it was being made: nothing of worth was ever in it
             shelf::remove(&self.dir, &place.path).map_err(|e| SpoolError::io("remove an empty part", e))?;
@@ -280,7 +289,7 @@ impl Store {
             state.aside.extend(aside);
             shelf::bound_aside(&mut state.aside, usize::MAX);
             state.book.totals.salvaged += from_raw;
-            state.gap_what_misses(wanted, records);
+            state.gap_what_misses(wanted, &records);
             if records.is_empty() {
                 state.shelf.remove(&first);
             } else {
