@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod config;
 pub mod ids;
 pub mod metric;
+pub mod notify;
 pub mod ranges;
 pub mod reading;
 pub mod spool;

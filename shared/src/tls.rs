@@ -111,6 +111,14 @@ pub fn peer_name(chain: &[CertificateDer<'_>]) -> Result<(GatewayId, String), Tl
     Ok((GatewayId::new(name)?, serial.trim_start_matches('0').into()))
 }
 
+/// The name in our own certificate: what a gateway is called.
+///
+/// # Errors
+/// When the file can't be read, or its first certificate has no name that a gateway may have.
+pub fn own_name(cert: &Path) -> Result<GatewayId, TlsError> {
+    peer_name(&certificates(cert)?).map(|(name, _)| name)
+}
+
 /// Always the same cryptography, whatever else is linked in.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
