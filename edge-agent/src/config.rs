@@ -68,7 +68,7 @@ pub struct BatchConfig {
 impl Default for BatchConfig {
     fn default() -> Self {
         let seconds = |n| HumanDuration(Duration::from_secs(n));
-        Self { age_max: seconds(10), readings_max: 2000, live_interval: seconds(1) }
+        Self { age_max: seconds(10), readings_max: 2000, live_interval: HumanDuration(Duration::from_millis(500)) }
     }
 }
 
@@ -204,6 +204,14 @@ pub fn host_of(collector: &str) -> Result<ServerName<'static>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_documented_example_is_right_in_every_word() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../config/agent.toml"));
+        let mistakes = Config::load(path).unwrap().mistakes();
+        // Nobody has its certificates.
+        assert!(mistakes.iter().all(|mistake| mistake.contains("/etc/edge-agent/")), "{mistakes:?}");
+    }
 
     #[test]
     fn a_collector_is_a_name_or_an_address_with_a_port() {

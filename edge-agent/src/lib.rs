@@ -4,11 +4,18 @@
 
 pub mod batch;
 pub mod catalogues;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod http;
 pub mod live;
+pub mod overflow;
+pub mod pipeline;
 pub mod registry;
 pub mod report;
+pub mod run;
 pub mod sample;
 pub mod sources;
+pub mod status;
+pub mod uplink;
 pub mod vitals;

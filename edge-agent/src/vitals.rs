@@ -1,13 +1,13 @@
 //! How the agent is: counters and last events that `status`, `/health` and the collector are told.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::reading::Timestamp;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// The connection to a collector.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LinkState {
     /// `host:port` of the collector, while connected.
     pub connected: Option<String>,
