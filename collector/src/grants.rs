@@ -73,6 +73,11 @@ impl Grants {
         self.0.get(gateway).is_some_and(|patterns| !patterns.is_empty())
     }
 
+    /// Every gateway and the patterns it is granted.
+    pub fn iter(&self) -> impl Iterator<Item = (&GatewayId, Vec<&str>)> {
+        self.0.iter().map(|(gateway, patterns)| (gateway, patterns.iter().map(|p| &*p.0).collect()))
+    }
+
     /// How many gateways have grants.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -2,12 +2,14 @@
 
 pub mod api;
 pub mod ca;
+pub mod cli;
 pub mod config;
+pub mod flush;
 pub mod grants;
 pub mod history;
 pub mod ingest;
-pub mod notify;
 pub mod resolve;
 pub mod revocation;
 pub mod rollup;
+pub mod run;
 pub mod tiers;

@@ -49,6 +49,14 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
     Ok(())
 }
 
+/// Whether `level` is one that [`init`] takes.
+///
+/// # Errors
+/// As [`init`].
+pub fn check_level(level: &str) -> Result<(), TelemetryError> {
+    filter(level).map(|_| ())
+}
+
 fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     let bad = |why: String| TelemetryError::Level { level: level.into(), why };
     if level.trim().is_empty() {

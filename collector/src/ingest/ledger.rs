@@ -43,6 +43,12 @@ impl Ledger {
         self.lock().get(&(gateway.clone(), stream)).filter(|a| a.loaded).cloned()
     }
 
+    /// The account as far as it is known here, whether the warm tier was asked or not.
+    #[must_use]
+    pub fn known(&self, gateway: &GatewayId, stream: StreamId) -> Account {
+        self.lock().get(&(gateway.clone(), stream)).cloned().unwrap_or_default()
+    }
+
     /// Adds what the warm tier knows, and gives the whole.
     pub fn load(&self, gateway: &GatewayId, stream: StreamId, committed: &SeqRanges, highest: Seq) -> Account {
         let mut streams = self.lock();

@@ -1,3 +1,4 @@
 //! Hot tiers.
 
+pub mod guarded;
 pub mod memory;

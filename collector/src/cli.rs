@@ -1,0 +1,230 @@
+//! The command line.
+
+mod check;
+mod print;
+
+use crate::ca::{Authority, CaError, Issued, Role};
+use crate::config::{Config, LoadError};
+use crate::run;
+use anstream::{eprintln, println};
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tokio_util::sync::CancellationToken;
+
+/// Takes in what edge agents send, stores it, answers for it.
+#[derive(Debug, Parser)]
+#[command(name = "collector", version, propagate_version = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  collector ca init --config collector.toml --host collector.example.net
+  collector ca issue STATION_7 --config collector.toml
+  collector check --config collector.toml
+  collector run --config collector.toml
+  collector ca revoke STATION_7 --config collector.toml
+
+Exit codes: 0 well, 1 failed, 2 wrong usage or configuration";
+
+#[derive(Debug, Args)]
+struct Where {
+    /// The configuration: a file, or a folder of *.toml
+    #[arg(long, short, env = "COLLECTOR_CONFIG", default_value = "/etc/collector/collector.toml", value_name = "PATH")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run until SIGTERM or Ctrl-C
+    #[command(after_help = "Example:\n  collector run --config /etc/collector/collector.toml")]
+    Run(#[command(flatten)] Where),
+    /// Name every mistake, and say what `run` would do; changes nothing
+    #[command(after_help = "Example:\n  collector check --config collector.toml --json")]
+    Check {
+        #[command(flatten)]
+        place: Where,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say which version this is
+    Version {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The authority that names gateways and collectors
+    Ca {
+        #[command(subcommand)]
+        command: CaCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum CaCommand {
+    /// Make the authority and this collector's certificate
+    #[command(after_help = "Example:\n  collector ca init --host collector.example.net --host 10.0.0.5")]
+    Init {
+        #[command(flatten)]
+        place: Where,
+        /// A name or address by which gateways reach this collector; may be said several times
+        #[arg(long = "host", value_name = "HOST", default_values = ["localhost", "127.0.0.1"])]
+        hosts: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a certificate for a gateway, or with --server for another collector
+    #[command(
+        after_help = "Examples:\n  collector ca issue STATION_7\n  collector ca issue collector-2.example.net --server --host 10.0.0.6"
+    )]
+    Issue {
+        /// The gateway's name
+        name: String,
+        #[command(flatten)]
+        place: Where,
+        /// For a collector instead of a gateway
+        #[arg(long)]
+        server: bool,
+        /// Another name or address of that collector; may be said several times
+        #[arg(long = "host", value_name = "HOST", requires = "server")]
+        hosts: Vec<String>,
+        /// Though it has one that holds
+        #[arg(long)]
+        renew: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take back every certificate of a name; a running collector notices within two seconds
+    #[command(after_help = "Example:\n  collector ca revoke STATION_7")]
+    Revoke {
+        /// The gateway's name
+        name: String,
+        #[command(flatten)]
+        place: Where,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Wrong usage or configuration.
+const WRONG: u8 = 2;
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(place) => run_until_signal(&place.config),
+        Command::Check { place, json } => return check::check(&place.config, json),
+        Command::Version { json } => {
+            version(json);
+            Ok(())
+        }
+        Command::Ca { command } => ca(command),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print::error(&format!("{error:#}"));
+            let wrong = error.downcast_ref::<LoadError>().is_some()
+                || error.downcast_ref::<shared::telemetry::TelemetryError>().is_some()
+                || error.downcast_ref::<CaError>().is_some_and(is_wrong_usage);
+            if wrong { ExitCode::from(WRONG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn is_wrong_usage(error: &CaError) -> bool {
+    matches!(error, CaError::Name(_) | CaError::Reserved(_))
+}
+
+fn version(as_json: bool) {
+    let version = env!("CARGO_PKG_VERSION");
+    if as_json {
+        let protocol = [shared::wire::VERSION_MIN, shared::wire::VERSION_MAX];
+        println!("{}", json!({ "name": "collector", "version": version, "protocol": protocol }));
+    } else {
+        println!("collector {version}");
+    }
+}
+
+fn run_until_signal(path: &Path) -> anyhow::Result<()> {
+    let config = Config::load(path)?;
+    shared::telemetry::init(config.log.format, config.log.level.as_deref().unwrap_or("info"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start")?;
+    let outcome = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        tokio::spawn(stop_on_signal(stop.clone())?);
+        Box::pin(run::run(config, stop)).await.map_err(anyhow::Error::from)
+    });
+    // A disk that hangs must not hold up the end for ever.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    outcome
+}
+
+/// Cancels on SIGTERM and SIGINT.
+fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
+    Ok(async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!("{name}: stopping");
+        stop.cancel();
+    })
+}
+
+fn ca(command: CaCommand) -> anyhow::Result<()> {
+    match command {
+        CaCommand::Init { place, hosts, json } => {
+            let folder = Config::load(&place.config)?.ca_dir();
+            let (_, server) = Authority::init(&folder, &hosts)?;
+            let ca = folder.join("ca.pem");
+            if json {
+                println!("{}", json!({ "ca": ca, "cert": server.cert, "key": server.key, "hosts": hosts }));
+            } else {
+                println!("authority    {}  (copy this file to every gateway)", ca.display());
+                println!("its key      {}  (keep a copy of it in a safe place)", folder.join("ca.key").display());
+                println!("certificate  {}  for {}", server.cert.display(), hosts.join(", "));
+            }
+        }
+        CaCommand::Issue { name, place, server, hosts, renew, json } => {
+            let authority = Authority::open(&Config::load(&place.config)?.ca_dir())?;
+            let role = if server { Role::Server } else { Role::Gateway };
+            let Issued { cert, key, serial } = authority.issue(&name, role, &hosts, renew)?;
+            if json {
+                let serial = serial.as_str();
+                println!(
+                    "{}",
+                    json!({ "name": name, "role": role.to_string(), "cert": cert, "key": key, "serial": serial })
+                );
+            } else {
+                println!("certificate  {}", cert.display());
+                println!("its key      {}  (move it to {name} and delete it here)", key.display());
+                println!("serial       {serial}");
+            }
+        }
+        CaCommand::Revoke { name, place, json } => {
+            let serials = Authority::open(&Config::load(&place.config)?.ca_dir())?.revoke(&name)?;
+            let serials: Vec<&str> = serials.iter().map(crate::revocation::Serial::as_str).collect();
+            if json {
+                println!("{}", json!({ "name": name, "revoked": serials }));
+            } else {
+                println!("revoked {name}: {}", serials.join(", "));
+                eprintln!("a running collector closes its connections within two seconds");
+            }
+        }
+    }
+    Ok(())
+}

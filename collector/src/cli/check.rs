@@ -1,0 +1,226 @@
+//! `collector check`: every mistake at once, and what `run` would do.
+
+use super::WRONG;
+use super::print::{GREEN, RED, YELLOW};
+use crate::api;
+use crate::config::{Config, LoadError};
+use crate::revocation;
+use anstream::println;
+use serde::Serialize;
+use shared::reading::Timestamp;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// A certificate that ends sooner than this is worth a word, days.
+const EXPIRES_SOON: i64 = 60;
+const DAY: i64 = 86_400 * 1_000_000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warning,
+    Error,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    verdict: Verdict,
+    detail: String,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, what: &'static str, verdict: Verdict, detail: impl Into<String>) {
+        self.0.push(Finding { what, verdict, detail: detail.into() });
+    }
+
+    fn worst(&self) -> Verdict {
+        let has = |verdict| self.0.iter().any(|finding| finding.verdict == verdict);
+        if has(Verdict::Error) {
+            Verdict::Error
+        } else if has(Verdict::Warning) {
+            Verdict::Warning
+        } else {
+            Verdict::Ok
+        }
+    }
+}
+
+/// Looks and tells; changes nothing.
+pub(super) fn check(path: &Path, json: bool) -> ExitCode {
+    let mut findings = Findings::default();
+    match Config::load(path) {
+        Ok(config) => look(path, &config, &mut findings),
+        Err(error @ (LoadError::Read(_) | LoadError::Value { .. })) => {
+            findings.add("configuration", Verdict::Error, error.to_string());
+        }
+    }
+    if json {
+        println!("{}", serde_json::json!({ "verdict": findings.worst(), "findings": findings.0 }));
+    } else {
+        show(&findings);
+    }
+    if findings.worst() == Verdict::Error { ExitCode::from(WRONG) } else { ExitCode::SUCCESS }
+}
+
+fn show(findings: &Findings) {
+    for Finding { what, verdict, detail } in &findings.0 {
+        let (style, word) = match verdict {
+            Verdict::Ok => (GREEN, "ok"),
+            Verdict::Warning => (YELLOW, "warning"),
+            Verdict::Error => (RED, "error"),
+        };
+        println!("{style}{word:<8}{style:#} {what:<14} {detail}");
+    }
+}
+
+fn look(path: &Path, config: &Config, findings: &mut Findings) {
+    findings.add("configuration", Verdict::Ok, format!("{} is read", path.display()));
+    level(config, findings);
+    address("[ingest]", config.ingest.listen, findings);
+    if config.api.listen.ip().is_loopback() {
+        address("[api]", config.api.listen, findings);
+    } else {
+        findings.add("[api]", Verdict::Error, api::ApiError::NotLoopback(config.api.listen).to_string());
+    }
+    folder(config, findings);
+    certificates(config, findings);
+    grants(config, findings);
+    let (rows, interval) = (config.buffer.flush_rows, config.buffer.flush_interval);
+    findings.add("[buffer]", Verdict::Ok, format!("commits every {interval}, or with {rows} readings"));
+}
+
+fn level(config: &Config, findings: &mut Findings) {
+    let level = config.log.level.as_deref().unwrap_or("info");
+    if let Err(error) = shared::telemetry::check_level(level) {
+        findings.add("[log]", Verdict::Error, error.to_string());
+    }
+}
+
+/// Binding says what no look can say. A collector that runs with this configuration holds it already.
+fn address(what: &'static str, address: SocketAddr, findings: &mut Findings) {
+    match TcpListener::bind(address) {
+        Ok(_) => findings.add(what, Verdict::Ok, format!("would listen on {address}")),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            findings.add(what, Verdict::Warning, format!("{address} is in use, maybe by the running collector"));
+        }
+        Err(error) => findings.add(what, Verdict::Error, format!("listen = \"{address}\": {error}")),
+    }
+}
+
+fn folder(config: &Config, findings: &mut Findings) {
+    let folder = &config.data_dir;
+    // The nearest folder that is there: a missing one is made by `run`.
+    let there = folder.ancestors().find(|f| f.exists()).unwrap_or(Path::new("/"));
+    if rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_err() {
+        findings.add("data_dir", Verdict::Error, format!("{} can't be written by this user", there.display()));
+        return;
+    }
+    let free = rustix::fs::statvfs(there).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    let bound = config.spool.bytes_max;
+    let held = std::fs::metadata(folder.join("warm.sqlite")).map(|meta| meta.len()).ok();
+    match free {
+        Ok(free) => {
+            let free = bytesize::ByteSize::b(free);
+            let mut detail = format!("{}: {free} free, the spool takes {bound} at most", folder.display());
+            if let Some(held) = held {
+                detail += &format!(", {} in warm.sqlite", bytesize::ByteSize::b(held));
+            }
+            let tight = free.as_u64() < bound.as_u64() + config.spool.disk_free_min.as_u64();
+            if tight {
+                detail += ": gateways are held back before the spool's own bound is met";
+            }
+            findings.add("data_dir", if tight { Verdict::Warning } else { Verdict::Ok }, detail);
+        }
+        Err(error) => findings.add("data_dir", Verdict::Error, format!("{}: {error}", there.display())),
+    }
+}
+
+fn certificates(config: &Config, findings: &mut Findings) {
+    let (ca, cert, key) = (config.ca(), config.cert(), config.key());
+    match shared::tls::server_config(&ca, &cert, &key) {
+        Ok(_) => {
+            for (what, path) in [("authority", &ca), ("certificate", &cert)] {
+                expiry(what, path, findings);
+            }
+        }
+        Err(error) => {
+            let detail = format!("{error}; `collector ca init` makes an authority and a certificate");
+            findings.add("certificate", Verdict::Error, detail);
+        }
+    }
+    match revocation::read(&config.revoked()) {
+        Ok(list) => {
+            for line in &list.unreadable {
+                let detail = format!("{}:{line}: no serial number; the line is skipped", config.revoked().display());
+                findings.add("revoked", Verdict::Warning, detail);
+            }
+            let count = list.serials.len();
+            findings.add("revoked", Verdict::Ok, format!("{count} certificates in {}", config.revoked().display()));
+        }
+        Err(error) => {
+            findings.add("revoked", Verdict::Error, format!("{}: {error}", config.revoked().display()));
+        }
+    }
+}
+
+fn expiry(what: &'static str, path: &Path, findings: &mut Findings) {
+    let Some((names, ends)) = read_certificate(path) else {
+        findings.add(what, Verdict::Warning, format!("{}: its dates can't be read", path.display()));
+        return;
+    };
+    let left = ends.since(Timestamp::wall_clock()) / DAY;
+    let date = ends.to_string();
+    let date = date.split('T').next().unwrap_or_default();
+    let (verdict, words) = match left {
+        ..=-1 => (Verdict::Error, format!("ended on {date}")),
+        0..EXPIRES_SOON => (Verdict::Warning, format!("ends on {date}, in {left} days")),
+        _ => (Verdict::Ok, format!("holds until {date}")),
+    };
+    findings.add(what, verdict, format!("{} ({names}) {words}", path.display()));
+}
+
+/// Subject and other names, and the end.
+fn read_certificate(path: &Path) -> Option<(String, Timestamp)> {
+    let bytes = std::fs::read(path).ok()?;
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&bytes).ok()?;
+    let certificate = pem.parse_x509().ok()?;
+    let mut names: Vec<String> =
+        certificate.subject().iter_common_name().filter_map(|n| Some(n.as_str().ok()?.to_owned())).collect();
+    if let Ok(Some(others)) = certificate.subject_alternative_name() {
+        for other in &others.value.general_names {
+            match other {
+                x509_parser::extensions::GeneralName::DNSName(name) => names.push((*name).to_owned()),
+                x509_parser::extensions::GeneralName::IPAddress(bytes) => names.extend(ip(bytes)),
+                _ => {}
+            }
+        }
+    }
+    Some((names.join(", "), Timestamp(certificate.validity().not_after.timestamp().saturating_mul(1_000_000))))
+}
+
+fn ip(bytes: &[u8]) -> Option<String> {
+    let address: std::net::IpAddr = match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok()?.into(),
+        16 => <[u8; 16]>::try_from(bytes).ok()?.into(),
+        _ => return None,
+    };
+    Some(address.to_string())
+}
+
+fn grants(config: &Config, findings: &mut Findings) {
+    if config.grants.is_empty() {
+        let detail = "no gateway may write anything: add lines like STATION_7 = [\"DIST_*\"]";
+        findings.add("[grants]", Verdict::Warning, detail);
+    }
+    for (gateway, nodes) in config.grants.iter() {
+        let verdict = if nodes.is_empty() { Verdict::Warning } else { Verdict::Ok };
+        let nodes = if nodes.is_empty() { "nothing".to_owned() } else { nodes.join(", ") };
+        findings.add("[grants]", verdict, format!("{gateway} may write {nodes}"));
+    }
+}

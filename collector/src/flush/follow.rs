@@ -1,0 +1,103 @@
+//! Readings go into the hot tier as soon as they are on disk, ahead of the warm tier's transactions. What can't be
+//! put yet is left to the flusher, which commits nothing that the hot tier has neither got nor been told to forget.
+
+use super::Flusher;
+use super::piece::{self, Content, Parsed, Raw};
+use crate::tiers::HotTier;
+use shared::block::TimeBase;
+use shared::ids::Seq;
+use shared::ranges::SeqRanges;
+use shared::spool::SpoolError;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// After an error of the disk.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Records of the spool whose readings the hot tier has.
+#[derive(Debug, Default)]
+pub struct Followed(Mutex<SeqRanges>);
+
+impl Followed {
+    fn note(&self, records: &SeqRanges) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(records);
+    }
+
+    /// Whether the hot tier has it.
+    #[must_use]
+    pub fn has(&self, record: Seq) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(record)
+    }
+
+    /// Forgets what is committed.
+    pub fn forget(&self, records: &SeqRanges) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        records.iter().for_each(|range| held.remove(range));
+    }
+}
+
+impl Flusher {
+    /// Puts what comes into the hot tier, until `stop`.
+    pub async fn follow(&self, mut appended: watch::Receiver<()>, stop: CancellationToken) {
+        let mut next = Seq::FIRST;
+        loop {
+            match self.read(next).await {
+                Ok(raws) if raws.is_empty() => {
+                    if !matches!(stop.run_until_cancelled(appended.changed()).await, Some(Ok(()))) {
+                        return;
+                    }
+                }
+                Ok(raws) => {
+                    next = raws.last().map_or(next, |raw| raw.record.next());
+                    self.put_ahead(raws).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "can't follow what is stored");
+                    if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                        return;
+                    }
+                }
+            }
+            if stop.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    async fn put_ahead(&self, raws: Vec<Raw>) {
+        if self.hot.is_down() {
+            return; // the flusher finds out when it is back
+        }
+        let (mut records, mut readings) = (SeqRanges::new(), Vec::new());
+        for raw in raws {
+            // Times that need a clock fix are the flusher's business, and so is everything out of order.
+            let utc = matches!(&raw.parsed, Parsed::Block { block: Ok(block), catalogue: Some(_), .. }
+                if block.header.base == TimeBase::Utc);
+            if !utc {
+                continue;
+            }
+            let record = raw.record;
+            if let Ok(piece) = self.prepare(raw).await
+                && let Content::Rows { sorted, .. } = piece.content
+            {
+                records.insert_one(record);
+                readings.extend(sorted.readings);
+            }
+        }
+        if readings.is_empty() || self.hot.put(&readings).await.is_ok() {
+            self.followed.note(&records);
+        }
+    }
+
+    /// Reads and decodes off the runtime.
+    pub(super) async fn read(&self, from: Seq) -> Result<Vec<Raw>, SpoolError> {
+        let (spool, catalogues) = (self.spool.clone(), self.catalogues.clone());
+        let reading = tokio::task::spawn_blocking(move || piece::read(&spool, &catalogues, from));
+        reading.await.unwrap_or_else(|error| {
+            let source = std::io::Error::other(error.to_string());
+            Err(SpoolError::Io { what: "read the spool".into(), source: std::sync::Arc::new(source) })
+        })
+    }
+}
