@@ -103,6 +103,7 @@ pub(super) async fn run(
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut idle, mut unflushed) = (false, false);
+    session.tick(Instant::now())?; // facts go before the blocks that they explain
     loop {
         session.start_work();
         tokio::select! {
