@@ -208,7 +208,7 @@ async fn open_stores(config: &Config) -> Result<Stores, RunError> {
     let (spool, ledger, gaps) = opening.map_err(|_| RunError::Ended("the opening of the spool"))??;
     let warm_file = folder("warm.sqlite");
     let warm = Arc::new(SqliteWarm::open(&warm_file).await?);
-    let complete_from = Timestamp::wall_clock().plus_micros(micros(config.ingest.future_max.0));
+    let complete_from = complete_from(&*warm, config.ingest.future_max.0).await;
     let memory = Arc::new(MemoryHot::new(complete_from, HOT_READINGS_MAX, Arc::new(Timestamp::wall_clock)));
     let owed = folder("hot.owed");
     let hot = Arc::new(Guarded::new(memory, &owed).map_err(file_error(&owed))?);
@@ -216,6 +216,21 @@ async fn open_stores(config: &Config) -> Result<Stores, RunError> {
     let aside = Aside::open(&folder("rejected"), Bounds::default()).map_err(file_error(&folder("rejected")))?;
     let (catalogues, aside) = (Arc::new(catalogues), Arc::new(aside));
     Ok(Stores { spool, warm, hot, catalogues, aside, ledger: Arc::new(ledger), gaps: Arc::new(gaps) })
+}
+
+/// From when on all readings can only have come through the hot tier of this run: everything that is committed is
+/// older, and what is in the spool comes through it now.
+async fn complete_from(warm: &dyn WarmTier, future_max: Duration) -> Timestamp {
+    let newest = async {
+        let mut newest = Timestamp(i64::MIN);
+        let series: Vec<SeriesId> = warm.series(None).await?.iter().map(|s| s.id).collect();
+        for some in series.chunks(WARM_UP_SERIES) {
+            newest = warm.latest(some).await?.iter().map(|reading| reading.at).fold(newest, Timestamp::max);
+        }
+        Ok::<_, TierError>(newest.plus_micros(1))
+    };
+    let surely = Timestamp::wall_clock().plus_micros(micros(future_max));
+    newest.await.unwrap_or(surely).min(surely)
 }
 
 fn micros(duration: Duration) -> i64 {

@@ -89,6 +89,15 @@ async fn after_a_day_readings_go_and_nothing_older_is_claimed(bench: Bench<impl 
     assert_eq!(bench.tier.state().await.unwrap().readings, 1, "too old to be kept");
 }
 
+async fn what_it_calls_complete_can_be_asked_for_a_moment_later(bench: Bench<impl HotTier>) {
+    bench.tier.put(&[reading(A, 20 * HOUR, 1.0)]).await.unwrap();
+    bench.pass(30 * HOUR);
+    let from = bench.tier.complete_from(A).await.unwrap().unwrap();
+    bench.pass(10 * MICROS_PER_SECOND);
+    let found = bench.tier.range(A, from, at(30 * HOUR)).await.unwrap();
+    assert_eq!(found, Some(vec![reading(A, 20 * HOUR, 1.0)]), "the horizon moves on all the time");
+}
+
 async fn what_passed_it_by_is_not_claimed(bench: Bench<impl HotTier>) {
     bench.tier.put(&[reading(A, 0, 1.0), reading(A, 5_000, 2.0)]).await.unwrap();
     bench.tier.forget(at(4_000)).await.unwrap();
@@ -145,6 +154,7 @@ macro_rules! whole_contract {
             live_values_are_no_history
             what_was_before_it_is_never_claimed
             after_a_day_readings_go_and_nothing_older_is_claimed
+            what_it_calls_complete_can_be_asked_for_a_moment_later
             what_passed_it_by_is_not_claimed
             what_was_evicted_is_not_claimed
             subscribers_see_stored_and_live_values

@@ -12,6 +12,8 @@ use tokio::sync::broadcast;
 
 /// How long readings stay, microseconds.
 pub const AGE_MAX: i64 = 24 * 3_600 * 1_000_000;
+/// Whoever asks from when on this is complete has so long to ask for it, microseconds: the horizon moves on meanwhile.
+const TIME_TO_ASK: i64 = 60 * 1_000_000;
 /// Batches that a slow subscriber may be behind.
 const FEED_BATCHES: usize = 1_024;
 
@@ -176,7 +178,7 @@ impl HotTier for MemoryHot {
     }
 
     fn complete_from(&self, series: SeriesId) -> TierFuture<'_, Option<Timestamp>> {
-        let floor = self.lock().floor_of(series, self.horizon());
+        let floor = self.lock().floor_of(series, self.horizon().plus_micros(TIME_TO_ASK));
         Box::pin(async move { Ok(Some(floor)) })
     }
 
