@@ -1,0 +1,47 @@
+//! The documented example is what the program takes, and names its defaults.
+
+use collector::config::Config;
+use std::path::Path;
+
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/collector.toml");
+
+/// As debug text, without what the example has to say for itself.
+fn shown(mut config: Config) -> String {
+    config.grants = Default::default();
+    config.log.level = None;
+    format!("{config:#?}")
+}
+
+#[test]
+fn the_example_is_read_and_says_the_defaults() {
+    let config = Config::load(Path::new(EXAMPLE)).unwrap();
+    assert_eq!(shown(config.clone()), shown(Config::default()));
+    assert_eq!(config.grants.len(), 2);
+}
+
+#[test]
+fn keys_that_are_commented_out_are_real_ones_and_none_is_left_out() {
+    let text = std::fs::read_to_string(EXAMPLE).unwrap();
+    let all: String = text
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|l| !l.starts_with([' ', '\0'])).unwrap_or(line))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    let all = all.replace("\n#\n", "\n\n");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("collector.toml");
+    std::fs::write(&path, &all).unwrap();
+    let config = Config::load(&path).unwrap();
+    assert_eq!(config.ingest.revoked.as_deref(), Some(Path::new("/var/lib/collector/ca/revoked")));
+    // The names of all fields stand in the debug text of the configuration.
+    let mut missing: Vec<String> = format!("{config:#?}")
+        .lines()
+        .filter_map(|line| line.trim().split_once(": ").map(|(name, _)| name.to_owned()))
+        .filter(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        .filter(|name| {
+            !all.lines().any(|l| l.starts_with(&format!("{name} = ")) || l.starts_with(&format!("[{name}]")))
+        })
+        .collect();
+    missing.dedup();
+    assert!(missing.is_empty(), "config/collector.toml says nothing of {missing:?}");
+}
