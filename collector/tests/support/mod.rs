@@ -2,6 +2,8 @@
 //! authority.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)] // every test file uses a part
 
+pub mod process;
+
 use collector::ca::{Authority, Role};
 use collector::config::Config;
 use collector::run::{RunError, Running};
@@ -86,6 +88,11 @@ impl Drop for Collector {
 }
 
 impl Collector {
+    /// One that runs elsewhere.
+    pub fn at(ingest: SocketAddr, api: SocketAddr, ca: PathBuf) -> Self {
+        Self { ingest, api, ca, stop: CancellationToken::new(), running: None }
+    }
+
     /// Stops in order and waits for it.
     pub async fn stop(mut self) {
         self.stop.cancel();

@@ -1,0 +1,113 @@
+//! The program as a person or systemd meets it: command line, exit codes, signals.
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
+
+mod support;
+
+use serde_json::Value;
+use shared::block::TimeBase;
+use shared::reading::Timestamp;
+use support::process::{collector, process_client};
+use support::*;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn help_has_examples_and_exit_codes() {
+    let help = collector(&["--help"]);
+    assert!(help.status.success());
+    let said = text(&help.stdout);
+    assert!(said.contains("collector ca issue STATION_7") && said.contains("Exit codes"), "{said}");
+    assert!(!said.contains('\u{1b}'), "no colours in a pipe");
+    let version: Value = serde_json::from_slice(&collector(&["version", "--json"]).stdout).unwrap();
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn wrong_usage_and_wrong_configuration_are_2_and_failure_is_1() {
+    assert_eq!(collector(&["ruin"]).status.code(), Some(2));
+    let site = Site::new(&["STATION_7"], |_| {});
+    let config = site.write_config("[buffre]\nflush_rows = 1");
+    let path = config.to_str().unwrap();
+    for command in [&["run", "-c", path][..], &["check", "-c", path], &["ca", "init", "-c", path]] {
+        let output = collector(command);
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert!(said.contains("collector.toml:") && said.contains("buffer"), "{said}");
+    }
+    let config = site.write_config("");
+    let path = config.to_str().unwrap();
+    let again = collector(&["ca", "init", "-c", path]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("is already there"), "{}", text(&again.stderr));
+    assert_eq!(collector(&["ca", "issue", "../x", "-c", path]).status.code(), Some(2));
+    assert_eq!(collector(&["ca", "revoke", "NOBODY", "-c", path]).status.code(), Some(1));
+}
+
+#[test]
+fn check_names_every_mistake_at_once_and_changes_nothing() {
+    let mut site = Site::new(&[], |config| {
+        config.api.listen = "0.0.0.0:0".parse().unwrap();
+        config.data_dir = config.data_dir.join("sub");
+    });
+    std::fs::remove_file(site.ca("server.key")).unwrap();
+    site.config.log.level = None;
+    let config = site.write_config("");
+    let output = collector(&["check", "--json", "-c", config.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let errors: Vec<&str> = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|f| f["verdict"] != "ok")
+        .map(|f| f["what"].as_str().unwrap())
+        .collect();
+    assert_eq!(errors, ["[api]", "certificate", "[grants]"], "{report}");
+    assert!(!site.config.data_dir.join("spool").exists());
+}
+
+#[test]
+fn certificates_are_issued_and_taken_back_on_the_command_line() {
+    let site = Site::new(&["STATION_7"], |_| {});
+    let config = site.write_config("");
+    let path = config.to_str().unwrap();
+    let issued: Value =
+        serde_json::from_slice(&collector(&["ca", "issue", "STATION_9", "--json", "-c", path]).stdout).unwrap();
+    assert!(std::path::Path::new(issued["cert"].as_str().unwrap()).exists());
+    let revoked: Value =
+        serde_json::from_slice(&collector(&["ca", "revoke", "STATION_9", "--json", "-c", path]).stdout).unwrap();
+    assert_eq!(revoked["revoked"][0], issued["serial"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_there_after_kill_9_and_sigterm_ends_in_order() {
+    let site = Site::new(&["STATION_7"], |config| {
+        config.buffer.flush_interval = std::time::Duration::from_secs(600).into();
+    });
+    let at = now() - 60 * SECOND;
+    let process = site.spawn();
+    let to = process_client(&site, &process);
+    let (mut client, hash) = Client::ready(&to, "STATION_7", &["DIST_001"]).await;
+    client.block(1, block(hash, TimeBase::Utc, &[(0, at, 1.0)])).await;
+    client.wait_stored(seqs([1])).await;
+    process.kill();
+
+    let process = site.spawn();
+    let to = process_client(&site, &process);
+    let mut client = Client::connect(&to, "STATION_7", hello(STREAM, 1)).await;
+    let (stored, committed, highest, catalogues) = client.welcome();
+    assert_eq!((stored, committed, highest, catalogues), (seqs([1]), seqs([]), 1, vec![hash]));
+    to.wait_for_history("DIST_001", &[(Timestamp(at), Some(1.0))]).await;
+    client.block(2, block(hash, TimeBase::Utc, &[(0, at + SECOND, 2.0)])).await;
+    client.wait_stored(seqs([2])).await;
+    assert!(process.terminate().success());
+    client.wait_closed().await;
+
+    let process = site.spawn();
+    let to = process_client(&site, &process);
+    let client = Client::connect(&to, "STATION_7", hello(STREAM, 2)).await;
+    assert_eq!(client.welcome().1, seqs([1, 2]), "the stop committed what was waiting");
+    assert!(process.log().iter().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+}
