@@ -143,15 +143,6 @@ impl Batcher {
         Some(self.utc.due_us.min(self.since_boot.due_us)).filter(|due| *due < i64::MAX)
     }
 
-    /// Cuts what is old enough.
-    pub fn cut_due(&mut self, now_us: i64, catalogue: &Catalogue) {
-        for lane in [&mut self.utc, &mut self.since_boot] {
-            if lane.due_us <= now_us {
-                lane.cut(catalogue, &mut self.cut);
-            }
-        }
-    }
-
     /// Cuts everything.
     pub fn cut_all(&mut self, catalogue: &Catalogue) {
         self.utc.cut(catalogue, &mut self.cut);

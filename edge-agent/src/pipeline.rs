@@ -1,7 +1,8 @@
 //! From sources to the disk: what is worth sending goes into blocks, blocks into the spool, and who waits is told.
 //!
-//! Invariants: a sender is told only after the spool has every reading it sent; at most one append is under way, and
-//! what is cut meanwhile goes with the next one; while the disk refuses, blocks wait in memory, and beyond a bound
+//! Invariants: a sender is told only after the spool has every reading it sent; a reading is written when it is as old
+//! as configured at the latest, and full blocks wait for that moment too, since each write costs the card several
+//! pages whatever its size; at most one append is under way, and what is cut meanwhile goes with the next one; while the disk refuses, blocks wait in memory, and beyond a bound
 //! the oldest are given up and counted. It ends when the last source has gone, with everything written.
 
 use crate::batch::{Batcher, Limits, Moment, Outcome};
@@ -14,7 +15,7 @@ use crate::sample::Batch;
 use crate::vitals::{Loop, Vitals, count};
 use bytes::Bytes;
 use shared::backoff::Backoff;
-use shared::block::{Encoded, Row, TimeBase};
+use shared::block::{Encoded, TimeBase};
 use shared::catalogue::Catalogue;
 use shared::spool::{Record, Spool, SpoolError};
 use std::collections::VecDeque;
@@ -26,6 +27,8 @@ use tokio::time::Instant;
 
 /// Above this many cut blocks that wait for the disk, sources wait too.
 const BLOCKS_WAITING: usize = 64;
+/// So many full blocks are written before they are old.
+const BLOCKS_AT_ONCE: usize = 16;
 /// While the disk refuses, this many blocks are kept in memory, 3 MB at most.
 const BLOCKS_KEPT_MAX: usize = 512;
 /// A sender that waits is told within this and the disk's time for one flush.
@@ -71,6 +74,11 @@ pub struct Pipeline {
     /// Whose readings are in an open block.
     waiting: Vec<oneshot::Sender<()>>,
     queue: VecDeque<Cut>,
+    /// The queue is to be written.
+    write_now: bool,
+    /// When the oldest reading that is in no append came, microseconds since boot.
+    oldest_us: Option<i64>,
+    age_us_max: i64,
     writing: Writing,
     backoff: Backoff,
     not_before: Option<Instant>,
@@ -100,6 +108,9 @@ impl Pipeline {
             batcher,
             waiting: Vec::new(),
             queue: VecDeque::new(),
+            write_now: false,
+            oldest_us: None,
+            age_us_max: limits.age_us_max,
             writing: None,
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
             not_before: None,
@@ -117,7 +128,7 @@ impl Pipeline {
             if !open && tries_left == 0 && self.writing.is_none() {
                 break;
             }
-            let due = self.batcher.due_us();
+            let due = self.due_us();
             let (clock, not_before) = (self.clock.clone(), self.not_before);
             tokio::select! {
                 batch = self.inbox.recv(), if open && self.has_room() => match batch {
@@ -127,7 +138,7 @@ impl Pipeline {
                         self.cut_all();
                     }
                 },
-                () = clock.sleep_until(due.unwrap_or_default()), if due.is_some() => self.cut_due(),
+                () = clock.sleep_until(due.unwrap_or_default()), if due.is_some() => self.cut_all(),
                 written = wait(&mut self.writing) => {
                     let failed = self.written(written);
                     tries_left -= u32::from(!open && failed);
@@ -173,7 +184,10 @@ impl Pipeline {
             }
             kept = true;
         }
-        self.note_live(&rows);
+        if kept {
+            self.oldest_us.get_or_insert(moment.now_us);
+        }
+        self.live.put(&rows);
         match batch.done {
             Some(done) if kept => {
                 self.waiting.push(done);
@@ -188,24 +202,18 @@ impl Pipeline {
         self.collect(&catalogue);
     }
 
-    fn note_live(&self, rows: &[Row]) {
-        self.live.put(rows);
+    /// When what was read must go to the disk.
+    fn due_us(&self) -> Option<i64> {
+        let old = self.oldest_us.filter(|_| !self.write_now).map(|at| at.saturating_add(self.age_us_max));
+        self.batcher.due_us().into_iter().chain(old).min()
     }
 
-    fn cut_due(&mut self) {
-        if self.waiting.is_empty() {
-            let catalogue = self.registry.catalogue();
-            self.batcher.cut_due(self.clock.mono_us(), &catalogue);
-            self.collect(&catalogue);
-        } else {
-            self.cut_all(); // who waits may have readings in both open blocks
-        }
-    }
-
+    /// Everything that was read goes to the disk with one append: who waits may have readings in both open blocks.
     fn cut_all(&mut self) {
         let catalogue = self.registry.catalogue();
         self.batcher.cut_all(&catalogue);
         self.collect(&catalogue);
+        self.write_now = !self.queue.is_empty();
     }
 
     /// Queues what was cut. Who waits is told with the cut after which no block is open.
@@ -215,6 +223,7 @@ impl Pipeline {
         if !blocks.is_empty() || !waiting.is_empty() {
             self.queue.push_back(Cut { blocks, catalogue: Arc::clone(catalogue), waiting });
         }
+        self.write_now |= self.blocks_queued() >= BLOCKS_AT_ONCE;
         while self.blocks_queued() > BLOCKS_KEPT_MAX {
             let Some(oldest) = self.queue.pop_front() else { break };
             give_up(&self.sinks.vitals, &oldest);
@@ -222,9 +231,11 @@ impl Pipeline {
     }
 
     fn start_writing(&mut self, allowed: bool) {
-        if self.writing.is_some() || self.queue.is_empty() || self.not_before.is_some() || !allowed {
+        if !self.write_now || self.writing.is_some() || self.not_before.is_some() || !allowed {
             return;
         }
+        self.write_now = false;
+        self.oldest_us = (!self.batcher.is_empty()).then(|| self.clock.mono_us());
         let cuts = std::mem::take(&mut self.queue);
         let catalogues: Vec<Arc<Catalogue>> = cuts.iter().map(|cut| Arc::clone(&cut.catalogue)).collect();
         let records = cuts.iter().flat_map(|cut| cut.blocks.iter().map(record)).collect();
@@ -258,6 +269,7 @@ impl Pipeline {
                 vitals.set_disk_error(Some(error.to_string()));
                 let newer = std::mem::replace(&mut self.queue, cuts);
                 self.queue.extend(newer);
+                self.write_now = true;
                 self.not_before = Some(Instant::now() + self.backoff.pause());
                 true
             }

@@ -327,6 +327,7 @@ async fn keep_house(base: Arc<Base>, stop: CancellationToken) {
         let (base, keep_floor) = (base.clone(), turn.is_multiple_of(FLOOR_EVERY));
         let work = tokio::task::spawn_blocking(move || {
             base.clock.ask_system();
+            crate::status::disk_bytes_per_day(base.vitals.uptime_s());
             if keep_floor {
                 base.clock.keep_floor();
             }

@@ -8,12 +8,14 @@ use crate::vitals::{LinkState, Loop, Vitals};
 use serde::{Deserialize, Serialize};
 use shared::reading::Timestamp;
 use shared::spool::{Spool, Usage};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
 /// Loops that didn't turn for longer stand still.
 const STALLED_S: u64 = 60;
+/// Writing per day is told from what is written after so many seconds.
+const MARK_AFTER_S: u64 = 60;
 
 /// Where the answer comes from.
 #[derive(Clone, Debug)]
@@ -182,7 +184,7 @@ impl Status {
             gaps,
             lost_blocks: dropped_total + given_up_total + lost_total,
             disk_error: self.vitals.disk_error(),
-            disk_bytes_per_day: disk_bytes_written().and_then(|bytes| (bytes * 86_400).checked_div(uptime_s)),
+            disk_bytes_per_day: disk_bytes_per_day(uptime_s),
         }
     }
 
@@ -233,6 +235,18 @@ impl Status {
             metrics::gauge!(name).set(value);
         }
     }
+}
+
+/// Bytes written to the disk per day. What the start wrote is left out: the first call after a minute, which
+/// housekeeping makes, sets the mark that is counted from.
+pub(crate) fn disk_bytes_per_day(uptime_s: u64) -> Option<u64> {
+    static MARK: OnceLock<(u64, u64)> = OnceLock::new();
+    let bytes = disk_bytes_written()?;
+    if uptime_s < MARK_AFTER_S {
+        return None;
+    }
+    let (at_s, mark) = *MARK.get_or_init(|| (uptime_s, bytes));
+    ((bytes - mark) * 86_400).checked_div(uptime_s - at_s)
 }
 
 /// Bytes this process caused to be written to block devices (`man 5 proc`, `/proc/pid/io`).

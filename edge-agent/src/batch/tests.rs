@@ -36,15 +36,14 @@ fn rows(blocks: &[Encoded]) -> Vec<Row> {
 }
 
 #[test]
-fn a_block_is_cut_at_its_age_and_not_before() {
+fn a_block_is_due_at_the_age_of_its_oldest_reading() {
     let catalogue = catalogue();
     let mut batcher = Batcher::new(LIMITS, BOOT);
     batcher.add(&sample(At::Mono(5), 1.0), moment(&catalogue, 1_000, Some(OFFSET)));
     batcher.add(&sample(At::Mono(6), 2.0), moment(&catalogue, 9_000_000, Some(OFFSET)));
     assert_eq!(batcher.due_us(), Some(10_001_000));
-    batcher.cut_due(10_000_999, &catalogue);
     assert_eq!(batcher.take(), []);
-    batcher.cut_due(10_001_000, &catalogue);
+    batcher.cut_all(&catalogue);
     let blocks = batcher.take();
     assert_eq!(rows(&blocks).iter().map(|row| row.at.0).collect::<Vec<_>>(), [OFFSET + 5, OFFSET + 6]);
     assert_eq!((batcher.due_us(), batcher.is_empty()), (None, true));

@@ -77,9 +77,9 @@ fn a_full_spool_keeps_every_total_and_the_outline_of_the_rest_and_says_what_it_t
     let dir = tempfile::tempdir().unwrap();
     let catalogues = Catalogues::open(&dir.path().join("catalogues")).unwrap();
     catalogues.keep(&catalogue()).unwrap();
-    let options = Options { bytes_max: 8 << 20, disk_free_min: 0, when_full: WhenFull::DropOldest };
+    let options = Options { bytes_max: 16 << 20, disk_free_min: 0, when_full: WhenFull::DropOldest };
     let (spool, _) = Spool::open(&dir.path().join("spool"), options).unwrap();
-    const BLOCKS: i64 = 2000; // about 11 MB of blocks, for 8 MB
+    const BLOCKS: i64 = 2400; // about 25 MB on the disk, for 16 MB
     for n in 0..BLOCKS / 20 {
         spool.append((n * 20..n * 20 + 20).map(|n| block(n * 600..n * 600 + 600)).collect()).unwrap();
         relieve(&spool, &catalogues, &SeqRanges::new()).unwrap();

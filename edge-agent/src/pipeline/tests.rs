@@ -2,7 +2,7 @@ use super::*;
 use crate::registry::PointDef;
 use crate::report::Deadband;
 use crate::sample::{At, Sample};
-use shared::block;
+use shared::block::{self, Row};
 use shared::catalogue::{Class, Entry, PointNo};
 use shared::ids::{NodeId, Seq};
 use shared::metric::Kind;

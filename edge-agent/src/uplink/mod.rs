@@ -137,7 +137,10 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) {
     loop {
         for collector in &config.collectors {
             let started = tokio::time::Instant::now();
-            let Some(result) = stop.run_until_cancelled(attempt(&config, collector, &parts)).await else { return };
+            let result = attempt(&config, collector, &parts, &stop).await;
+            if stop.is_cancelled() {
+                return;
+            }
             note_end(&parts, collector, &result);
             if started.elapsed() > PROVEN {
                 backoff.reset();
@@ -200,11 +203,15 @@ async fn beating<T>(vitals: &Vitals, wait: impl Future<Output = T>) -> T {
 }
 
 /// One connection to one collector, to its end.
-async fn attempt(config: &Config, collector: &str, parts: &Parts) -> Result<(), UplinkError> {
-    let mut connection = beating(&parts.vitals, connect(config, collector, &parts.clock)).await?;
-    let hello = hello(parts);
-    let sent_us = parts.clock.mono_us();
-    let welcome = beating(&parts.vitals, greet(&mut connection, hello.clone())).await?;
+async fn attempt(config: &Config, collector: &str, parts: &Parts, stop: &CancellationToken) -> Result<(), UplinkError> {
+    let greeting = async {
+        let mut connection = connect(config, collector, &parts.clock).await?;
+        let (hello, sent_us) = (hello(parts), parts.clock.mono_us());
+        let welcome = greet(&mut connection, hello.clone()).await?;
+        Ok::<_, UplinkError>((connection, hello, welcome, sent_us))
+    };
+    let Some(greeted) = stop.run_until_cancelled(beating(&parts.vitals, greeting)).await else { return Ok(()) };
+    let (connection, hello, welcome, sent_us) = greeted?;
     learn_time(parts, &welcome, sent_us).await;
     if welcome.highest_known > hello.highest {
         let (stream, known, ours) = (hello.stream, welcome.highest_known, hello.highest);
@@ -217,7 +224,7 @@ async fn attempt(config: &Config, collector: &str, parts: &Parts) -> Result<(), 
         link.last_error = None;
         link.connections += 1;
     });
-    session::run(connection, welcome, hello.highest, parts).await
+    session::run(connection, welcome, hello.highest, parts, stop).await
 }
 
 /// What a `Welcome` says.

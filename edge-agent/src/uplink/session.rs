@@ -22,6 +22,7 @@ use std::future::poll_fn;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Nothing heard for so long: the connection is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -35,6 +36,8 @@ const LIVE_ROWS_MAX: usize = 500;
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Times a catalogue is sent again for one that the collector says it doesn't have.
 const CATALOGUE_TRIES_MAX: u32 = 3;
+/// How long saying goodbye may take.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +98,7 @@ pub(super) async fn run(
     welcome: Welcome,
     boundary: Seq,
     parts: &Parts,
+    stop: &CancellationToken,
 ) -> Result<(), UplinkError> {
     let (mut sink, mut messages) = connection.split();
     let mut session = Session::new(welcome, boundary, parts);
@@ -131,6 +135,11 @@ pub(super) async fn run(
             loaded = finish_load(&mut session.loading), if session.loading.is_some() => session.loaded(loaded)?,
             _ = appended.changed() => session.new.extend(parts.spool.highest()),
             _ = tick.tick() => session.tick(Instant::now())?,
+            () = stop.cancelled() => {
+                // The collector shall see an end, not a break; it doesn't matter if it can't.
+                let _ = tokio::time::timeout(FAREWELL_MAX, sink.close()).await;
+                return Ok(());
+            }
         }
         idle = false;
         parts.vitals.beat(Loop::Uplink);
