@@ -1,13 +1,15 @@
 //! From what people wrote to what can be polled: every mistake is found at once and says where it is.
 
-use super::decode::{Decoding, Scaling, ValueType};
+use super::decode::{Decoding, ValueType};
 use super::plan::{Limits, Want};
 use super::raw::{Parity, RawDevice, RawLink, RawPoint, RawTransport, RawType};
 use crate::registry::PointDef;
 use crate::report::Deadband;
+use crate::sources::measure::{self, INTERVALS, Measure, Wish};
+use crate::sources::mistakes::{Mistakes, Notes};
 use shared::catalogue::{Class, Entry};
 use shared::ids::NodeId;
-use shared::metric::{METRICS, Metric};
+use shared::metric::Metric;
 use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
@@ -120,28 +122,6 @@ impl Point {
     }
 }
 
-/// One thing that is wrong, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {problem}")]
-pub struct Mistake {
-    /// `modbus "pump-bus", device "p1", point pressure (holding 40)`.
-    pub place: String,
-    /// What is wrong, and what would be right.
-    pub problem: String,
-}
-
-/// Everything that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistakes(pub Vec<Mistake>);
-
-impl std::error::Error for Mistakes {}
-impl fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
-        f.write_str(&lines.join("\n"))
-    }
-}
-
 /// Checks the `[[modbus]]` tables.
 ///
 /// # Errors
@@ -152,51 +132,18 @@ pub fn resolve(raw: &[RawLink]) -> Result<Vec<Link>, Mistakes> {
     let links = raw
         .iter()
         .map(|link| {
-            notes.place = vec![format!("modbus \"{}\"", link.name)];
-            if !names.insert(link.name.as_str()) {
-                notes.add("the name is used twice".into());
-            }
-            resolve_link(link, &mut notes)
+            notes.within(format!("modbus \"{}\"", link.name), |notes| {
+                if !names.insert(link.name.as_str()) {
+                    notes.add("the name is used twice".into());
+                }
+                resolve_link(link, notes)
+            })
         })
         .collect();
-    if notes.found.is_empty() { Ok(links) } else { Err(Mistakes(notes.found)) }
-}
-
-/// Where we are and what was found so far.
-#[derive(Default)]
-struct Notes {
-    place: Vec<String>,
-    found: Vec<Mistake>,
-}
-
-impl Notes {
-    fn add(&mut self, problem: String) {
-        self.found.push(Mistake { place: self.place.join(", "), problem });
-    }
-
-    /// The value, or the fallback with a note. What has notes is never used.
-    fn take<T>(&mut self, result: Result<T, String>, fallback: T) -> T {
-        result.unwrap_or_else(|problem| {
-            self.add(problem);
-            fallback
-        })
-    }
-
-    fn duration(&mut self, key: &str, text: Option<&str>, default: Duration, range: (Duration, Duration)) -> Duration {
-        let Some(text) = text else { return default };
-        let parsed = humantime::parse_duration(text)
-            .map_err(|error| format!("{key} = \"{text}\": {error}; write it like \"10s\", \"500ms\" or \"5m\""))
-            .and_then(|found| {
-                let allowed = (range.0..=range.1).contains(&found);
-                let (low, high) = (humantime::format_duration(range.0), humantime::format_duration(range.1));
-                allowed.then_some(found).ok_or_else(|| format!("{key} = \"{text}\" is outside {low} to {high}"))
-            });
-        self.take(parsed, default)
-    }
+    notes.settle(links)
 }
 
 const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(86_400);
 
 fn resolve_link(raw: &RawLink, notes: &mut Notes) -> Link {
     if raw.name.trim().is_empty() {
@@ -211,12 +158,12 @@ fn resolve_link(raw: &RawLink, notes: &mut Notes) -> Link {
     let mut names = HashSet::new();
     let mut devices = Vec::with_capacity(raw.device.len());
     for device in &raw.device {
-        notes.place.push(format!("device \"{}\"", device.name));
-        if !names.insert(device.name.as_str()) {
-            notes.add("the name is used twice on this link".into());
-        }
-        devices.push(resolve_device(device, &transport, notes));
-        notes.place.pop();
+        devices.push(notes.within(format!("device \"{}\"", device.name), |notes| {
+            if !names.insert(device.name.as_str()) {
+                notes.add("the name is used twice on this link".into());
+            }
+            resolve_device(device, &transport, notes)
+        }));
     }
     Link { name: raw.name.clone(), transport, timeout, devices }
 }
@@ -296,26 +243,29 @@ fn resolve_device(raw: &RawDevice, transport: &Transport, notes: &mut Notes) -> 
     }
     let mut points = Vec::with_capacity(raw.point.len());
     for point in &raw.point {
-        notes.place.push(format!("point {} ({} {})", point.metric, point.register.name(), point.address));
-        points.extend(resolve_point(point, interval, limits, notes));
-        notes.place.pop();
+        let place = format!("point {} ({} {})", point.metric, point.register.name(), point.address);
+        points.extend(notes.within(place, |notes| resolve_point(point, interval, limits, notes)));
     }
     #[allow(clippy::expect_used)] // used only in the place of a refused name, whose mistake is already noted
     let node = node.unwrap_or_else(|_| NodeId::new("refused").expect("a valid name"));
     Device { name: raw.name.clone(), unit, node, limits, points }
 }
 
-const INTERVALS: (Duration, Duration) = (Duration::from_millis(50), DAY);
-
 fn resolve_point(raw: &RawPoint, interval: Duration, limits: Limits, notes: &mut Notes) -> Option<Point> {
-    let before = notes.found.len();
-    let Some(metric) = Metric::named(&raw.metric) else {
-        notes.add(unknown_metric(&raw.metric));
-        return None;
+    let before = notes.count();
+    let wish = Wish {
+        metric: &raw.metric,
+        unit: raw.unit.as_deref(),
+        scale: raw.scale,
+        offset: raw.offset,
+        range: raw.range,
+        resolution: raw.resolution,
+        interval: raw.interval.as_deref(),
+        deadband: raw.deadband,
+        max_silence: raw.max_silence.as_deref(),
     };
-    if !raw.channel.is_empty() && NodeId::new(&raw.channel).is_err() {
-        notes.add(format!("channel = \"{}\": up to 64 of A-Z a-z 0-9 _ . - are allowed", raw.channel));
-    }
+    let measure = measure::resolve(&wish, interval, notes)?;
+    measure::check_channel(&raw.channel, notes);
     let kind = notes.take(value_type(raw), ValueType::U16);
     if u32::from(raw.address) + u32::from(kind.registers()) > 65_536 {
         notes.add(format!("it takes {} registers and would end beyond address 65535", kind.registers()));
@@ -323,36 +273,17 @@ fn resolve_point(raw: &RawPoint, interval: Duration, limits: Limits, notes: &mut
     if kind.registers() > limits.registers_max && !raw.register.is_bits() {
         notes.add(format!("it takes {} registers, more than the device's registers_max", kind.registers()));
     }
-    let numbers = [("scale", raw.scale.unwrap_or(1.0)), ("offset", raw.offset.unwrap_or(0.0))];
-    for (key, number) in numbers {
-        if !number.is_finite() || (key == "scale" && number == 0.0) {
-            notes.add(format!("{key} = {number} is of no use"));
-        }
-    }
-    let unit = raw.unit.as_deref().unwrap_or(metric.unit);
-    let conversion = metric.conversion(unit).ok_or_else(|| unknown_unit(metric, unit));
-    let conversion = notes.take(conversion, shared::metric::Conversion { factor: 1.0, offset: 0.0 });
-    let range = raw.range.map_or(metric.range, |[low, high]| (low, high));
-    if !(range.0.is_finite() && range.1.is_finite() && range.0 < range.1) {
-        notes.add(format!("range = [{}, {}] must be two numbers, the lower one first", range.0, range.1));
-    }
-    let resolution_exp = raw.resolution.and_then(|step| notes.take(exponent(step, metric.unit).map(Some), None));
-    let interval = notes.duration("interval", raw.interval.as_deref(), interval, INTERVALS);
-    if raw.max_silence.is_some() && raw.deadband.is_none() {
-        notes.add("max_silence needs a deadband; without one every reading is sent".into());
-    }
-    let max_silence = notes.duration("max_silence", raw.max_silence.as_deref(), 600 * SECOND, (SECOND, 7 * DAY));
-    let (scale, offset) = (numbers[0].1, numbers[1].1);
     let order = raw.word_order.unwrap_or_default();
-    (notes.found.len() == before).then(|| Point {
+    let Measure { metric, scaling, conversion, range, .. } = measure;
+    (notes.count() == before).then(|| Point {
         metric,
         channel: raw.channel.clone(),
         want: Want { register: raw.register, address: raw.address, count: kind.registers() },
-        decoding: Decoding { kind, order, scaling: Scaling::new(scale, offset), conversion, range },
-        interval,
-        resolution_exp,
-        deadband: raw.deadband,
-        max_silence: if raw.deadband.is_some() { max_silence } else { Duration::ZERO },
+        decoding: Decoding { kind, order, scaling, conversion, range },
+        interval: measure.interval,
+        resolution_exp: measure.resolution_exp,
+        deadband: measure.deadband,
+        max_silence: measure.max_silence,
         class: raw.class,
     })
 }
@@ -385,39 +316,6 @@ fn value_type(raw: &RawPoint) -> Result<ValueType, String> {
         RawType::Bcd16 => ValueType::Bcd16,
         RawType::Bcd32 => ValueType::Bcd32,
     })
-}
-
-fn unknown_metric(name: &str) -> String {
-    let distance = |known: &&Metric| strsim::damerau_levenshtein(name, known.name);
-    let near = METRICS.iter().min_by_key(distance).filter(|known| distance(known) <= known.name.len().max(3) / 2);
-    match near {
-        Some(known) => format!("metric \"{name}\" is not known; did you mean \"{}\"?", known.name),
-        None => {
-            let all: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
-            format!("metric \"{name}\" is not known; there are {}", all.join(", "))
-        }
-    }
-}
-
-fn unknown_unit(metric: &Metric, unit: &str) -> String {
-    let units = metric.units().join(", ");
-    format!("unit \"{unit}\" can't be converted to {}'s {}; it can be {units}", metric.name, metric.unit)
-}
-
-/// -2 for 0.01.
-fn exponent(step: f64, unit: &str) -> Result<i8, String> {
-    if !step.is_finite() || step <= 0.0 {
-        return Err(format!("resolution = {step} must be a power of ten like 0.01"));
-    }
-    let exp = step.log10().round();
-    if !(-12.0..=12.0).contains(&exp) {
-        return Err(format!("resolution = {step} is outside 1e-12 to 1e12"));
-    }
-    if (step / 10f64.powf(exp) - 1.0).abs() > 1e-9 {
-        let finer = 10f64.powf(step.log10().floor());
-        return Err(format!("resolution = {step} {unit} is no power of ten; the next finer one is {finer}"));
-    }
-    Ok(exp as i8)
 }
 
 #[cfg(test)]

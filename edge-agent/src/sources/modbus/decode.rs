@@ -4,12 +4,11 @@
 //! same four: `abcd` big-endian, `badc` bytes swapped in each register, `cdab` registers in reverse order,
 //! `dcba` little-endian. One register alone knows only whether its bytes are swapped.
 
+use crate::sources::measure;
+pub use crate::sources::measure::{Raw, Scaling};
 use serde::Deserialize;
 use shared::metric::Conversion;
-use shared::reading::{Quality, sanitise};
-
-/// The largest integer below which every integer is a double.
-const EXACT_MAX: i128 = 1 << 53;
+use shared::reading::Quality;
 
 /// How registers are read as a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,15 +106,6 @@ impl WordOrder {
     }
 }
 
-/// What registers hold, before scale and unit.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Raw {
-    /// An integer, exactly.
-    Integer(i128),
-    /// A floating point number, NaN and infinity included.
-    Float(f64),
-}
-
 /// Why registers hold no number of their type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RawError {
@@ -158,33 +148,6 @@ fn bcd(bytes: &[u8]) -> Result<i128, RawError> {
     })
 }
 
-/// `raw * scale + offset`, in a way that keeps decimal scales exact.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Scaling {
-    scale: f64,
-    offset: f64,
-    /// The scale's inverse when that is a whole number: 123 / 10 is 12.3, 123 * 0.1 is 12.300000000000001.
-    divisor: Option<f64>,
-}
-
-impl Scaling {
-    /// Scale first, offset then, both in the unit the device speaks.
-    #[must_use]
-    pub fn new(scale: f64, offset: f64) -> Self {
-        let inverse = (1.0 / scale).round();
-        let whole = inverse.abs() > 1.0 && inverse.abs() <= 1e15 && 1.0 / inverse == scale;
-        Self { scale, offset, divisor: whole.then_some(inverse) }
-    }
-
-    fn apply(&self, value: f64) -> f64 {
-        let scaled = match self.divisor {
-            Some(divisor) => value / divisor,
-            None => value * self.scale,
-        };
-        scaled + self.offset
-    }
-}
-
 /// Everything between the registers of a point and its reading.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Decoding {
@@ -217,16 +180,7 @@ impl Decoding {
     }
 
     fn finish(&self, raw: Raw) -> (Option<f64>, Quality) {
-        let (value, quality) = match raw {
-            Raw::Integer(number) if number.abs() > EXACT_MAX => (number as f64, Quality::UNCERTAIN_PRECISION),
-            Raw::Integer(number) => (number as f64, Quality::GOOD),
-            Raw::Float(number) => (number, Quality::GOOD),
-        };
-        let value = self.conversion.apply(self.scaling.apply(value));
-        if value.is_finite() && !(self.range.0..=self.range.1).contains(&value) {
-            return (None, Quality::BAD_OUT_OF_RANGE);
-        }
-        sanitise(Some(value), quality)
+        measure::reading(raw, &self.scaling, self.conversion, self.range)
     }
 }
 
