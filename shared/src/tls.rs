@@ -72,6 +72,25 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
+/// For a program that connects to what isn't ours, like a broker: TLS 1.2 or 1.3, trusts `ca`, shows a certificate
+/// when it has one, and checks certificates at the time that `time` says.
+///
+/// # Errors
+/// When a file can't be read or isn't what it should be.
+pub fn foreign_client_config(
+    ca: &Path,
+    identity: Option<(&Path, &Path)>,
+    time: Arc<dyn TimeProvider>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let config = ClientConfig::builder_with_details(provider(), time)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots(ca)?);
+    let Some((cert, key)) = identity else { return Ok(Arc::new(config.with_no_client_auth())) };
+    let (chain, secret) = (certificates(cert)?, private_key(key)?);
+    let config = config.with_client_auth_cert(chain, secret).map_err(|error| mismatch(cert, key, &error))?;
+    Ok(Arc::new(config))
+}
+
 /// For a program that is connected to: shows `cert` and wants a certificate that `ca` signed.
 ///
 /// # Errors
