@@ -1,7 +1,7 @@
 //! The agent's configuration: one TOML file, or a folder of them.
 
 use crate::clock::Trust;
-use crate::sources::modbus;
+use crate::sources::{modbus, mqtt};
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use shared::config::{ByteSize, ConfigError, HumanDuration};
@@ -37,6 +37,9 @@ pub struct Config {
     /// Modbus links.
     #[serde(default)]
     pub modbus: Vec<modbus::raw::RawLink>,
+    /// MQTT brokers.
+    #[serde(default)]
+    pub mqtt: Vec<mqtt::raw::RawBroker>,
 }
 
 /// `[uplink]`
@@ -135,7 +138,7 @@ impl Config {
         shared::config::load(path)
     }
 
-    /// Everything else that is wrong, in words. Touches no device, no network, and no file but the certificates.
+    /// Everything else that is wrong, in words. Touches no device, no network, and no file but certificates and passwords.
     #[must_use]
     pub fn mistakes(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -167,7 +170,10 @@ impl Config {
         if let Err(mistakes) = modbus::config::resolve(&self.modbus) {
             found.extend(mistakes.0.iter().map(ToString::to_string));
         }
-        if self.modbus.is_empty() {
+        if let Err(mistakes) = mqtt::config::resolve(&self.mqtt) {
+            found.extend(mistakes.0.iter().map(ToString::to_string));
+        }
+        if self.modbus.is_empty() && self.mqtt.is_empty() {
             found.push("nothing to read: there is no [[modbus]] and no [[mqtt]]".into());
         }
         let (ca, cert, key) = (&self.uplink.ca, &self.uplink.cert, &self.uplink.key);

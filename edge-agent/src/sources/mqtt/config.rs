@@ -145,15 +145,29 @@ impl Broker {
     /// twice.
     #[must_use]
     pub fn filters(&self) -> Vec<(String, bool)> {
-        let mut filters = Vec::new();
-        for (index, wide) in self.subscriptions.iter().enumerate() {
-            if self.subscriptions[index + 1..].iter().any(|later| later.pattern.covers(&wide.pattern)) {
-                continue;
+        let mut filters: Vec<(String, bool)> = Vec::new();
+        for subscription in &self.subscriptions {
+            let filter = self.filter_of(subscription);
+            match filters.iter_mut().find(|(known, _)| *known == filter) {
+                Some((_, acknowledged)) => *acknowledged |= subscription.acknowledged,
+                None => filters.push((filter, subscription.acknowledged)),
             }
-            let within = self.subscriptions[..=index].iter().filter(|s| wide.pattern.covers(&s.pattern));
-            filters.push((wide.pattern.filter(), within.into_iter().any(|s| s.acknowledged)));
         }
         filters
+    }
+
+    /// The filter that brings a subscription's messages: its own, or the widest that covers it.
+    #[must_use]
+    pub fn filter_of(&self, subscription: &Subscription) -> String {
+        let wider = self.subscriptions.iter().rev().find(|other| other.pattern.covers(&subscription.pattern));
+        wider.unwrap_or(subscription).pattern.filter()
+    }
+
+    /// Whether it is on this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        let address = self.host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+        self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -384,6 +398,10 @@ fn path(key: &str, text: Option<&str>, notes: &mut Notes) -> Option<Path> {
 
 fn points(raw: &RawSubscription, pattern: &Pattern, notes: &mut Notes) -> Vec<Point> {
     let interval = notes.duration("interval", raw.interval.as_deref(), Duration::ZERO, INTERVALS);
+    if raw.payload == RawPayload::Number && !captures_metric(pattern) && raw.point.len() != 1 {
+        notes.add("one number is one point: list that point alone, or capture {metric} in the topic".into());
+        return Vec::new();
+    }
     let mut points = Vec::with_capacity(raw.point.len());
     for one in &raw.point {
         points.extend(notes.within(format!("point {}", one.metric), |notes| point(one, raw, pattern, interval, notes)));
@@ -392,9 +410,6 @@ fn points(raw: &RawSubscription, pattern: &Pattern, notes: &mut Notes) -> Vec<Po
         let all = METRICS.iter().map(|metric| RawPoint::of(metric.name));
         let all: Vec<Point> = all.filter_map(|one| point(&one, raw, pattern, interval, notes)).collect();
         return all.into_iter().map(|point| Point { is_listed: false, ..point }).collect();
-    }
-    if raw.payload == RawPayload::Number && !captures_metric(pattern) && points.len() > 1 {
-        notes.add("one number can't be several points; capture {metric} in the topic, or leave one point".into());
     }
     points
 }
@@ -509,7 +524,7 @@ fn place(
 const SPARKPLUG_NAMES: &[&str] = &["group", "edge", "device", "node"];
 
 fn check_names(raw: &RawSubscription, pattern: &Pattern, points: &[Point], notes: &mut Notes) {
-    if points.len() < raw.point.len() {
+    if points.is_empty() || points.len() < raw.point.len() {
         return; // one that was refused might have used it
     }
     let used: HashSet<&str> = points.iter().flat_map(|point| point.node.names().chain(point.channel.names())).collect();

@@ -103,7 +103,8 @@ fn what_is_missing_or_of_no_use_is_named() {
     refused("topic = \"a/{node}\"\npoint = [{ metric = \"level\", name = \"x\" }]", "name is for topics with {metric}");
     refused("topic = \"a/{node}\"\npoint = [{ metric = \"level\", value = \"x\" }]", "value is for payload = \"json\"");
     refused("topic = \"a/{node}\"\ntimestamp = \"x\"", "timestamp is for payload = \"json\"");
-    refused("topic = \"a/{node}\"\npoint = [{ metric = \"level\" }, { metric = \"ph\" }]", "can't be several points");
+    refused("topic = \"a/{node}\"\npoint = [{ metric = \"level\" }, { metric = \"ph\" }]", "one number is one point");
+    refused("topic = \"a/{node}\"", "one number is one point");
     refused(
         "topic = \"{node}/{metric}\"\npoint = [{ metric = \"level\" }, { metric = \"ph\", name = \"level\" }]",
         "two points are called \"level\"",

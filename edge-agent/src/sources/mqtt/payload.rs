@@ -43,7 +43,7 @@ impl Said {
 /// With what is wrong, in words.
 pub fn number(payload: &[u8], point: &Point) -> Result<(Option<f64>, Quality), String> {
     let text = std::str::from_utf8(payload).map_err(|_| "the payload is no text")?;
-    in_text(text, point)
+    in_text(text, point).map_err(|problem| format!("the payload is {problem}"))
 }
 
 /// Most elements that one message may have where each is read like a message.
@@ -106,21 +106,19 @@ impl Said {
 }
 
 fn in_json(value: &Value, point: &Point) -> Result<(Option<f64>, Quality), String> {
-    match value {
+    let found = match value {
         Value::Number(number) => {
             let whole = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
             let raw = whole.map(Raw::Integer).or_else(|| number.as_f64().map(Raw::Float));
-            raw.map(|raw| measured(raw, point)).ok_or_else(|| format!("\"{}\" is no number", point.value))
+            raw.map(|raw| measured(raw, point)).ok_or_else(|| "no number".into())
         }
         Value::Bool(on) => flag(*on, point),
         Value::String(text) => in_text(text, point),
         Value::Null => Ok((None, Quality::BAD_SENSOR_FAULT)),
-        Value::Array(_) | Value::Object(_) => Err(format!(
-            "\"{}\" is no number but {}",
-            point.value,
-            if value.is_array() { "an array" } else { "an object" }
-        )),
-    }
+        Value::Array(_) => Err("an array".into()),
+        Value::Object(_) => Err("an object".into()),
+    };
+    found.map_err(|problem| format!("\"{}\" is {problem}", point.value))
 }
 
 fn in_text(text: &str, point: &Point) -> Result<(Option<f64>, Quality), String> {
@@ -131,8 +129,8 @@ fn in_text(text: &str, point: &Point) -> Result<(Option<f64>, Quality), String> 
     let in_unit = || text.strip_suffix(point.unit.as_str()).and_then(|bare| raw(bare.trim_end()));
     match raw(text).or_else(in_unit) {
         Some(raw) => Ok(measured(raw, point)),
-        None if point.unit.is_empty() => Err(format!("\"{}\" is no number", excerpt(text.as_bytes()))),
-        None => Err(format!("\"{}\" is no number, alone or in {}", excerpt(text.as_bytes()), point.unit)),
+        None if point.unit.is_empty() => Err("no number".into()),
+        None => Err(format!("no number, alone or in {}", point.unit)),
     }
 }
 
@@ -151,7 +149,7 @@ fn word(text: &str) -> Option<bool> {
 /// When the point isn't a state.
 pub fn flag(on: bool, point: &Point) -> Result<(Option<f64>, Quality), String> {
     if point.measure.metric.kind != Kind::State {
-        return Err(format!("{on} is no {}; only a state is true or false", point.measure.metric.name));
+        return Err(format!("{on}, and {} is no state", point.measure.metric.name));
     }
     Ok(measured(Raw::Integer(on.into()), point))
 }

@@ -168,7 +168,7 @@ pub fn said(index: usize, point: &Point, metric: &Metric, datatype: Option<u32>,
     let found = match metric.value {
         _ if is(metric.is_null) => Ok((None, Quality::BAD_SENSOR_FAULT)),
         None => Err("the metric holds no number".into()),
-        Some(Value::Boolean(on)) => flag(on, point),
+        Some(Value::Boolean(on)) => flag(on, point).map_err(|problem| format!("the metric is {problem}")),
         Some(value) => raw(datatype, value).map(|raw| measured(raw, point)),
     };
     let mut said = Said::new(index, found, stamp);

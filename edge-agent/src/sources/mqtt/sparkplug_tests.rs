@@ -116,10 +116,10 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), topic in ".{0,30}") {
         let _ = Address::of(&topic);
-        if let Ok(metric) = Metric::decode(bytes.as_slice()) {
-            if let Some(said) = said(0, &state(), &metric, metric.datatype, None) {
-                prop_assert_eq!(said.value.is_some(), said.quality.is_usable());
-            }
+        if let Ok(metric) = Metric::decode(bytes.as_slice())
+            && let Some(said) = said(0, &state(), &metric, metric.datatype, None)
+        {
+            prop_assert_eq!(said.value.is_some(), said.quality.is_usable());
         }
     }
 }
