@@ -11,7 +11,7 @@ use crate::live::Live;
 use crate::overflow;
 use crate::pipeline::{Pipeline, Sinks};
 use crate::registry::{Registry, RegistryError};
-use crate::sources::modbus;
+use crate::sources::{modbus, mqtt};
 use crate::status::Status;
 use crate::uplink::{self, Current, Delivered, Parts};
 use crate::vitals::{Loop, Vitals};
@@ -76,6 +76,9 @@ pub enum RunError {
     /// The points.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The brokers.
+    #[error(transparent)]
+    Mqtt(#[from] mqtt::SpawnError),
     /// The status page.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -88,7 +91,14 @@ impl RunError {
     /// Whether the person who wrote the configuration can mend it.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, RunError::Config(_) | RunError::Mistakes { .. } | RunError::Telemetry(_) | RunError::Registry(_))
+        matches!(
+            self,
+            RunError::Config(_)
+                | RunError::Mistakes { .. }
+                | RunError::Telemetry(_)
+                | RunError::Registry(_)
+                | RunError::Mqtt(_)
+        )
     }
 }
 
@@ -212,7 +222,11 @@ impl Generation {
         let (registry, live, stop) = (Registry::new(), Arc::new(Live::default()), CancellationToken::new());
         let links = modbus::config::resolve(&config.modbus)
             .map_err(|mistakes| RunError::Mistakes { path: "modbus".into(), found: vec![mistakes.to_string()] })?;
-        let sources = modbus::spawn(links, registry.clone(), outlet, base.clock.clone(), stop.clone())?;
+        let brokers = mqtt::config::resolve(&config.mqtt)
+            .map_err(|mistakes| RunError::Mistakes { path: "mqtt".into(), found: vec![mistakes.to_string()] })?;
+        let mut sources = modbus::spawn(links, registry.clone(), outlet.clone(), base.clock.clone(), stop.clone())?;
+        let listeners = mqtt::spawn(brokers, registry.clone(), outlet, base.clock.clone(), stop.clone());
+        sources.extend(listeners.inspect_err(|_| stop.cancel())?);
         let sinks = Sinks {
             spool: base.spool.clone(),
             catalogues: base.catalogues.clone(),
