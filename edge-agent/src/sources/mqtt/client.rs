@@ -11,7 +11,9 @@ use rumqttc::{TlsConfiguration, Transport, v5};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Most messages that may wait for their acknowledgement here, whatever the broker thinks.
+/// Most messages that may wait for their acknowledgement here; beyond it nothing is read. It is our own bound since a
+/// broker's can't be relied on: mosquitto 2.0.11, which has a window of 20, sends 20 more for each acknowledgement
+/// once messages have queued up.
 pub(super) const UNACKNOWLEDGED_MAX: usize = 1000;
 /// Largest packet that is read, in bytes. A payload beyond the configured limit but below this is refused by name
 /// and acknowledged; beyond this a version 5 broker drops the message and a 3.1.1 broker loses the connection.

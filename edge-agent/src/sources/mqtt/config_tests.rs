@@ -1,6 +1,5 @@
 use super::*;
 use crate::sources::mqtt::testing::{HEAD, read};
-use std::io::Write;
 
 /// A broker with these lines of a subscription and after it.
 fn with(lines: &str) -> Result<Broker, String> {
@@ -21,36 +20,25 @@ fn broker_refused(lines: &str, because: &str) {
     assert!(message.contains(because) && message.starts_with("mqtt \"b\": "), "{message}");
 }
 
-/// The example at the top of `raw.rs`.
-fn example() -> String {
-    let documented = include_str!("raw.rs").lines().map_while(|line| line.strip_prefix("//!"));
-    documented
-        .skip_while(|line| *line != " ```toml")
-        .skip(1)
-        .take_while(|line| *line != " ```")
-        .collect::<Vec<_>>()
-        .join("\n")
-}
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/mqtt.toml");
 
 #[test]
 fn the_documented_example_is_understood() {
     let folder = tempfile::tempdir().unwrap();
-    let ca = certificate(folder.path());
-    let password = folder.path().join("password");
-    std::fs::File::create(&password).unwrap().write_all(b"tell no one\n").unwrap();
-    let text = example()
-        .replace("/etc/edge-agent/broker-ca.pem", &ca.display().to_string())
-        .replace("/etc/edge-agent/mqtt.password", &password.display().to_string());
-    let broker = read(&text).unwrap().remove(0);
-    assert_eq!((broker.host.as_str(), broker.port, broker.protocol), ("127.0.0.1", 1883, Protocol::V5));
+    certificate(folder.path());
+    std::fs::write(folder.path().join("mqtt.password"), "tell no one\n").unwrap();
+    let text = std::fs::read_to_string(EXAMPLE).unwrap();
+    let broker = read(&text.replace("/etc/edge-agent", &folder.path().display().to_string())).unwrap().remove(0);
+    assert_eq!((broker.host.as_str(), broker.port, broker.protocol), ("broker.example", 8883, Protocol::V311));
     let (user, secret) = broker.login.clone().unwrap();
     assert_eq!((user.as_str(), secret.reveal()), ("edge", "tell no one"));
     assert!(!format!("{broker:?}").contains("tell no one"));
-    let filters = [("site/+/+", true), ("sensors/+/+/telemetry", true), ("spBv1.0/Plant1/#", false)];
+    let filters =
+        [("site/+/+", true), ("sensors/+/+/telemetry", true), ("loggers/+", true), ("spBv1.0/Plant1/#", false)];
     assert_eq!(broker.filters(), filters.map(|(filter, ack)| (filter.to_owned(), ack)));
-    let [site, json, sparkplug] = &broker.subscriptions[..] else { panic!("{:?}", broker.subscriptions) };
+    let [site, json, _, sparkplug] = &broker.subscriptions[..] else { panic!("{:?}", broker.subscriptions) };
     assert_eq!((site.points[0].name.as_str(), site.points[0].measure.resolution_exp), ("flow", Some(-2)));
-    assert_eq!(site.points[1].class, Class::Alarm);
+    assert_eq!(site.points[1].measure.interval, Duration::from_secs(10));
     assert!(!site.points[0].is_fixed());
     assert_eq!(json.points[1].channel, "outlet".parse().unwrap());
     assert_eq!(json.points[0].channel, "{sensor}".parse().unwrap());
@@ -59,12 +47,30 @@ fn the_documented_example_is_understood() {
     assert_eq!(sparkplug.points[0].node, "{node}".parse().unwrap());
 }
 
-/// A certificate.
-fn certificate(folder: &std::path::Path) -> PathBuf {
+#[test]
+fn the_example_shows_the_defaults_and_says_something_of_every_key() {
+    let text = std::fs::read_to_string(EXAMPLE).unwrap();
+    let keys = include_str!("raw.rs").lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(": "));
+    let missing: Vec<&str> = keys.map(|(key, _)| key).filter(|key| !text.contains(key)).collect();
+    assert!(missing.is_empty(), "config/mqtt.toml says nothing of {missing:?}");
+    let default = with("topic = \"{node}/{metric}\"").unwrap();
+    for shown in [
+        format!("keep_alive = \"{}s\"", default.keep_alive.as_secs()),
+        format!("session = \"{}d\"", default.session.as_secs() / 86_400),
+        format!("inflight_max = {}", default.inflight_max),
+        format!("payload_max = \"{}KiB\"", default.payload_bytes_max / 1024),
+        format!("points_max = {}", default.points_max),
+    ] {
+        assert!(text.contains(&shown), "{shown}");
+    }
+}
+
+/// One certificate for both sides.
+fn certificate(folder: &std::path::Path) {
     let made = rcgen::generate_simple_self_signed(vec!["broker".into()]).unwrap();
-    let path = folder.join("ca.pem");
-    std::fs::write(&path, made.cert.pem()).unwrap();
-    path
+    std::fs::write(folder.join("broker-ca.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("mqtt.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("mqtt.key"), made.signing_key.serialize_pem()).unwrap();
 }
 
 #[test]

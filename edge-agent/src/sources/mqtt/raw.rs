@@ -1,55 +1,5 @@
 //! The `[[mqtt]]` tables as people write them; [`super::config::resolve`] checks what they say.
-//!
-//! ```toml
-//! [[mqtt]]
-//! name = "local"                     # for messages and metrics
-//! address = "127.0.0.1:1883"         # host or host:port; the port is 1883, with TLS 8883
-//! client_id = "edge-ps1"             # stays the same for ever and is no one else's
-//! protocol = "5"                     # or "3.1.1", the default
-//! user = "edge"
-//! password_file = "/etc/edge-agent/mqtt.password"   # or password_env = "MQTT_PASSWORD"
-//! keep_alive = "30s"
-//! session = "7d"                     # how long the broker keeps what we miss; "0s" for not at all
-//! tls = { ca = "/etc/edge-agent/broker-ca.pem" }    # and cert, key where the broker wants one from us
-//!
-//! # A number as text in each message; place and metric are in the topic.
-//! [[mqtt.subscription]]
-//! topic = "site/{node}/{metric}"
-//! qos = 1                            # or 0
-//! [[mqtt.subscription.point]]
-//! name = "flow"                      # what {metric} is in the topic
-//! metric = "flow_rate"
-//! unit = "m3/h"                      # "36", and also "36 m3/h"
-//! resolution = 0.01
-//! deadband = "1%"
-//! [[mqtt.subscription.point]]
-//! name = "pump"
-//! metric = "running"                 # a state: also true, false, on, off
-//! class = "alarm"
-//!
-//! # JSON with several metrics: {"ts": 1760000000123, "flow": {"value": 12.5}, "p": [4.1, 4.3], "q": "OK"}
-//! [[mqtt.subscription]]
-//! topic = "sensors/{site}/{sensor}/telemetry"
-//! payload = "json"
-//! node = "{site}"
-//! channel = "{sensor}"
-//! timestamp = "ts"                   # s, ms, us, ns by its size, or RFC 3339
-//! quality = { path = "q", good = ["OK"], bad = ["FAIL", 0] }    # anything else is uncertain
-//! point = [
-//!   { metric = "flow_rate", value = "flow.value" },
-//!   { metric = "pressure", value = "p[1]", unit = "kPa", channel = "outlet" },
-//!   { metric = "level", value = "/odd.name/0" },                # a JSON pointer, where dots are part of a name
-//! ]
-//!
-//! # Sparkplug B: {group}, {edge}, {device} are known, and {node} is the device, or the edge node where there is none.
-//! [[mqtt.subscription]]
-//! topic = "spBv1.0/Plant1/#"
-//! qos = 0
-//! payload = "sparkplug"
-//! point = [{ name = "Flow/Inlet", metric = "flow_rate", channel = "inlet", unit = "L/min" }]
-//! ```
-//!
-//! Without any point a subscription takes every metric of the table by its own name and unit.
+//! config/mqtt.toml explains every key.
 
 use crate::report::Deadband;
 use serde::Deserialize;
