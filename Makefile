@@ -1,9 +1,10 @@
 # make demo   the main job on the embedded default; needs nothing but the toolchain
 # make test   installs what the tests need, then runs them all
 # make bench  figures against the budgets, with the machine named
-# make cross  static agent binaries for aarch64 and armv7
+# make cross  static agent binaries for aarch64 and armv7, in .cross/out
+# make packages  Debian packages of them, beside them
 SHELL := /bin/bash
-.PHONY: demo test test-deps lint bench cross
+.PHONY: demo test test-deps lint bench cross packages
 
 demo:
 	cargo run --quiet --release -p collector --example demo
@@ -14,11 +15,13 @@ test: test-deps
 	cargo build --workspace --bins --examples
 	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --no-fail-fast; \
 	else cargo test --workspace --no-fail-fast; fi
+	scripts/test-arm
 
 test-deps: .venv/.done
 	@scripts/install-test-services
 
 .venv/.done: scripts/test-requirements.txt
+	@scripts/install-test-services
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet -r scripts/test-requirements.txt
 	@touch $@
@@ -27,5 +30,7 @@ bench:
 	@scripts/bench
 
 cross:
-	cross/build.sh aarch64 -p edge-agent
-	cross/build.sh armv7 -p edge-agent
+	cross/build.sh aarch64 armv7
+
+packages: cross
+	cross/package.sh
