@@ -32,7 +32,8 @@ fn sleds_locks_sleep_while_they_wait() {
         assert!(condition.wait_for(&mut lock.lock(), wait).timed_out());
         let (waited, busy) = (started.elapsed(), self::busy() - busy);
         assert!(waited >= wait, "back after {waited:?} instead of {wait:?}");
-        assert!(busy < wait / 2, "{wait:?}: the processor was busy for {busy:?}");
+        // A wait that comes back at once and is asked for again still sleeps some 50 µs, the timer's slack.
+        assert!(busy < Duration::from_millis(5) + wait / 10, "{wait:?}: the processor was busy for {busy:?}");
     }
 }
 
