@@ -134,6 +134,9 @@ pub trait WarmTier: Send + Sync + 'static {
 
     /// Figures for health and metrics; also the proof that the tier answers.
     fn state(&self) -> TierFuture<'_, WarmState>;
+
+    /// Waits for what is under way and lets go of everything; after it the tier is not used any more.
+    fn close(&self) -> BoxFuture<'_, ()>;
 }
 
 /// The rollups of a stretch, and what of it is out of date.

@@ -1,3 +1,5 @@
 //! Warm tiers.
 
+mod account;
+mod rules;
 pub mod sqlite;

@@ -3,11 +3,12 @@
 
 use super::rows::{get, narrow, seq, wide};
 use super::{SqliteWarm, broken, failed};
-use crate::tiers::{GatewayGap, StreamSeqs, TierError};
+use crate::tiers::TierError;
+use crate::tiers::warm::account::{Account, StreamNews};
 use shared::ids::{BootId, GatewayId, Seq, StreamId};
 use shared::ranges::{SeqRange, SeqRanges};
 use shared::reading::Timestamp;
-use shared::spool::{Gap, GapReason};
+use shared::spool::Gap;
 use shared::wire::Fix;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
@@ -34,54 +35,36 @@ async fn save(
     connection: &mut SqliteConnection,
     gateway: &GatewayId,
     stream: StreamId,
-    committed: &SeqRanges,
-    highest: Seq,
+    account: &Account,
 ) -> Result<(), TierError> {
     let sql = "INSERT INTO streams (gateway, stream, committed, highest) VALUES (?, ?, ?, ?) \
                ON CONFLICT (gateway, stream) DO UPDATE SET committed = excluded.committed, highest = excluded.highest";
     let query = sqlx::query(sql).bind(gateway.as_str()).bind(stream.0.cast_signed());
-    let query = query.bind(postcard::to_stdvec(committed).map_err(broken)?).bind(wide(highest));
+    let query = query.bind(postcard::to_stdvec(&account.committed).map_err(broken)?).bind(wide(account.highest));
     query.execute(connection).await.map_err(failed)?;
     Ok(())
 }
 
-/// Notes that blocks are committed; gaps that they turn out not to be missing from shrink.
-pub(super) async fn settle(connection: &mut SqliteConnection, settled: &StreamSeqs) -> Result<(), TierError> {
-    let StreamSeqs { gateway, stream, seqs } = settled;
-    let (Some(lowest), Some(top)) = (seqs.lowest(), seqs.highest()) else { return Ok(()) };
-    let (mut committed, highest) = load(connection, gateway, *stream).await?;
-    committed.extend(seqs);
-    save(connection, gateway, *stream, &committed, highest.max(top)).await?;
-    for gap in touching(connection, gateway, *stream, SeqRange::new(lowest, top)).await? {
-        let left = seqs.missing_in(gap.seqs);
-        if left.count() == gap.seqs.count() {
-            continue;
-        }
+/// Takes in what a flush says about a stream.
+pub(super) async fn take(
+    connection: &mut SqliteConnection,
+    gateway: &GatewayId,
+    stream: StreamId,
+    news: &StreamNews,
+) -> Result<(), TierError> {
+    let Some(touched) = news.touches() else { return Ok(()) };
+    let (committed, highest) = load(connection, gateway, stream).await?;
+    let gaps = touching(connection, gateway, stream, touched).await?;
+    let mut account = Account::new(committed, highest, gaps);
+    account.take(news);
+    save(connection, gateway, stream, &account).await?;
+    for first in account.gone() {
         let query = sqlx::query("DELETE FROM gaps WHERE gateway = ? AND stream = ? AND first = ?");
-        let query = query.bind(gateway.as_str()).bind(stream.0.cast_signed()).bind(wide(gap.seqs.first));
+        let query = query.bind(gateway.as_str()).bind(stream.0.cast_signed()).bind(wide(first));
         query.execute(&mut *connection).await.map_err(failed)?;
-        for seqs in left.iter() {
-            insert(connection, gateway, *stream, &Gap { seqs, ..gap }).await?;
-        }
     }
-    Ok(())
-}
-
-/// Notes what is missing: of the stretch, what is neither committed nor in a known gap. A rejected block is settled
-/// and missing at once.
-pub(super) async fn add_gap(connection: &mut SqliteConnection, gap: &GatewayGap) -> Result<(), TierError> {
-    let GatewayGap { gateway, stream, gap } = gap;
-    let (committed, highest) = load(connection, gateway, *stream).await?;
-    if gap.seqs.last > highest {
-        save(connection, gateway, *stream, &committed, gap.seqs.last).await?;
-    }
-    let rejected = gap.reason == GapReason::Rejected;
-    let mut known = if rejected { SeqRanges::new() } else { committed };
-    for other in touching(connection, gateway, *stream, gap.seqs).await? {
-        known.insert(other.seqs);
-    }
-    for seqs in known.missing_in(gap.seqs).iter() {
-        insert(connection, gateway, *stream, &Gap { seqs, ..*gap }).await?;
+    for gap in account.fresh() {
+        insert(connection, gateway, stream, gap).await?;
     }
     Ok(())
 }

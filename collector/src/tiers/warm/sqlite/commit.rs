@@ -2,44 +2,37 @@
 
 use super::rows::{Batched, wide};
 use super::{SqliteWarm, account, failed};
+use crate::tiers::warm::account::by_stream;
+use crate::tiers::warm::rules;
 use crate::tiers::{Bucket, CommitReport, Flush, Parked, Quarantined, SeriesId, StoredReading, TierError};
 use shared::ids::{GatewayId, Seq, StreamId};
-use shared::reading::{Held, Timestamp, sanitise};
+use shared::reading::Timestamp;
 use sqlx::SqliteConnection;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-/// The rule of [`shared::reading::Held::contest`], said in SQL: revision, then class (good 0 > manual 3 > uncertain 1
-/// > bad 2, in the two high bits), then the lower quality byte, then a value over none, then the larger value.
 static UPSERT: LazyLock<Batched> = LazyLock::new(|| {
-    Batched::new(
-        "INSERT INTO readings (series_id, ts, value, quality, revision) VALUES",
-        5,
+    let suffix = format!(
         "ON CONFLICT (series_id, ts) DO UPDATE SET \
             value = excluded.value, quality = excluded.quality, revision = excluded.revision \
-         WHERE (excluded.revision, \
-                CASE excluded.quality >> 6 WHEN 0 THEN 3 WHEN 3 THEN 2 WHEN 1 THEN 1 ELSE 0 END, \
-                -excluded.quality, excluded.value IS NOT NULL, coalesce(excluded.value, 0.0)) \
-             > (readings.revision, \
-                CASE readings.quality >> 6 WHEN 0 THEN 3 WHEN 3 THEN 2 WHEN 1 THEN 1 ELSE 0 END, \
-                -readings.quality, readings.value IS NOT NULL, coalesce(readings.value, 0.0))",
-    )
+         WHERE {} > {}",
+        rules::rank("excluded"),
+        rules::rank("readings")
+    );
+    Batched::new("INSERT INTO readings (series_id, ts, value, quality, revision) VALUES", 5, &suffix)
 });
 
 static MARK: LazyLock<Batched> =
     LazyLock::new(|| Batched::new("INSERT INTO dirty_buckets (series_id, bucket) VALUES", 2, "ON CONFLICT DO NOTHING"));
 
 impl SqliteWarm {
-    pub(super) async fn commit_flush(&self, flush: Flush) -> Result<CommitReport, TierError> {
-        let mut report = CommitReport::default();
-        let readings = prepare(flush.readings);
+    pub(super) async fn commit_flush(&self, mut flush: Flush) -> Result<CommitReport, TierError> {
+        let (readings, lost) = rules::prepare(std::mem::take(&mut flush.readings));
+        let mut report = CommitReport { unchanged: lost, ..CommitReport::default() };
         let mut transaction = self.begin().await?;
         store(&mut transaction, &readings, &mut report).await?;
-        for settled in &flush.settled {
-            account::settle(&mut transaction, settled).await?;
-        }
-        for gap in &flush.gaps {
-            account::add_gap(&mut transaction, gap).await?;
+        for ((gateway, stream), news) in by_stream(&flush) {
+            account::take(&mut transaction, &gateway, stream, &news).await?;
         }
         for parked in &flush.park {
             park(&mut transaction, parked).await?;
@@ -53,16 +46,6 @@ impl SqliteWarm {
         transaction.commit().await.map_err(failed)?;
         Ok(report)
     }
-}
-
-/// In the order of the table, which is several times faster, and with values as the rule expects them.
-fn prepare(mut readings: Vec<StoredReading>) -> Vec<StoredReading> {
-    for reading in &mut readings {
-        let (value, quality) = sanitise(reading.held.value, reading.held.quality);
-        reading.held = Held { value, quality, ..reading.held };
-    }
-    readings.sort_unstable_by_key(|r| (r.series, r.at));
-    readings
 }
 
 async fn store(

@@ -69,12 +69,6 @@ impl SqliteWarm {
         self
     }
 
-    /// Waits for what is under way and closes the file.
-    pub async fn close(&self) {
-        self.read.close().await;
-        self.write.close().await;
-    }
-
     /// The only transaction that writes.
     async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, TierError> {
         self.write.begin_with("BEGIN IMMEDIATE").await.map_err(failed)
@@ -229,5 +223,12 @@ impl WarmTier for SqliteWarm {
 
     fn state(&self) -> TierFuture<'_, WarmState> {
         Box::pin(self.count_everything())
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.read.close().await;
+            self.write.close().await;
+        })
     }
 }

@@ -6,6 +6,7 @@
 use super::rows::{self, Batched, ROLLUP_COLUMNS, get, narrow};
 use super::{SqliteWarm, failed};
 use crate::rollup::Rollup;
+use crate::tiers::warm::rules;
 use crate::tiers::{Bucket, Rollups, SeriesId, TierError};
 use shared::reading::Timestamp;
 use sqlx::sqlite::SqliteArguments;
@@ -118,20 +119,14 @@ async fn refresh_series(
         );
         let found = query.bind(series.0).bind(from.0).bind(to.0).fetch_all(&mut *connection).await.map_err(failed)?;
         let readings = found.iter().map(rows::reading).collect::<Result<Vec<_>, _>>()?;
-        for bucket in run {
-            let start = readings.partition_point(|r| r.at < *bucket);
-            let end = readings.partition_point(|r| r.at < bucket.plus_micros(step));
-            let within = readings[start..end].iter().map(|r| (r.at, &r.held));
-            fresh.push((*bucket, Rollup::of_all(within, hold)));
-        }
+        fresh.extend(rules::sum_up(run, &readings, hold));
     }
     write(connection, Bucket::FiveMinutes, series, &fresh).await?;
-    let hours: BTreeSet<Timestamp> = buckets.iter().map(|b| Bucket::Hour.start_of(*b)).collect();
-    let mut merged = Vec::with_capacity(hours.len());
-    for hour in hours {
+    let mut merged = Vec::new();
+    for hour in rules::hours_of(buckets) {
         let to = hour.plus_micros(Bucket::Hour.micros());
         let parts = load(connection, series, Bucket::FiveMinutes, hour, to).await?;
-        merged.push((hour, parts.into_iter().map(|(_, part)| part).reduce(|sum, next| sum.then(&next, hold))));
+        merged.extend(rules::merge_hours(&BTreeSet::from([hour]), &parts, hold));
     }
     write(connection, Bucket::Hour, series, &merged).await?;
     for bucket in buckets {

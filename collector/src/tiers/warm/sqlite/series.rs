@@ -2,6 +2,7 @@
 
 use super::rows::{self, get, narrow};
 use super::{SqliteWarm, broken, failed};
+use crate::tiers::warm::rules::{is_stale, judge};
 use crate::tiers::{SeriesId, SeriesInfo, SeriesRefused, TierError};
 use shared::catalogue::Entry;
 use shared::ids::{GatewayId, NodeId};
@@ -32,28 +33,6 @@ async fn find(connection: &mut SqliteConnection, entry: &Entry) -> Result<Option
 fn kind_text(kind: Kind) -> Result<String, TierError> {
     let text = serde_json::to_value(kind).map_err(broken)?;
     text.as_str().map(str::to_owned).ok_or_else(|| broken("a kind is no word"))
-}
-
-/// The number, or the refusal.
-fn judge(found: &SeriesInfo, gateway: &GatewayId, entry: &Entry) -> Result<SeriesId, SeriesRefused> {
-    if found.gateway != *gateway {
-        return Err(SeriesRefused::Owned { key: found.key.clone(), owner: found.gateway.clone() });
-    }
-    if found.kind != entry.kind || found.unit != entry.unit {
-        let words = |kind: Kind, unit: &str| format!("{kind:?} in {unit}").to_lowercase();
-        return Err(SeriesRefused::Changed {
-            key: found.key.clone(),
-            stored: words(found.kind, &found.unit),
-            offered: words(entry.kind, &entry.unit),
-        });
-    }
-    Ok(found.id)
-}
-
-/// Whether what may change did.
-fn is_stale(found: &SeriesInfo, entry: &Entry) -> bool {
-    (found.resolution_exp, found.interval_ms, found.silence_ms_max)
-        != (entry.resolution_exp, entry.interval_ms, entry.silence_ms_max)
 }
 
 impl SqliteWarm {

@@ -1,0 +1,91 @@
+//! What both databases decide alike: how a flush is prepared, how rollups are summed up, who may write a series.
+
+use crate::rollup::Rollup;
+use crate::tiers::{Bucket, SeriesId, SeriesInfo, SeriesRefused, StoredReading};
+use shared::catalogue::Entry;
+use shared::ids::GatewayId;
+use shared::metric::Kind;
+use shared::reading::{Held, Timestamp, sanitise};
+use std::collections::BTreeSet;
+
+/// A flush's readings in the order of the table, which is several times faster, with values as the rule expects them
+/// and one for each key. Also, how many lost against another of the same flush.
+pub(super) fn prepare(mut readings: Vec<StoredReading>) -> (Vec<StoredReading>, u64) {
+    for reading in &mut readings {
+        let (value, quality) = sanitise(reading.held.value, reading.held.quality);
+        reading.held = Held { value, quality, ..reading.held };
+    }
+    let came = readings.len();
+    readings.sort_unstable_by(|a, b| (a.series, a.at).cmp(&(b.series, b.at)).then_with(|| b.held.contest(&a.held)));
+    readings.dedup_by_key(|r| (r.series, r.at));
+    let lost = came - readings.len();
+    (readings, lost as u64)
+}
+
+/// The 5 minute buckets of readings that are sorted.
+pub(super) fn buckets_of(readings: &[StoredReading]) -> Vec<(SeriesId, Timestamp)> {
+    let mut buckets: Vec<_> = readings.iter().map(|r| (r.series, Bucket::FiveMinutes.start_of(r.at))).collect();
+    buckets.dedup();
+    buckets
+}
+
+/// The rule of [`Held::contest`], said in SQL: of two rows of `readings` the one whose rank is greater wins. Revision,
+/// then class (good 0 > manual 3 > uncertain 1 > bad 2, in the two high bits), then the lower quality byte, then a
+/// value over none, then the larger value.
+pub(super) fn rank(row: &str) -> String {
+    format!(
+        "({row}.revision, CASE {row}.quality >> 6 WHEN 0 THEN 3 WHEN 3 THEN 2 WHEN 1 THEN 1 ELSE 0 END, \
+         -{row}.quality, {row}.value IS NOT NULL, coalesce({row}.value, 0.0))"
+    )
+}
+
+/// The rollup of each bucket, from one series' readings in ascending order.
+pub(super) fn sum_up(buckets: &[Timestamp], readings: &[StoredReading], hold: i64) -> Vec<(Timestamp, Option<Rollup>)> {
+    let within = |bucket: &Timestamp| {
+        let end = bucket.plus_micros(Bucket::FiveMinutes.micros());
+        let range = readings.partition_point(|r| r.at < *bucket)..readings.partition_point(|r| r.at < end);
+        (*bucket, Rollup::of_all(readings[range].iter().map(|r| (r.at, &r.held)), hold))
+    };
+    buckets.iter().map(within).collect()
+}
+
+/// The hours that buckets lie in.
+pub(super) fn hours_of(buckets: &[Timestamp]) -> BTreeSet<Timestamp> {
+    buckets.iter().map(|bucket| Bucket::Hour.start_of(*bucket)).collect()
+}
+
+/// The rollup of each hour, from all of its series' 5 minute rollups in ascending order.
+pub(super) fn merge_hours(
+    hours: &BTreeSet<Timestamp>,
+    parts: &[(Timestamp, Rollup)],
+    hold: i64,
+) -> Vec<(Timestamp, Option<Rollup>)> {
+    let merged = |hour: &Timestamp| {
+        let end = hour.plus_micros(Bucket::Hour.micros());
+        let range = parts.partition_point(|p| p.0 < *hour)..parts.partition_point(|p| p.0 < end);
+        (*hour, parts[range].iter().map(|(_, part)| *part).reduce(|sum, next| sum.then(&next, hold)))
+    };
+    hours.iter().map(merged).collect()
+}
+
+/// The series' number, or why `gateway` may not write it.
+pub(super) fn judge(found: &SeriesInfo, gateway: &GatewayId, entry: &Entry) -> Result<SeriesId, SeriesRefused> {
+    if found.gateway != *gateway {
+        return Err(SeriesRefused::Owned { key: found.key.clone(), owner: found.gateway.clone() });
+    }
+    if found.kind != entry.kind || found.unit != entry.unit {
+        let words = |kind: Kind, unit: &str| format!("{kind:?} in {unit}").to_lowercase();
+        return Err(SeriesRefused::Changed {
+            key: found.key.clone(),
+            stored: words(found.kind, &found.unit),
+            offered: words(entry.kind, &entry.unit),
+        });
+    }
+    Ok(found.id)
+}
+
+/// Whether what may change of a series did.
+pub(super) fn is_stale(found: &SeriesInfo, entry: &Entry) -> bool {
+    (found.resolution_exp, found.interval_ms, found.silence_ms_max)
+        != (entry.resolution_exp, entry.interval_ms, entry.silence_ms_max)
+}
