@@ -2,6 +2,7 @@
 //! machine; a key that isn't known is refused with file, line and the nearest known one.
 
 use crate::grants::Grants;
+use crate::tiers::warm::settings::WarmSettings;
 use serde::Deserialize;
 use shared::config::{ByteSize, ConfigError, HumanDuration};
 use std::net::SocketAddr;
@@ -22,6 +23,8 @@ pub struct Config {
     pub spool: Spool,
     /// When the queue is written to the warm tier.
     pub buffer: Buffer,
+    /// Where the last 90 days are kept.
+    pub warm: WarmSettings,
     /// Which gateway may write which nodes.
     pub grants: Grants,
     /// What is logged.
@@ -104,6 +107,7 @@ impl Default for Config {
             api: Api::default(),
             spool: Spool::default(),
             buffer: Buffer::default(),
+            warm: WarmSettings::default(),
             grants: Grants::default(),
             log: Log::default(),
         }
@@ -176,8 +180,12 @@ impl Config {
     /// # Errors
     /// With file and line, when it can't be read or used.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        let config: Self = shared::config::load(path)?;
-        config.validate().map_err(|source| LoadError::Value { path: path.into(), source })?;
+        let mut config: Self = shared::config::load(path)?;
+        let variable = |name: &str| std::env::var(name).ok();
+        let set = config.warm.apply_environment(variable);
+        set.map_err(|(key, value)| ValueError { key, value, why: "a number is needed".into() })
+            .and_then(|()| config.validate())
+            .map_err(|source| LoadError::Value { path: path.into(), source })?;
         Ok(config)
     }
 
@@ -204,6 +212,9 @@ impl Config {
         }
         if self.ingest.connections_max == 0 || self.ingest.handshakes_max == 0 {
             return wrong("ingest.connections_max", "0".into(), "nobody could connect");
+        }
+        if let Some((key, value, why)) = self.warm.mistake() {
+            return wrong(key, value, why);
         }
         if self.spool.bytes_max.as_u64() < 16 << 20 {
             return wrong("spool.bytes_max", self.spool.bytes_max.to_string(), "at least 16 MiB are needed");
@@ -246,6 +257,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tiers::warm::settings::Store;
 
     fn load(text: &str) -> Result<Config, LoadError> {
         let folder = tempfile::tempdir().unwrap();
@@ -266,13 +278,15 @@ mod tests {
     fn the_example_of_every_section_is_read() {
         let text = "data_dir = '/tmp/x'\n[ingest]\nlisten = '0.0.0.0:7443'\nca = '/etc/ca.pem'\n[api]\nlisten = '[::]:80'\n\
             [spool]\nbytes_max = '1GiB'\n[buffer]\nflush_rows = 100\nflush_interval = '250ms'\n\
-            [grants]\nSTATION_7 = ['DIST_*']\n[log]\nformat = 'json'\nlevel = 'debug'\n";
+            [warm]\nstore = 'postgres'\nhost = 'db'\npassword_file = '/etc/secret'\ntls = 'verify-full'\n\
+            timescaledb = 'required'\nreplica = 'db2:5433'\n[grants]\nSTATION_7 = ['DIST_*']\n[log]\nformat = 'json'\nlevel = 'debug'\n";
         let config = load(text).unwrap();
         assert_eq!(config.ca(), Path::new("/etc/ca.pem"));
         assert_eq!(config.cert(), Path::new("/tmp/x/ca/server.pem"));
         assert_eq!(config.spool.bytes_max.as_u64(), 1 << 30);
         assert_eq!(config.buffer.flush_interval.0, Duration::from_millis(250));
         assert_eq!(config.grants.len(), 1);
+        assert_eq!((config.warm.store(), config.warm.port), (Store::Postgres, 5432));
     }
 
     #[test]

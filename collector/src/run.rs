@@ -15,7 +15,7 @@ use crate::resolve::Resolver;
 use crate::revocation;
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::memory::MemoryHot;
-use crate::tiers::warm::sqlite::SqliteWarm;
+use crate::tiers::warm;
 use crate::tiers::{HotTier, SeriesId, StoredReading, TierError, WarmTier};
 use shared::notify;
 use shared::reading::Timestamp;
@@ -102,7 +102,7 @@ pub struct Running {
     stop: CancellationToken,
     /// Ends the parts that must outlive the sessions.
     last: CancellationToken,
-    warm: Arc<SqliteWarm>,
+    warm: Arc<dyn WarmTier>,
     door: JoinHandle<()>,
     api_task: JoinHandle<Result<(), api::ApiError>>,
     intake: JoinHandle<()>,
@@ -187,7 +187,7 @@ impl Drop for Running {
 /// The stores on this disk.
 struct Stores {
     spool: Spool,
-    warm: Arc<SqliteWarm>,
+    warm: Arc<dyn WarmTier>,
     hot: Arc<Guarded>,
     catalogues: Arc<Catalogues>,
     aside: Arc<Aside>,
@@ -207,7 +207,7 @@ async fn open_stores(config: &Config) -> Result<Stores, RunError> {
     let opening = tokio::task::spawn_blocking(move || restore::open(&spool_dir, options)).await;
     let (spool, ledger, gaps) = opening.map_err(|_| RunError::Ended("the opening of the spool"))??;
     let warm_file = folder("warm.sqlite");
-    let warm = Arc::new(SqliteWarm::open(&warm_file).await?);
+    let warm = warm::open(&config.warm, &warm_file).await?;
     let complete_from = complete_from(&*warm, config.ingest.future_max.0).await;
     let memory = Arc::new(MemoryHot::new(complete_from, HOT_READINGS_MAX, Arc::new(Timestamp::wall_clock)));
     let owed = folder("hot.owed");
@@ -249,7 +249,7 @@ async fn start(config: &Config, stop: CancellationToken) -> Result<Running, RunE
     let (ingest_at, api_at) = (bound(&listener, address)?, bound(&api_listener, config.api.listen)?);
     let stores = open_stores(config).await?;
     let Stores { spool, warm, hot, catalogues, aside, ledger, gaps } = stores;
-    let warm_tier: Arc<dyn WarmTier> = warm.clone();
+    let warm_tier = warm.clone();
 
     let last = CancellationToken::new();
     let appended = Arc::new(watch::channel(()).0);

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
 use collector::rollup::Rollup;
+use collector::tiers::warm::postgres::{Layout, PostgresWarm};
+use collector::tiers::warm::settings::WarmSettings;
 use collector::tiers::{
     Bucket, Flush, GatewayGap, Heard, Parked, Quarantined, SeriesId, SeriesRefused, StoredReading, StreamSeqs, WarmTier,
 };
@@ -14,6 +16,9 @@ use shared::reading::{Held, MICROS_PER_SECOND, Quality, Timestamp, sanitise};
 use shared::spool::{Gap, GapReason};
 use shared::wire::Fix;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+mod services;
 
 /// A full hour.
 const START: i64 = 500_000 * 3_600 * MICROS_PER_SECOND;
@@ -369,19 +374,10 @@ async fn any_order_leaves_what_the_rule_says(tier: &impl WarmTier, arrivals: &[(
     }
 }
 
-macro_rules! contract {
-    ($make:expr; $($test:ident)*) => {
-        $(#[tokio::test]
-        async fn $test() {
-            let bench = $make.await;
-            super::$test(bench.tier).await;
-        })*
-    };
-}
-
-macro_rules! whole_contract {
-    ($make:expr) => {
-        contract! { $make;
+/// Every promise, handed to a macro that makes something of it.
+macro_rules! every_promise {
+    ($with:ident, $make:expr) => {
+        $with! { $make;
             a_series_keeps_its_number_and_its_owner
             readings_come_back_as_they_were
             repeating_a_flush_changes_nothing
@@ -395,24 +391,53 @@ macro_rules! whole_contract {
             gateways_are_known_since_they_were_heard
             a_late_reading_makes_its_bucket_dirty_until_it_is_right_again
         }
-
-        proptest! {
-            #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
-            #[test]
-            fn any_order_of_arrival_gives_the_same_stored_state(
-                (first, second) in arrivals().prop_flat_map(|a| (Just(a.clone()), Just(a).prop_shuffle())),
-                batch in 1usize..20,
-            ) {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(async {
-                    for order in [first, second] {
-                        let bench = $make.await;
-                        super::any_order_leaves_what_the_rule_says(&bench.tier, &order, batch).await;
-                    }
-                });
-            }
-        }
     };
+}
+
+/// A test for each, for tiers that are quickly made.
+macro_rules! each_alone {
+    ($make:expr; $($test:ident)*) => {
+        $(#[tokio::test]
+        async fn $test() {
+            let bench = $make.await;
+            super::$test(bench.tier).await;
+        })*
+    };
+}
+
+/// One after the other, for tiers on a server that is started once.
+macro_rules! in_turn {
+    ($make:expr; $($test:ident)*) => {
+        $(
+            eprintln!("    {}", stringify!($test));
+            let tier = $make.await;
+            super::$test(tier).await;
+        )*
+    };
+}
+
+/// Any order of arrival leaves the same, `cases` times; `$tier` gives an empty tier.
+fn any_order_of_arrival_gives_the_same<T: WarmTier>(
+    runtime: &tokio::runtime::Runtime,
+    cases: u32,
+    empty: impl AsyncFn() -> Arc<T>,
+) {
+    let shuffled = arrivals().prop_flat_map(|a| (Just(a.clone()), Just(a).prop_shuffle()));
+    let config =
+        ProptestConfig { cases, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() };
+    let run = |((first, second), batch): ((Vec<_>, Vec<_>), usize)| {
+        runtime.block_on(async {
+            for order in [first, second] {
+                any_order_leaves_what_the_rule_says(&*empty().await, &order, batch).await;
+            }
+        });
+        Ok(())
+    };
+    proptest::test_runner::TestRunner::new(config).run(&(shuffled, 1usize..20), run).unwrap();
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 mod sqlite {
@@ -431,7 +456,17 @@ mod sqlite {
         Bench { tier, _folder: folder }
     }
 
-    whole_contract!(bench());
+    every_promise!(each_alone, bench());
+
+    #[test]
+    fn any_order_of_arrival_gives_the_same_stored_state() {
+        let folders = std::cell::RefCell::new(Vec::new());
+        any_order_of_arrival_gives_the_same(&runtime(), 48, async || {
+            let bench = bench().await;
+            folders.borrow_mut().push(bench._folder);
+            Arc::new(bench.tier)
+        });
+    }
 
     #[tokio::test]
     async fn what_was_committed_is_there_after_reopening() {
@@ -453,5 +488,65 @@ mod sqlite {
         std::fs::write(&path, vec![b'x'; 8192]).unwrap();
         let error = SqliteWarm::open(&path).await.unwrap_err().to_string();
         assert!(error.contains("warm.sqlite") && error.contains("not a database"), "{error}");
+    }
+}
+
+/// Empties all tables, which is faster than making them.
+async fn empty(settings: &WarmSettings, connection: &mut sqlx::PgConnection) {
+    use sqlx::Executor as _;
+    let sql = "SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') FROM pg_tables \
+               WHERE schemaname = $1 AND tablename <> '_sqlx_migrations' AND tablename !~ '^readings_'";
+    let tables: String = sqlx::query_scalar(sql).bind(&settings.schema).fetch_one(&mut *connection).await.unwrap();
+    let sql = format!("TRUNCATE {tables} RESTART IDENTITY");
+    connection.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+}
+
+async fn tier_of(settings: WarmSettings, layout: Layout) -> PostgresWarm {
+    let tier = PostgresWarm::open(&settings).await.unwrap().with_quarantine_max(100);
+    assert_eq!(tier.ready().await.unwrap(), layout);
+    tier
+}
+
+mod plain_postgresql {
+    use super::*;
+    use sqlx::ConnectOptions as _;
+
+    #[test]
+    fn plain_postgresql_keeps_every_promise() {
+        let runtime = runtime();
+        let server = runtime.block_on(services::postgres::Postgres::start());
+        let fresh = async || tier_of(server.database().await, Layout::Plain).await;
+        runtime.block_on(async {
+            every_promise!(in_turn, fresh());
+        });
+        let settings = runtime.block_on(server.database());
+        let tier = Arc::new(runtime.block_on(tier_of(settings.clone(), Layout::Plain)));
+        any_order_of_arrival_gives_the_same(&runtime, 48, async || {
+            empty(&settings, &mut server.options(&settings.database).connect().await.unwrap()).await;
+            tier.clone()
+        });
+    }
+}
+
+mod timescaledb {
+    use super::*;
+    use sqlx::ConnectOptions as _;
+
+    #[test]
+    fn timescaledb_keeps_every_promise() {
+        let runtime = runtime();
+        let server = services::timescale::TimescaleServer::start();
+        let fresh = async || tier_of(server.schema(), Layout::Timescale).await;
+        runtime.block_on(async {
+            every_promise!(in_turn, fresh());
+        });
+        let settings = server.schema();
+        let options = sqlx::postgres::PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(server.port);
+        let options = options.username("postgres").database("postgres");
+        let tier = Arc::new(runtime.block_on(tier_of(settings.clone(), Layout::Timescale)));
+        any_order_of_arrival_gives_the_same(&runtime, 8, async || {
+            empty(&settings, &mut options.connect().await.unwrap()).await;
+            tier.clone()
+        });
     }
 }

@@ -1,0 +1,198 @@
+//! A flush in one transaction.
+//!
+//! The fast way copies straight into `readings` and fails when a key is there already. Then the slow way stages the
+//! readings and lets the conflict rule decide. Flushes that meet existing keys come in runs (a gateway that sends
+//! again, an import over what is there), so the slow way is kept to until it meets none.
+
+use super::fault::{Failure, broken};
+use super::rows::{text, wide};
+use super::{PostgresWarm, copy, streams, time};
+use crate::tiers::warm::account::{StreamNews, by_stream};
+use crate::tiers::warm::rules;
+use crate::tiers::{CommitReport, Flush, Parked, Quarantined, SeriesId, StoredReading, TierError};
+use shared::ids::{GatewayId, Seq, StreamId};
+use shared::reading::Timestamp;
+use sqlx::{Executor as _, PgConnection};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How often a transaction is tried when others get into its way.
+const TRIES: u32 = 5;
+
+const STAGE: &str = "CREATE TEMP TABLE IF NOT EXISTS staged_readings (series_id integer, quality smallint, \
+     ts timestamptz, value double precision, revision bigint) ON COMMIT DELETE ROWS";
+
+/// Gives how many readings were written and how many buckets were marked.
+static MERGE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "WITH written AS ( \
+             INSERT INTO readings (series_id, quality, ts, value, revision) \
+             SELECT series_id, quality, ts, value, revision FROM staged_readings ORDER BY series_id, ts \
+             ON CONFLICT (series_id, ts) DO UPDATE SET \
+                 quality = excluded.quality, value = excluded.value, revision = excluded.revision \
+             WHERE {} > {} \
+             RETURNING series_id, ts), \
+         marked AS ( \
+             INSERT INTO dirty_buckets (series_id, bucket) \
+             SELECT DISTINCT series_id, date_bin(INTERVAL '5 minutes', ts, TIMESTAMPTZ '1970-01-01 00:00:00+00') \
+             FROM written RETURNING 1) \
+         SELECT (SELECT count(*) FROM written), (SELECT count(*) FROM marked)",
+        rules::rank("excluded"),
+        rules::rank("readings")
+    )
+});
+
+/// How readings get into their table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    Fast,
+    Slow,
+}
+
+/// A flush, prepared: the same for every try.
+struct Batch {
+    readings: Vec<StoredReading>,
+    marks: Vec<(SeriesId, Timestamp)>,
+    lost: u64,
+    streams: BTreeMap<(GatewayId, StreamId), StreamNews>,
+    flush: Flush,
+}
+
+impl Batch {
+    fn new(mut flush: Flush) -> Result<Self, TierError> {
+        let (readings, lost) = rules::prepare(std::mem::take(&mut flush.readings));
+        for reading in &readings {
+            if !time::is_storable(reading.at) {
+                let (series, at) = (reading.series, reading.at);
+                return Err(broken(format!(
+                    "a reading of series {series} at {at} can't be stored: only the years 1 to 9999 can"
+                )));
+            }
+            if i32::try_from(reading.series.0).is_err() {
+                return Err(broken(format!("there is no series {}", reading.series)));
+            }
+        }
+        Ok(Self { marks: rules::buckets_of(&readings), readings, lost, streams: by_stream(&flush), flush })
+    }
+}
+
+impl PostgresWarm {
+    pub(super) async fn commit_flush(&self, flush: Flush) -> Result<CommitReport, TierError> {
+        let batch = Batch::new(flush)?;
+        self.make_days(&batch.readings).await?;
+        let mut way = if self.expects_conflicts.load(Ordering::Relaxed) { Way::Slow } else { Way::Fast };
+        let mut tries = 0;
+        loop {
+            match self.try_commit(&batch, way).await {
+                Ok(report) => {
+                    let all_new = report.written == batch.readings.len() as u64;
+                    self.expects_conflicts.store(way == Way::Slow && !all_new, Ordering::Relaxed);
+                    self.tell_replica().await;
+                    return Ok(report);
+                }
+                Err(failure) if way == Way::Fast && failure.is_taken_key() => way = Way::Slow,
+                Err(failure) if failure.is_collision() && tries < TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_millis(20) * tries * tries).await;
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+    }
+
+    async fn try_commit(&self, batch: &Batch, way: Way) -> Result<CommitReport, Failure> {
+        let mut transaction = self.begin().await?;
+        let mut report = match way {
+            Way::Fast => store_new(&mut transaction, batch).await?,
+            Way::Slow => store_by_the_rule(&mut transaction, batch).await?,
+        };
+        report.unchanged = batch.readings.len() as u64 + batch.lost - report.written;
+        streams::take(&mut transaction, &batch.streams).await?;
+        park(&mut transaction, &batch.flush.park).await?;
+        unpark(&mut transaction, &batch.flush.unpark).await?;
+        if !batch.flush.quarantine.is_empty() {
+            report.quarantine_dropped =
+                set_aside(&mut transaction, &batch.flush.quarantine, self.quarantine_max).await?;
+        }
+        transaction.commit().await?;
+        Ok(report)
+    }
+}
+
+async fn store_new(connection: &mut PgConnection, batch: &Batch) -> Result<CommitReport, Failure> {
+    let mut report = CommitReport::default();
+    if !batch.readings.is_empty() {
+        report.written = copy::readings(connection, &batch.readings).await?;
+        report.dirty = copy::marks(connection, &batch.marks).await?;
+    }
+    Ok(report)
+}
+
+async fn store_by_the_rule(connection: &mut PgConnection, batch: &Batch) -> Result<CommitReport, Failure> {
+    let mut report = CommitReport::default();
+    if !batch.readings.is_empty() {
+        connection.execute(STAGE).await?;
+        copy::staged(connection, &batch.readings).await?;
+        let (written, marked): (i64, i64) = sqlx::query_as(MERGE.as_str()).fetch_one(connection).await?;
+        (report.written, report.dirty) = (written.cast_unsigned(), marked.cast_unsigned());
+    }
+    Ok(report)
+}
+
+async fn park(connection: &mut PgConnection, parked: &[Parked]) -> Result<(), Failure> {
+    if parked.is_empty() {
+        return Ok(());
+    }
+    let sql = "INSERT INTO parked (gateway, stream, seq, boot, received, bytes) \
+               SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bigint[], $6::bytea[]) \
+               ORDER BY 1, 2, 3 ON CONFLICT DO NOTHING";
+    let query = sqlx::query(sql)
+        .bind(parked.iter().map(|p| p.gateway.as_str()).collect::<Vec<_>>())
+        .bind(parked.iter().map(|p| p.stream.0.cast_signed()).collect::<Vec<_>>())
+        .bind(parked.iter().map(|p| wide(p.seq)).collect::<Vec<_>>())
+        .bind(parked.iter().map(|p| p.boot.0.as_slice()).collect::<Vec<_>>())
+        .bind(parked.iter().map(|p| p.received.0).collect::<Vec<_>>())
+        .bind(parked.iter().map(|p| p.bytes.as_slice()).collect::<Vec<_>>());
+    query.execute(connection).await?;
+    Ok(())
+}
+
+async fn unpark(connection: &mut PgConnection, blocks: &[(GatewayId, StreamId, Seq)]) -> Result<(), Failure> {
+    if blocks.is_empty() {
+        return Ok(());
+    }
+    let sql = "DELETE FROM parked AS p USING unnest($1::text[], $2::bigint[], $3::bigint[]) AS b(gateway, stream, seq) \
+               WHERE p.gateway = b.gateway AND p.stream = b.stream AND p.seq = b.seq";
+    let query = sqlx::query(sql)
+        .bind(blocks.iter().map(|(gateway, ..)| gateway.as_str()).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|(_, stream, _)| stream.0.cast_signed()).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|(.., seq)| wide(*seq)).collect::<Vec<_>>());
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// Gives how many old rows made room.
+async fn set_aside(connection: &mut PgConnection, rows: &[Quarantined], rows_max: u32) -> Result<u64, Failure> {
+    let sql = "INSERT INTO quarantine (gateway, stream, seq, series, ts, value, quality, revision, reason, received) \
+               SELECT gateway, stream, seq, series, ts, value, quality, revision, reason, received \
+               FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::float8[], \
+                           $7::smallint[], $8::bigint[], $9::text[], $10::bigint[]) \
+               WITH ORDINALITY AS q(gateway, stream, seq, series, ts, value, quality, revision, reason, received, n) \
+               ORDER BY n ON CONFLICT DO NOTHING";
+    let query = sqlx::query(sql)
+        .bind(rows.iter().map(|r| r.gateway.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.stream.0.cast_signed()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| wide(r.seq)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| text(&r.series)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.at.0).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.held.value).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| i16::from(r.held.quality.0)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| i64::from(r.held.revision)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| text(&r.reason)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.received.0).collect::<Vec<_>>());
+    query.execute(&mut *connection).await?;
+    let sql = "DELETE FROM quarantine WHERE number IN (SELECT number FROM quarantine ORDER BY number DESC OFFSET $1)";
+    Ok(sqlx::query(sql).bind(i64::from(rows_max)).execute(connection).await?.rows_affected())
+}

@@ -1,0 +1,301 @@
+//! The warm tier in PostgreSQL 15 or newer, with TimescaleDB 2.17 or newer when it is there.
+//!
+//! It is not needed for the start: tables are made or brought up to date when the server is first reached. Until then
+//! every call says what is wrong, and what comes waits in the spool. The tables are in `migrations/postgres`.
+
+mod commit;
+mod copy;
+mod fault;
+mod lists;
+mod partitions;
+mod pools;
+mod reads;
+mod replica;
+mod rollups;
+mod rows;
+mod schema;
+mod series;
+mod shape;
+mod streams;
+mod time;
+
+pub use schema::{Layout, SchemaReport};
+
+use super::super::*;
+use super::settings::WarmSettings;
+use fault::{failed, unavailable};
+use pools::Use;
+use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::{Connection as _, Postgres};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+
+/// Most rows that are kept aside.
+pub const QUARANTINE_ROWS_MAX: u32 = 100_000;
+/// On top of a statement's own limit, for a server that can't be reached any more.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The tier.
+#[derive(Debug)]
+pub struct PostgresWarm {
+    settings: WarmSettings,
+    options: PgConnectOptions,
+    write: PgPool,
+    read: PgPool,
+    replica: Option<replica::Replica>,
+    layout: OnceCell<Layout>,
+    /// Days that have their partition, or will never have one.
+    days: Mutex<BTreeSet<i64>>,
+    /// Whether the last flush met keys that were there.
+    expects_conflicts: AtomicBool,
+    quarantine_max: u32,
+}
+
+impl PostgresWarm {
+    /// Takes the settings; the server isn't asked yet.
+    ///
+    /// # Errors
+    /// When the password file can't be read.
+    pub fn new(settings: &WarmSettings) -> Result<Self, TierError> {
+        let options = pools::options(settings)?;
+        let replica = settings.replica.as_deref().map(|place| {
+            let options = pools::replica_options(options.clone(), place);
+            replica::Replica::new(pools::pool(settings, options, Use::Read))
+        });
+        Ok(Self {
+            write: pools::pool(settings, options.clone(), Use::Write),
+            read: pools::pool(settings, options.clone(), Use::Read),
+            replica,
+            layout: OnceCell::new(),
+            days: Mutex::default(),
+            expects_conflicts: AtomicBool::new(false),
+            quarantine_max: QUARANTINE_ROWS_MAX,
+            settings: settings.clone(),
+            options,
+        })
+    }
+
+    /// Takes the settings, reaches the server and brings the tables up to date.
+    ///
+    /// # Errors
+    /// When any of it fails; the text names the setting.
+    pub async fn open(settings: &WarmSettings) -> Result<Self, TierError> {
+        let tier = Self::new(settings)?;
+        tier.ready().await?;
+        Ok(tier)
+    }
+
+    /// Looks at the tables and changes nothing.
+    ///
+    /// # Errors
+    /// When the server can't be asked, or a newer collector made the tables.
+    pub async fn check(settings: &WarmSettings) -> Result<SchemaReport, TierError> {
+        let mut connection = pools::connect(settings, &pools::options(settings)?, Use::Read).await?;
+        schema::look(&mut connection, settings).await
+    }
+
+    /// Makes sure that the tables are there and as they should be; gives how readings are kept.
+    ///
+    /// # Errors
+    /// When the server can't be reached or the tables can't be used; the text names the setting.
+    pub async fn ready(&self) -> Result<Layout, TierError> {
+        self.layout.get_or_try_init(|| self.bring_up()).await.copied().map_err(|error| self.named(error))
+    }
+
+    fn bring_up(&self) -> TierFuture<'_, Layout> {
+        Box::pin(async move {
+            let mut connection = pools::connect(&self.settings, &self.options, Use::Migrate).await?;
+            let layout = schema::bring_up(&mut connection, &self.settings).await?;
+            connection.close().await.map_err(failed)?;
+            Ok(layout)
+        })
+    }
+
+    /// Says which server.
+    fn named(&self, error: TierError) -> TierError {
+        let WarmSettings { host, port, database, .. } = &self.settings;
+        match error {
+            TierError::Unavailable { tier, why } => {
+                TierError::Unavailable { tier, why: format!("{host}:{port}/{database}: {why}") }
+            }
+            other => other,
+        }
+    }
+
+    /// Keeps at most this many rows aside.
+    #[must_use]
+    pub fn with_quarantine_max(mut self, rows: u32) -> Self {
+        self.quarantine_max = rows;
+        self
+    }
+
+    /// A connection that writes.
+    async fn writer(&self) -> Result<PoolConnection<Postgres>, TierError> {
+        self.ready().await?;
+        self.write.acquire().await.map_err(failed)
+    }
+
+    /// A transaction that writes.
+    async fn begin(&self) -> Result<sqlx::Transaction<'static, Postgres>, TierError> {
+        self.ready().await?;
+        self.write.begin().await.map_err(failed)
+    }
+
+    /// A connection that reads what is certainly the newest.
+    async fn primary(&self) -> Result<PoolConnection<Postgres>, TierError> {
+        self.ready().await?;
+        self.read.acquire().await.map_err(failed)
+    }
+
+    /// A connection for questions about readings: to the replica, when it is up to date.
+    async fn reader(&self) -> Result<PoolConnection<Postgres>, TierError> {
+        self.ready().await?;
+        if let Some(replica) = &self.replica
+            && let Some(connection) = replica.caught_up(&self.read).await
+        {
+            return Ok(connection);
+        }
+        self.read.acquire().await.map_err(failed)
+    }
+
+    async fn tell_replica(&self) {
+        if let Some(replica) = &self.replica {
+            replica.committed(&self.read).await;
+        }
+    }
+
+    /// Gives up on a server that says nothing any more.
+    fn within<'a, T: Send + 'a>(&'a self, patience: u32, work: TierFuture<'a, T>) -> TierFuture<'a, T> {
+        let limit = self.settings.connect_timeout.0 * 2 + self.settings.statement_timeout.0 * patience + GRACE;
+        Box::pin(async move {
+            tokio::time::timeout(limit, work)
+                .await
+                .unwrap_or_else(|_| Err(self.named(unavailable("the server doesn't answer any more"))))
+        })
+    }
+
+    fn soon<'a, T: Send + 'a>(&'a self, work: TierFuture<'a, T>) -> TierFuture<'a, T> {
+        self.within(1, work)
+    }
+}
+
+impl WarmTier for PostgresWarm {
+    fn series_for<'a>(
+        &'a self,
+        gateway: &'a GatewayId,
+        entries: &'a [Entry],
+    ) -> TierFuture<'a, Vec<Result<SeriesId, SeriesRefused>>> {
+        self.within(pools::PATIENCE, Box::pin(self.find_or_make_series(gateway, entries)))
+    }
+
+    fn commit(&self, flush: Flush) -> TierFuture<'_, CommitReport> {
+        self.within(pools::PATIENCE, Box::pin(self.commit_flush(flush)))
+    }
+
+    fn committed<'a>(&'a self, gateway: &'a GatewayId, stream: StreamId) -> TierFuture<'a, (SeqRanges, Seq)> {
+        self.soon(Box::pin(self.find_committed(gateway, stream)))
+    }
+
+    fn streams<'a>(&'a self, gateway: Option<&'a GatewayId>) -> TierFuture<'a, Vec<StreamInfo>> {
+        self.soon(Box::pin(self.list_streams(gateway)))
+    }
+
+    fn put_catalogue<'a>(&'a self, gateway: &'a GatewayId, catalogue: &'a Catalogue) -> TierFuture<'a, ()> {
+        self.soon(Box::pin(self.keep_catalogue(gateway, catalogue)))
+    }
+
+    fn catalogue(&self, hash: CatalogueHash) -> TierFuture<'_, Option<Arc<Catalogue>>> {
+        self.soon(Box::pin(self.find_catalogue(hash)))
+    }
+
+    fn put_clock_fix<'a>(&'a self, gateway: &'a GatewayId, boot: BootId, fix: Fix) -> TierFuture<'a, Fix> {
+        self.soon(Box::pin(self.keep_clock_fix(gateway, boot, fix)))
+    }
+
+    fn clock_fix<'a>(&'a self, gateway: &'a GatewayId, boot: BootId) -> TierFuture<'a, Option<Fix>> {
+        self.soon(Box::pin(self.find_clock_fix(gateway, boot)))
+    }
+
+    fn parked<'a>(
+        &'a self,
+        gateway: Option<&'a GatewayId>,
+        boot: Option<BootId>,
+        count_max: u32,
+    ) -> TierFuture<'a, Vec<Parked>> {
+        self.soon(Box::pin(self.list_parked(gateway, boot, count_max)))
+    }
+
+    fn gaps<'a>(
+        &'a self,
+        gateway: Option<&'a GatewayId>,
+        span: Option<(Timestamp, Timestamp)>,
+        count_max: u32,
+    ) -> TierFuture<'a, Vec<GatewayGap>> {
+        self.soon(Box::pin(self.list_gaps(gateway, span, count_max)))
+    }
+
+    fn quarantine<'a>(&'a self, gateway: Option<&'a GatewayId>, count_max: u32) -> TierFuture<'a, Vec<Quarantined>> {
+        self.soon(Box::pin(self.list_quarantine(gateway, count_max)))
+    }
+
+    fn latest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Vec<StoredReading>> {
+        self.soon(Box::pin(self.find_latest(series)))
+    }
+
+    fn range(
+        &self,
+        series: SeriesId,
+        from: Timestamp,
+        to: Timestamp,
+        count_max: u32,
+    ) -> TierFuture<'_, Vec<StoredReading>> {
+        self.soon(Box::pin(self.find_range(series, from, to, count_max)))
+    }
+
+    fn last_before(&self, series: SeriesId, before: Timestamp, usable: bool) -> TierFuture<'_, Option<StoredReading>> {
+        self.soon(Box::pin(self.find_last_before(series, before, usable)))
+    }
+
+    fn rollups(&self, series: SeriesId, bucket: Bucket, from: Timestamp, to: Timestamp) -> TierFuture<'_, Rollups> {
+        self.soon(Box::pin(self.find_rollups(series, bucket, from, to)))
+    }
+
+    fn refresh_rollups(&self, buckets_max: u32) -> TierFuture<'_, u32> {
+        self.within(pools::PATIENCE, Box::pin(self.refresh_dirty(buckets_max)))
+    }
+
+    fn nodes(&self) -> TierFuture<'_, Vec<NodeId>> {
+        self.soon(Box::pin(self.list_nodes()))
+    }
+
+    fn series<'a>(&'a self, node: Option<&'a NodeId>) -> TierFuture<'a, Vec<SeriesInfo>> {
+        self.soon(Box::pin(self.list_series(node)))
+    }
+
+    fn gateway_heard<'a>(&'a self, gateway: &'a GatewayId, heard: Heard) -> TierFuture<'a, ()> {
+        self.soon(Box::pin(self.note_heard(gateway, heard)))
+    }
+
+    fn gateways(&self) -> TierFuture<'_, Vec<GatewayInfo>> {
+        self.soon(Box::pin(self.list_gateways()))
+    }
+
+    fn state(&self) -> TierFuture<'_, WarmState> {
+        self.soon(Box::pin(self.count_everything()))
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.read.close().await;
+            self.write.close().await;
+            if let Some(replica) = &self.replica {
+                replica.close().await;
+            }
+        })
+    }
+}

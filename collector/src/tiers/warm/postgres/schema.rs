@@ -1,0 +1,242 @@
+//! The tables: made, brought up to date, and checked.
+
+use super::fault::{failed, unavailable};
+use super::shape;
+use crate::tiers::TierError;
+use crate::tiers::warm::settings::{Timescale, WarmSettings};
+use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
+use std::fmt;
+
+static COMMON: Migrator = sqlx::migrate!("./migrations/postgres");
+static TIMESCALE: Migrator = sqlx::migrate!("./migrations/postgres/timescale");
+static PLAIN: Migrator = sqlx::migrate!("./migrations/postgres/plain");
+
+const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
+/// The oldest TimescaleDB whose SQL ours is.
+const TIMESCALE_MIN: (u32, u32) = (2, 17);
+
+/// How readings are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Layout {
+    /// Hypertables of TimescaleDB.
+    Timescale,
+    /// Partitions by day.
+    Plain,
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Layout::Timescale => "TimescaleDB",
+            Layout::Plain => "plain PostgreSQL",
+        })
+    }
+}
+
+/// What is known of a database's tables.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SchemaReport {
+    /// How readings are kept there, or would be.
+    pub layout: Layout,
+    /// Migrations that are still to be run: number and name.
+    pub pending: Vec<String>,
+    /// What isn't as this program made it.
+    pub wrong: Vec<String>,
+}
+
+impl SchemaReport {
+    /// Whether nothing is to be done.
+    #[must_use]
+    pub fn is_in_order(&self) -> bool {
+        self.pending.is_empty() && self.wrong.is_empty()
+    }
+}
+
+/// The migrations of a layout, in order.
+fn migrator(layout: Layout) -> Migrator {
+    let own = if layout == Layout::Timescale { &TIMESCALE } else { &PLAIN };
+    Migrator::with_migrations(COMMON.iter().chain(own.iter()).cloned().collect())
+}
+
+/// Looks, and changes nothing.
+pub(super) async fn look(connection: &mut PgConnection, settings: &WarmSettings) -> Result<SchemaReport, TierError> {
+    let applied = applied(connection).await?;
+    let layout = match found_layout(connection, &applied).await? {
+        Some(layout) => layout,
+        None => choose(connection, settings, false).await?,
+    };
+    refuse_newer(&applied, layout)?;
+    let pending: Vec<String> = migrator(layout)
+        .iter()
+        .filter(|migration| !applied.contains(&migration.version))
+        .map(|migration| format!("{:04} {}", migration.version, migration.description))
+        .collect();
+    let wrong = if pending.is_empty() { shape::differences(connection).await? } else { Vec::new() };
+    Ok(SchemaReport { layout, pending, wrong })
+}
+
+/// Makes the tables or brings them up to date, one collector at a time, and checks them.
+pub(super) async fn bring_up(connection: &mut PgConnection, settings: &WarmSettings) -> Result<Layout, TierError> {
+    make_schema(connection, settings).await?;
+    let applied = applied(connection).await?;
+    let layout = match found_layout(connection, &applied).await? {
+        Some(Layout::Plain) if settings.timescaledb == Timescale::Required => {
+            return Err(unavailable(
+                "[warm] timescaledb = \"required\", but the tables were made without it: \
+                 use another database or schema and `collector move`",
+            ));
+        }
+        Some(layout) => layout,
+        None => choose(connection, settings, true).await?,
+    };
+    refuse_newer(&applied, layout)?;
+    migrator(layout).run_direct(None, &mut *connection, false).await.map_err(migration_failed)?;
+    let wrong = shape::differences(connection).await?;
+    if !wrong.is_empty() {
+        return Err(unavailable(format!("the tables are not as this program made them: {}", wrong.join("; "))));
+    }
+    Ok(layout)
+}
+
+async fn make_schema(connection: &mut PgConnection, settings: &WarmSettings) -> Result<(), TierError> {
+    let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
+        .bind(&settings.schema)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    if !there {
+        let sql = format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", settings.schema);
+        connection.execute(AssertSqlSafe(sql)).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The migrations that were run.
+async fn applied(connection: &mut PgConnection) -> Result<Vec<i64>, TierError> {
+    let sql = "SELECT EXISTS (SELECT FROM information_schema.tables \
+               WHERE table_schema = current_schema() AND table_name = $1)";
+    let there: bool =
+        sqlx::query_scalar(sql).bind(MIGRATIONS_TABLE).fetch_one(&mut *connection).await.map_err(failed)?;
+    if !there {
+        return Ok(Vec::new());
+    }
+    let applied = connection.list_applied_migrations(MIGRATIONS_TABLE).await.map_err(migration_failed)?;
+    Ok(applied.iter().map(|migration| migration.version).collect())
+}
+
+fn refuse_newer(applied: &[i64], layout: Layout) -> Result<(), TierError> {
+    let newest = migrator(layout).iter().map(|migration| migration.version).max().unwrap_or(0);
+    match applied.iter().max() {
+        Some(theirs) if *theirs > newest => Err(unavailable(format!(
+            "the tables are of version {theirs}, this program knows versions up to {newest}: \
+             a newer collector made them; update this one"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+async fn found_layout(connection: &mut PgConnection, applied: &[i64]) -> Result<Option<Layout>, TierError> {
+    if applied.is_empty() {
+        return Ok(None);
+    }
+    let sql = "SELECT relkind::text FROM pg_class \
+               WHERE relname = 'readings' AND relnamespace = current_schema()::regnamespace";
+    let kind: Option<String> = sqlx::query_scalar(sql).fetch_optional(connection).await.map_err(failed)?;
+    Ok(match kind.as_deref() {
+        Some("p") => Some(Layout::Plain),
+        Some(_) => Some(Layout::Timescale),
+        None if applied.len() > 1 => return Err(unavailable("table readings is gone: restore it from a backup")),
+        None => None,
+    })
+}
+
+/// The layout of tables that are still to be made.
+async fn choose(connection: &mut PgConnection, settings: &WarmSettings, create: bool) -> Result<Layout, TierError> {
+    if settings.timescaledb == Timescale::Off {
+        return Ok(Layout::Plain);
+    }
+    match why_no_timescale(connection, create).await? {
+        None => Ok(Layout::Timescale),
+        Some(why) if settings.timescaledb == Timescale::Required => Err(unavailable(format!(
+            "[warm] timescaledb = \"required\", but {why}: install TimescaleDB {}.{} or newer on the server, or set it \
+             to \"auto\"",
+            TIMESCALE_MIN.0, TIMESCALE_MIN.1
+        ))),
+        Some(why) => {
+            if create {
+                tracing::info!(why, "the warm tier is made without TimescaleDB, in partitions by day");
+            }
+            Ok(Layout::Plain)
+        }
+    }
+}
+
+/// Why TimescaleDB can't be used; `None` when it can.
+async fn why_no_timescale(connection: &mut PgConnection, create: bool) -> Result<Option<String>, TierError> {
+    let sql = "SELECT default_version, installed_version FROM pg_available_extensions WHERE name = 'timescaledb'";
+    let Some(row) = sqlx::query(sql).fetch_optional(&mut *connection).await.map_err(failed)? else {
+        return Ok(Some("the server doesn't have the extension".into()));
+    };
+    let (offered, installed): (Option<String>, Option<String>) =
+        (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+    let version = installed.clone().or(offered).unwrap_or_default();
+    if !is_new_enough(&version) {
+        return Ok(Some(format!("the server has version {version}")));
+    }
+    if installed.is_none() && create {
+        let made = connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb SCHEMA public").await;
+        if let Err(error) = made {
+            return Ok(Some(format!("the extension can't be created ({error})")));
+        }
+    }
+    // The edition under the Apache licence has neither compression nor continuous aggregates.
+    let licence: Option<String> = sqlx::query_scalar("SELECT current_setting('timescaledb.license', true)")
+        .fetch_one(connection)
+        .await
+        .map_err(failed)?;
+    Ok(licence.filter(|l| l == "apache").map(|_| "the server has timescaledb.license = 'apache'".into()))
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (major, minor) >= TIMESCALE_MIN
+}
+
+fn migration_failed(error: MigrateError) -> TierError {
+    match error {
+        MigrateError::Execute(error) => failed(error),
+        MigrateError::ExecuteMigration(error, version) => match failed(error) {
+            TierError::Unavailable { why, .. } | TierError::Broken { why, .. } => {
+                unavailable(format!("migration {version:04}: {why}"))
+            }
+        },
+        MigrateError::VersionMismatch(version) => unavailable(format!(
+            "migration {version:04} was run by another build of this program, whose tables may differ; \
+             use the build that made them"
+        )),
+        other => unavailable(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_layouts_have_every_version_once() {
+        for layout in [Layout::Timescale, Layout::Plain] {
+            let versions: Vec<i64> = migrator(layout).iter().map(|migration| migration.version).collect();
+            assert_eq!(versions, (1..=versions.len() as i64).collect::<Vec<_>>(), "{layout}");
+        }
+    }
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        for (version, enough) in [("2.17.0", true), ("2.9.3", false), ("2.23.0-dev", true), ("3.0", true), ("", false)]
+        {
+            assert_eq!(is_new_enough(version), enough, "{version}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Whether the tables still are as the migrations made them: a column that someone changed is told by name, before it
+//! costs data.
+
+use super::fault::failed;
+use crate::tiers::TierError;
+use sqlx::{PgConnection, Row as _};
+use std::collections::BTreeMap;
+
+/// Each table with its columns, their types and a `?` where NULL is allowed, and its key.
+const SHAPE: &str = "\
+    gateways: gateway text, first_heard bigint, last_heard bigint, version text?, status text? | gateway
+    series: series_id integer, node text, metric text, channel text, kind text, unit text, gateway text, \
+            resolution_exp smallint?, interval_ms bigint, silence_ms_max bigint | series_id
+    readings: series_id integer, quality smallint, ts timestamp with time zone, value double precision?, \
+              revision bigint | series_id, ts
+    dirty_buckets: series_id integer, bucket timestamp with time zone |
+    rollup_5m: ROLLUP | series_id, bucket
+    rollup_1h: ROLLUP | series_id, bucket
+    streams: gateway text, stream bigint, committed bytea, highest bigint | gateway, stream
+    catalogues: hash bytea, gateway text, bytes bytea | hash
+    clock_fixes: gateway text, boot bytea, offset_us bigint?, not_before bigint?, not_after bigint? | gateway, boot
+    parked: gateway text, stream bigint, seq bigint, boot bytea, received bigint, bytes bytea | gateway, stream, seq
+    gaps: gateway text, stream bigint, first bigint, last bigint, span_from bigint?, span_to bigint?, reason text \
+          | gateway, stream, first
+    quarantine: number bigint, gateway text, stream bigint, seq bigint, series text, ts bigint, \
+                value double precision?, quality smallint, revision bigint, reason text, received bigint | number";
+const ROLLUP: &str = "series_id integer, bucket timestamp with time zone, good bigint, uncertain bigint, bad bigint, \
+    manual bigint, begins timestamp with time zone, ends timestamp with time zone, min double precision?, \
+    max double precision?, sum double precision?, first_ts timestamp with time zone?, first double precision?, \
+    last_ts timestamp with time zone?, last double precision?, integral double precision?, covered bigint?, \
+    delta double precision?, resets bigint?";
+
+/// A table, expected or found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Table {
+    /// Type of each column, with `?` where NULL is allowed.
+    columns: BTreeMap<String, String>,
+    /// Columns that the database fills when we say nothing of them.
+    filled: Vec<String>,
+    key: Vec<String>,
+}
+
+type Tables = BTreeMap<String, Table>;
+
+fn expected() -> Tables {
+    let text = SHAPE.replace("ROLLUP", ROLLUP);
+    let table = |line: &str| {
+        let (name, rest) = line.split_once(':')?;
+        let (columns, key) = rest.split_once('|')?;
+        let column = |column: &str| {
+            let (name, kind) = column.trim().split_once(' ')?;
+            Some((name.to_owned(), kind.trim().to_owned()))
+        };
+        let key = key.split(',').map(|k| k.trim().to_owned()).filter(|k| !k.is_empty()).collect();
+        let columns = columns.split(',').filter_map(column).collect();
+        Some((name.trim().to_owned(), Table { columns, filled: Vec::new(), key }))
+    };
+    text.lines().filter_map(table).collect()
+}
+
+async fn found(connection: &mut PgConnection) -> Result<Tables, TierError> {
+    let mut tables = Tables::new();
+    let sql = "SELECT table_name::text, column_name::text, \
+                      data_type::text || CASE is_nullable WHEN 'YES' THEN '?' ELSE '' END, \
+                      is_nullable = 'YES' OR column_default IS NOT NULL OR is_identity = 'YES' \
+               FROM information_schema.columns WHERE table_schema = current_schema()";
+    for row in sqlx::query(sql).fetch_all(&mut *connection).await.map_err(failed)? {
+        let (table, column): (String, String) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+        let table = tables.entry(table).or_default();
+        if row.try_get(3).map_err(failed)? {
+            table.filled.push(column.clone());
+        }
+        table.columns.insert(column, row.try_get(2).map_err(failed)?);
+    }
+    let sql = "SELECT c.relname::text, array_agg(a.attname::text ORDER BY k.place) \
+               FROM pg_constraint p JOIN pg_class c ON c.oid = p.conrelid \
+               CROSS JOIN LATERAL unnest(p.conkey) WITH ORDINALITY AS k(number, place) \
+               JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number \
+               WHERE p.contype = 'p' AND c.relnamespace = current_schema()::regnamespace GROUP BY c.relname";
+    for row in sqlx::query(sql).fetch_all(connection).await.map_err(failed)? {
+        let table: String = row.try_get(0).map_err(failed)?;
+        tables.entry(table).or_default().key = row.try_get(1).map_err(failed)?;
+    }
+    Ok(tables)
+}
+
+/// What someone changed.
+pub(super) async fn differences(connection: &mut PgConnection) -> Result<Vec<String>, TierError> {
+    Ok(compare(&expected(), &found(connection).await?))
+}
+
+fn compare(expected: &Tables, found: &Tables) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (name, table) in expected {
+        let Some(there) = found.get(name) else {
+            wrong.push(format!("table {name} is missing"));
+            continue;
+        };
+        for (column, kind) in &table.columns {
+            match there.columns.get(column) {
+                None => wrong.push(format!("{name}.{column} is missing")),
+                Some(other) if other != kind => wrong.push(format!("{name}.{column} is {other} instead of {kind}")),
+                Some(_) => {}
+            }
+        }
+        for column in there.columns.keys() {
+            if !table.columns.contains_key(column) && !there.filled.contains(column) {
+                wrong.push(format!("{name}.{column} is none of ours and must be filled"));
+            }
+        }
+        if there.key != table.key {
+            let named = |key: &[String]| if key.is_empty() { "none".into() } else { format!("({})", key.join(", ")) };
+            wrong.push(format!("the key of {name} is {} instead of {}", named(&there.key), named(&table.key)));
+        }
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_changed_is_named() {
+        let (expected, mut found) = (expected(), expected());
+        assert_eq!(expected.len(), 12);
+        assert_eq!(compare(&expected, &found), Vec::<String>::new());
+        found.remove("gaps");
+        let readings = found.get_mut("readings").unwrap();
+        readings.columns.insert("value".into(), "numeric?".into());
+        readings.columns.insert("site".into(), "text".into());
+        readings.columns.insert("note".into(), "text?".into());
+        readings.filled.push("note".into());
+        readings.key = vec!["ts".into()];
+        found.get_mut("series").unwrap().columns.remove("unit");
+        let wanted = [
+            "table gaps is missing",
+            "readings.value is numeric? instead of double precision?",
+            "readings.site is none of ours and must be filled",
+            "the key of readings is (ts) instead of (series_id, ts)",
+            "series.unit is missing",
+        ];
+        assert_eq!(compare(&expected, &found), wanted);
+    }
+}

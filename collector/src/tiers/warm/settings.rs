@@ -1,0 +1,230 @@
+//! `[warm]`: which warm tier, and how it is reached. The reference's environment variables (`POSTGRES_HOST`,
+//! `POSTGRES_PORT`, `POSTGRES_DB`, `POSTGRES_USER`, `POSTGRES_PASSWORD`) go before the file.
+
+use serde::Deserialize;
+use shared::config::HumanDuration;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `[warm]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WarmSettings {
+    /// Where readings are kept; default: `postgres` when `POSTGRES_HOST` is set, else `sqlite`.
+    pub store: Option<Store>,
+    /// PostgreSQL: host name, address, or the folder of its socket.
+    pub host: String,
+    /// PostgreSQL: port.
+    pub port: u16,
+    /// PostgreSQL: database. It must be there.
+    pub database: String,
+    /// PostgreSQL: schema of our tables; made when it is missing.
+    pub schema: String,
+    /// PostgreSQL: user.
+    pub user: String,
+    /// PostgreSQL: file with the password in its first line.
+    pub password_file: Option<PathBuf>,
+    /// PostgreSQL: the password; only from `POSTGRES_PASSWORD`.
+    #[serde(skip)]
+    pub password: Option<Secret>,
+    /// PostgreSQL: how the connection is protected.
+    pub tls: Tls,
+    /// PostgreSQL: authority of the server's certificate; default: the well-known ones.
+    pub tls_ca: Option<PathBuf>,
+    /// PostgreSQL: whether readings are kept in TimescaleDB.
+    pub timescaledb: Timescale,
+    /// PostgreSQL: `host` or `host:port` of a read replica. History is read there while it keeps up.
+    pub replica: Option<String>,
+    /// PostgreSQL: most connections that read; a few more write.
+    pub connections: u32,
+    /// PostgreSQL: longest wait for a connection.
+    pub connect_timeout: HumanDuration,
+    /// PostgreSQL: longest time of one question. A flush may take ten times as long.
+    pub statement_timeout: HumanDuration,
+}
+
+/// Which warm tier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Store {
+    /// One file under `data_dir`.
+    Sqlite,
+    /// PostgreSQL 15 or newer, with TimescaleDB when it is there.
+    Postgres,
+}
+
+/// How a connection is protected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tls {
+    /// Not at all.
+    Off,
+    /// Encrypted when the server can.
+    Prefer,
+    /// Encrypted, whoever the server is.
+    Require,
+    /// Encrypted, and the server's certificate must be right and name the host.
+    VerifyFull,
+}
+
+/// Whether TimescaleDB is used. It is decided once, when the tables are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Timescale {
+    /// When the extension is there or can be created.
+    Auto,
+    /// Without it nothing is stored.
+    Required,
+    /// Not even when it is there.
+    Off,
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl Default for WarmSettings {
+    fn default() -> Self {
+        Self {
+            store: None,
+            host: "localhost".into(),
+            port: 5432,
+            database: "collector".into(),
+            schema: "public".into(),
+            user: "collector".into(),
+            password_file: None,
+            password: None,
+            tls: Tls::Prefer,
+            tls_ca: None,
+            timescaledb: Timescale::Auto,
+            replica: None,
+            connections: 8,
+            connect_timeout: HumanDuration(Duration::from_secs(3)),
+            statement_timeout: HumanDuration(Duration::from_secs(30)),
+        }
+    }
+}
+
+impl WarmSettings {
+    /// Puts what the environment says in the place of what the file says.
+    ///
+    /// # Errors
+    /// With the variable and its value, when it can't be used.
+    pub fn apply_environment(
+        &mut self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), (&'static str, String)> {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        if let Some(host) = set("POSTGRES_HOST") {
+            self.host = host;
+            self.store = self.store.or(Some(Store::Postgres));
+        }
+        if let Some(port) = set("POSTGRES_PORT") {
+            self.port = port.parse().map_err(|_| ("POSTGRES_PORT", port))?;
+        }
+        for (name, place) in [("POSTGRES_DB", &mut self.database), ("POSTGRES_USER", &mut self.user)] {
+            if let Some(value) = set(name) {
+                *place = value;
+            }
+        }
+        if let Some(password) = set("POSTGRES_PASSWORD") {
+            self.password = Some(Secret::new(password));
+        }
+        Ok(())
+    }
+
+    /// Which warm tier it is.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        self.store.unwrap_or(Store::Sqlite)
+    }
+
+    /// The first setting that can't be used: its name, its value and why.
+    #[must_use]
+    pub fn mistake(&self) -> Option<(&'static str, String, &'static str)> {
+        let plain = |name: &str| {
+            name.len() <= 63
+                && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        if !plain(&self.schema) {
+            return Some(("warm.schema", self.schema.clone(), "lower case letters, digits and _ are possible"));
+        }
+        if !(1..=1_000).contains(&self.connections) {
+            return Some(("warm.connections", self.connections.to_string(), "1 to 1000 are possible"));
+        }
+        for (key, duration) in
+            [("warm.connect_timeout", self.connect_timeout), ("warm.statement_timeout", self.statement_timeout)]
+        {
+            if !(Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&duration.0) {
+                let value = humantime::format_duration(duration.0).to_string();
+                return Some((key, value, "100ms to 1h are possible"));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_references_variables_go_before_the_file() {
+        let mut settings = WarmSettings { host: "file".into(), ..WarmSettings::default() };
+        let variable = |name: &str| {
+            let value = match name {
+                "POSTGRES_HOST" => "db",
+                "POSTGRES_PORT" => "5433",
+                "POSTGRES_DB" => "abbanoa",
+                "POSTGRES_USER" => "postgres",
+                "POSTGRES_PASSWORD" => "hush",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        settings.apply_environment(variable).unwrap();
+        assert_eq!((settings.store(), settings.host.as_str(), settings.port), (Store::Postgres, "db", 5433));
+        assert_eq!((settings.database.as_str(), settings.user.as_str()), ("abbanoa", "postgres"));
+        assert_eq!(settings.password.as_ref().map(Secret::reveal), Some("hush"));
+        assert!(!format!("{settings:?}").contains("hush"), "never shown");
+        let wrong = settings.apply_environment(|name| (name == "POSTGRES_PORT").then(|| "many".into()));
+        assert_eq!(wrong, Err(("POSTGRES_PORT", "many".into())));
+    }
+
+    #[test]
+    fn without_a_word_it_is_sqlite() {
+        let mut settings = WarmSettings::default();
+        settings.apply_environment(|_| None).unwrap();
+        assert_eq!((settings.store(), settings.mistake()), (Store::Sqlite, None));
+    }
+
+    #[test]
+    fn a_schema_that_would_need_quoting_is_refused() {
+        for schema in ["", "Warm", "a b", "a\"b", "1a"] {
+            let settings = WarmSettings { schema: schema.into(), ..WarmSettings::default() };
+            assert!(settings.mistake().is_some(), "{schema:?}");
+        }
+    }
+}

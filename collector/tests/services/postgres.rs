@@ -1,0 +1,158 @@
+//! PostgreSQL as Debian packages it.
+
+use super::{Service, eventually, free_port, is_root};
+use collector::tiers::warm::settings::{Secret, Timescale, Tls, WarmSettings};
+use rustix::process::Signal;
+use shared::config::HumanDuration;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+pub const PASSWORD: &str = "only for tests";
+
+/// A server with one superuser, `postgres`.
+#[derive(Debug)]
+pub struct Postgres {
+    service: Option<Service>,
+    folder: tempfile::TempDir,
+    settings: Vec<String>,
+    pub port: u16,
+    databases: AtomicU32,
+}
+
+/// Where the newest server's programs are.
+pub fn programs() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL: run scripts/install-test-services");
+    let bin = |entry: std::io::Result<std::fs::DirEntry>| entry.ok().map(|e| e.path().join("bin"));
+    let mut bins: Vec<PathBuf> = versions.filter_map(bin).filter(|bin| bin.join("postgres").exists()).collect();
+    bins.sort();
+    bins.pop().expect("PostgreSQL: run scripts/install-test-services")
+}
+
+/// Runs one of its programs as the user that it wants.
+pub fn run(program: &str, arguments: &[&str]) {
+    let mut command = Command::new("setpriv");
+    if is_root() {
+        command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]);
+    }
+    command.arg("--").arg(programs().join(program)).args(arguments);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A folder that belongs to the server's user.
+pub fn folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("postgres-").tempdir().unwrap();
+    if is_root() {
+        let owned = Command::new("chown").arg("postgres:postgres").arg(folder.path()).status().unwrap();
+        assert!(owned.success());
+    }
+    folder
+}
+
+impl Postgres {
+    /// A fresh server that asks for no password. Without fsync: nothing here pulls the plug.
+    pub async fn start() -> Self {
+        Self::start_with("trust", &["fsync=off", "full_page_writes=off"]).await
+    }
+
+    pub async fn start_with(authentication: &str, settings: &[&str]) -> Self {
+        let folder = folder();
+        let secret = folder.path().join("password");
+        std::fs::write(&secret, PASSWORD).unwrap();
+        let data = folder.path().join("data");
+        let secret_argument = format!("--pwfile={}", secret.display());
+        let arguments = ["-U", "postgres", "-A", authentication, &secret_argument, "-E", "UTF8", "--locale=C", "-N"];
+        run("initdb", &[&arguments[..], &["-D", data.to_str().unwrap()]].concat());
+        Self::start_in(folder, settings).await
+    }
+
+    /// A server on a folder that has `data` in it.
+    pub async fn start_in(folder: tempfile::TempDir, settings: &[&str]) -> Self {
+        let settings = settings.iter().map(|s| (*s).to_owned()).collect();
+        let mut server = Self { service: None, folder, settings, port: free_port(), databases: AtomicU32::new(0) };
+        server.restart().await;
+        server
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Starts it again after [`Self::kill`], and waits until it answers.
+    pub async fn restart(&mut self) {
+        self.service = None;
+        let (program, data, port) = (programs().join("postgres"), self.data(), self.port.to_string());
+        let log = self.folder.path().join("log");
+        let mut command = vec![program.to_str().unwrap(), "-D", data.to_str().unwrap(), "-p", &port, "-k", ""];
+        command.extend(["-c", "listen_addresses=127.0.0.1", "-c", "logging_collector=off", "-c", "max_connections=40"]);
+        for setting in &self.settings {
+            command.extend(["-c", setting]);
+        }
+        let quiet = format!("exec \"$@\" 2>>{}", log.display());
+        let shell: Vec<&str> = ["sh", "-c", &quiet, "sh"].into_iter().chain(command).collect();
+        self.service = Some(Service::start(&shell, Some("postgres"), Signal::QUIT, Stdio::null()));
+        let answers = async || self.admin("postgres").await.is_ok();
+        eventually("PostgreSQL answers", Duration::from_secs(60), answers).await;
+    }
+
+    /// kill -9 of the server and, since they end with it, of all its sessions.
+    pub fn kill(&mut self) {
+        self.service.as_mut().unwrap().kill();
+        // Its sessions notice by themselves; until the last is gone no new server starts on the folder.
+        let _ = std::fs::remove_file(self.data().join("postmaster.pid"));
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.service.as_ref().unwrap().signal(signal);
+    }
+
+    pub fn options(&self, database: &str) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(self.port)
+            .username("postgres")
+            .password(PASSWORD)
+            .database(database)
+    }
+
+    async fn admin(&self, database: &str) -> Result<PgConnection, sqlx::Error> {
+        self.options(database).connect().await
+    }
+
+    /// Runs SQL as the superuser.
+    pub async fn execute(&self, database: &str, sql: &str) {
+        let mut connection = self.admin(database).await.unwrap();
+        connection.execute(AssertSqlSafe(sql)).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        connection.close().await.unwrap();
+    }
+
+    /// Settings for a new, empty database.
+    pub async fn database(&self) -> WarmSettings {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.execute("postgres", &format!("CREATE DATABASE {name}")).await;
+        self.settings(&name)
+    }
+
+    pub fn settings(&self, database: &str) -> WarmSettings {
+        settings(self.port, database)
+    }
+}
+
+/// Settings for a server on this machine.
+pub fn settings(port: u16, database: &str) -> WarmSettings {
+    WarmSettings {
+        host: "127.0.0.1".into(),
+        port,
+        database: database.into(),
+        user: "postgres".into(),
+        password: Some(Secret::new(PASSWORD)),
+        tls: Tls::Off,
+        timescaledb: Timescale::Auto,
+        connect_timeout: HumanDuration(Duration::from_secs(10)),
+        ..WarmSettings::default()
+    }
+}
