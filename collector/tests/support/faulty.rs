@@ -2,6 +2,7 @@
 
 use collector::run::Tiers;
 use collector::tiers::*;
+use futures::future::BoxFuture;
 use shared::catalogue::{Catalogue, CatalogueHash, Entry};
 use shared::ids::Seq;
 use shared::ids::{BootId, GatewayId, NodeId, StreamId};
@@ -23,7 +24,7 @@ pub fn faulty(tiers: Tiers) -> (Tiers, Arc<FaultyWarm>, Arc<FaultyHot>) {
         commits: AtomicU64::new(0),
     });
     let hot = Arc::new(FaultyHot { inner: tiers.hot, away: AtomicBool::new(false), forgotten: Mutex::default() });
-    (Tiers { warm: warm.clone(), hot: hot.clone(), close: tiers.close }, warm, hot)
+    (Tiers { warm: warm.clone(), hot: hot.clone() }, warm, hot)
 }
 
 fn unavailable() -> TierError {
@@ -147,6 +148,9 @@ impl WarmTier for FaultyWarm {
     }
     fn state(&self) -> TierFuture<'_, WarmState> {
         self.answers(self.inner.state())
+    }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.inner.close()
     }
 }
 
