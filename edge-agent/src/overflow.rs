@@ -6,6 +6,7 @@
 //! drops the oldest blocks. What was thinned or dropped becomes a gap.
 
 use crate::catalogues::Catalogues;
+use crate::uplink::Delivered;
 use shared::block::{self, Block, BlockBuilder, Row, TimeBase};
 use shared::catalogue::{Catalogue, CatalogueHash, Class, PointNo};
 use shared::ids::Seq;
@@ -13,15 +14,12 @@ use shared::ranges::{SeqRange, SeqRanges};
 use shared::reading::Timestamp;
 use shared::spool::{GapReason, Record, Spool, SpoolError, Stored};
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The part of the spool's bound above which room is made.
 const HIGH_PERCENT: u64 = 85;
-/// The part at which enough room is made.
-const LOW_PERCENT: u64 = 75;
 /// Blocks that are thinned together.
 const BLOCKS_AT_ONCE: usize = 96;
-/// Steps of one call, so that it ends.
-const STEPS_MAX: usize = 64;
 /// Thinning that leaves more than this part of the bytes isn't worth a gap: the next longer interval is tried.
 const WORTH_PERCENT: usize = 60;
 /// Intervals, microseconds.
@@ -38,35 +36,61 @@ pub struct Relief {
     pub written: u64,
 }
 
-/// Makes room when the spool is nearly full. `stored` are seqs a collector has on disk. Blocks on the disk.
-///
-/// # Errors
-/// When the spool can't be read or written.
-pub fn relieve(spool: &Spool, catalogues: &Catalogues, stored: &SeqRanges) -> Result<Relief, SpoolError> {
-    let mut relief = Relief::default();
-    if percent(spool) < HIGH_PERCENT {
-        return Ok(relief);
+/// Makes room, a step at a time, so that nobody waits long for the disk.
+#[derive(Debug)]
+pub struct Overflow {
+    spool: Spool,
+    catalogues: Arc<Catalogues>,
+    delivered: Arc<Delivered>,
+    /// Where the next run begins: what was thinned lies behind it, and comes again only after everything else.
+    next: Mutex<Seq>,
+}
+
+impl Overflow {
+    /// Over a spool, and what collectors have of it.
+    #[must_use]
+    pub fn new(spool: Spool, catalogues: Arc<Catalogues>, delivered: Arc<Delivered>) -> Self {
+        Self { spool, catalogues, delivered, next: Mutex::new(Seq::FIRST) }
     }
-    let held = spool.held();
-    let delivered: SeqRanges = stored.iter().flat_map(|range| overlap(&held, range)).collect();
-    if !delivered.is_empty() {
-        relief.released = delivered.count();
-        spool.release(&delivered)?;
-    }
-    // Only what is held now: what this run writes is not thinned by it again.
-    let newest = spool.highest();
-    let mut from = Seq::FIRST;
-    for _ in 0..STEPS_MAX {
-        if percent(spool) < LOW_PERCENT || from > newest {
-            break;
+
+    /// Makes room when the spool is nearly full: at most `steps` runs of blocks are thinned. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the spool can't be read or written.
+    pub fn relieve(&self, steps: usize) -> Result<Relief, SpoolError> {
+        let mut relief = Relief::default();
+        if percent(&self.spool) < HIGH_PERCENT {
+            return Ok(relief);
         }
-        let mut run = spool.peek(from, BLOCKS_AT_ONCE, usize::MAX)?;
-        run.retain(|stored| stored.seq <= newest);
-        let Some(last) = run.last().map(|stored| stored.seq) else { break };
-        from = last.next();
-        thin_run(spool, catalogues, &run, &mut relief)?;
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        relief.released = self.give_up_delivered()?;
+        for _ in 0..steps {
+            if percent(&self.spool) < HIGH_PERCENT {
+                break;
+            }
+            let run = self.spool.peek(*next, BLOCKS_AT_ONCE, usize::MAX)?;
+            let Some(last) = run.last() else {
+                *next = Seq::FIRST;
+                break;
+            };
+            *next = last.seq.next();
+            thin_run(&self.spool, &self.catalogues, &run, &mut relief)?;
+        }
+        if relief != Relief::default() {
+            metrics::counter!("edge_spool_blocks_thinned_total").increment(relief.thinned);
+            tracing::debug!(relief.released, relief.thinned, relief.written, "room was made in the spool");
+        }
+        Ok(relief)
     }
-    Ok(relief)
+
+    fn give_up_delivered(&self) -> Result<u64, SpoolError> {
+        let (held, stored) = (self.spool.held(), self.delivered.get());
+        let delivered: SeqRanges = stored.iter().flat_map(|range| overlap(&held, range)).collect();
+        if !delivered.is_empty() {
+            self.spool.release(&delivered)?;
+        }
+        Ok(delivered.count())
+    }
 }
 
 fn percent(spool: &Spool) -> u64 {

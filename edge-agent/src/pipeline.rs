@@ -9,6 +9,7 @@ use crate::batch::{Batcher, Limits, Moment, Outcome};
 use crate::catalogues::Catalogues;
 use crate::clock::Clock;
 use crate::live::Live;
+use crate::overflow::Overflow;
 use crate::registry::Registry;
 use crate::report::Filter;
 use crate::sample::Batch;
@@ -46,6 +47,8 @@ pub struct Sinks {
     pub spool: Spool,
     /// Where the catalogues go that blocks refer to.
     pub catalogues: Arc<Catalogues>,
+    /// Makes room before an append, when that is needed.
+    pub overflow: Arc<Overflow>,
     /// Told after each append.
     pub appended: watch::Sender<u64>,
     /// Counters.
@@ -304,6 +307,10 @@ fn write(sinks: &Sinks, catalogues: &[Arc<Catalogue>], records: Vec<Record>) -> 
         if one {
             sinks.catalogues.keep_only(kept);
         }
+    }
+    // One step frees more than one append takes; when it fails the spool's own rule is still there.
+    if let Err(error) = sinks.overflow.relieve(1) {
+        tracing::warn!(%error, "no room can be made in the spool");
     }
     let seqs = sinks.spool.append(records)?;
     if let Some(last) = seqs.last() {

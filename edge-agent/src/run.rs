@@ -8,7 +8,7 @@ use crate::clock::{Clock, ClockError};
 use crate::config::Config;
 use crate::http::{self, HttpError};
 use crate::live::Live;
-use crate::overflow;
+use crate::overflow::Overflow;
 use crate::pipeline::{Pipeline, Sinks};
 use crate::registry::{Registry, RegistryError};
 use crate::sources::{modbus, mqtt};
@@ -34,6 +34,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(15);
 const LAST_WORDS_MAX: Duration = Duration::from_secs(3);
 /// Between looks at the spool's size and the system's clock.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// Runs of blocks that are thinned at one look.
+const RELIEF_STEPS: usize = 4;
 /// Between writings of the latest certain time: each costs flash.
 const FLOOR_EVERY: u32 = 120;
 /// A loop that didn't turn for so long stands still.
@@ -119,6 +121,7 @@ struct Base {
     catalogues: Arc<Catalogues>,
     vitals: Arc<Vitals>,
     delivered: Arc<Delivered>,
+    overflow: Arc<Overflow>,
     appended: watch::Sender<u64>,
     current: watch::Sender<Current>,
 }
@@ -203,8 +206,9 @@ async fn open(config: Config) -> Result<Base, RunError> {
         let catalogues = dir.join("catalogues");
         let catalogues = Arc::new(Catalogues::open(&catalogues).map_err(disk(catalogues.clone()))?);
         let (appended, current) = (watch::Sender::new(spool.highest().0), watch::Sender::new(Current::default()));
-        let (vitals, delivered) = (Arc::default(), Arc::default());
-        Ok(Base { clock, spool, catalogues, vitals, delivered, appended, current })
+        let (vitals, delivered) = (Arc::default(), Arc::<Delivered>::default());
+        let overflow = Arc::new(Overflow::new(spool.clone(), catalogues.clone(), delivered.clone()));
+        Ok(Base { clock, spool, catalogues, vitals, delivered, overflow, appended, current })
     })
     .await?
 }
@@ -230,6 +234,7 @@ impl Generation {
         let sinks = Sinks {
             spool: base.spool.clone(),
             catalogues: base.catalogues.clone(),
+            overflow: base.overflow.clone(),
             appended: base.appended.clone(),
             vitals: base.vitals.clone(),
         };
@@ -345,19 +350,10 @@ async fn keep_house(base: Arc<Base>, stop: CancellationToken) {
             if keep_floor {
                 base.clock.keep_floor();
             }
-            match overflow::relieve(&base.spool, &base.catalogues, &base.delivered.get()) {
-                Ok(relief) if relief != overflow::Relief::default() => {
-                    tracing::warn!(
-                        released = relief.released,
-                        thinned = relief.thinned,
-                        written = relief.written,
-                        "the spool was nearly full: room was made"
-                    );
-                    base.appended.send_replace(base.spool.highest().0);
-                }
-                Ok(_) => {}
-                Err(error) => tracing::error!(%error, "no room can be made in the spool"),
+            if let Err(error) = base.overflow.relieve(RELIEF_STEPS) {
+                tracing::error!(%error, "no room can be made in the spool");
             }
+            base.appended.send_replace(base.spool.highest().0);
         });
         if let Err(error) = work.await {
             tracing::error!(%error, "housekeeping failed");

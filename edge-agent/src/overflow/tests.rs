@@ -75,14 +75,15 @@ fn block(seconds: std::ops::Range<i64>) -> Record {
 #[test]
 fn a_full_spool_keeps_every_total_and_the_outline_of_the_rest_and_says_what_it_thinned() {
     let dir = tempfile::tempdir().unwrap();
-    let catalogues = Catalogues::open(&dir.path().join("catalogues")).unwrap();
+    let catalogues = Arc::new(Catalogues::open(&dir.path().join("catalogues")).unwrap());
     catalogues.keep(&catalogue()).unwrap();
     let options = Options { bytes_max: 16 << 20, disk_free_min: 0, when_full: WhenFull::DropOldest };
     let (spool, _) = Spool::open(&dir.path().join("spool"), options).unwrap();
     const BLOCKS: i64 = 2400; // about 25 MB on the disk, for 16 MB
+    let overflow = Overflow::new(spool.clone(), catalogues, Arc::default());
     for n in 0..BLOCKS / 20 {
+        overflow.relieve(1).unwrap();
         spool.append((n * 20..n * 20 + 20).map(|n| block(n * 600..n * 600 + 600)).collect()).unwrap();
-        relieve(&spool, &catalogues, &SeqRanges::new()).unwrap();
     }
     assert_eq!(spool.usage().dropped_total, 0, "the spool's own rule was not needed");
     assert!(spool.gaps().iter().all(|gap| gap.reason == GapReason::Thinned && gap.span.is_some()));
@@ -107,7 +108,7 @@ fn a_full_spool_keeps_every_total_and_the_outline_of_the_rest_and_says_what_it_t
 #[test]
 fn what_a_collector_has_goes_before_anything_is_thinned() {
     let dir = tempfile::tempdir().unwrap();
-    let catalogues = Catalogues::open(&dir.path().join("catalogues")).unwrap();
+    let catalogues = Arc::new(Catalogues::open(&dir.path().join("catalogues")).unwrap());
     catalogues.keep(&catalogue()).unwrap();
     let options = Options { bytes_max: 8 << 20, disk_free_min: 0, when_full: WhenFull::DropOldest };
     let (spool, _) = Spool::open(&dir.path().join("spool"), options).unwrap();
@@ -117,7 +118,9 @@ fn what_a_collector_has_goes_before_anything_is_thinned() {
         n += 20;
     }
     let stored = [SeqRange::new(Seq(1), Seq(n as u64 - 10))].into_iter().collect();
-    let relief = relieve(&spool, &catalogues, &stored).unwrap();
+    let delivered = Arc::new(Delivered::default());
+    delivered.set(stored);
+    let relief = Overflow::new(spool.clone(), catalogues, delivered).relieve(1).unwrap();
     assert_eq!((relief.released, relief.thinned), (n as u64 - 10, 0));
     assert!(spool.gaps().is_empty());
     assert_eq!(spool.held().count(), 10);

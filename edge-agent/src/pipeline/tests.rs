@@ -46,7 +46,9 @@ fn bench(offset_us: Option<i64>, deadband: Option<Deadband>, age_max: Duration) 
         Some(_) => Clock::unrecorded(),
         None => Clock::fake(0, None).0,
     };
-    let sinks = Sinks { spool: spool.clone(), catalogues, appended: watch::Sender::new(0), vitals: vitals.clone() };
+    let overflow = Arc::new(Overflow::new(spool.clone(), catalogues.clone(), Arc::default()));
+    let appended = watch::Sender::new(0);
+    let sinks = Sinks { spool: spool.clone(), catalogues, overflow, appended, vitals: vitals.clone() };
     let (outlet, inbox) = mpsc::channel(4);
     let pipeline = Pipeline::new(inbox, registry, clock, live.clone(), sinks, 2000, age_max);
     Bench { _dir: dir, outlet, spool, vitals, live, point, task: tokio::spawn(pipeline.run()) }
