@@ -6,8 +6,10 @@
 //! crash --rounds 500 kill         kill -9 of agent, collector or both
 //! crash --rounds 500 network      the connection between them is cut, stalled, delayed, refused
 //! crash --rounds 500 spool        the collector is killed and its spool deleted
+//! crash outage                    three weeks without a connection, then a link of 128 kbit/s
 //! ```
 
+mod outage;
 mod programs;
 #[path = "../../tests/support/proxy.rs"]
 mod proxy;
@@ -41,6 +43,7 @@ enum Mode {
     Kill,
     Network,
     Spool,
+    Outage,
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and the same on every machine.
@@ -63,9 +66,13 @@ impl Dice {
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(|| shared::ids::StreamId::random().0);
-    println!("{:?}, {} rounds, seed {seed}", arguments.mode, arguments.rounds);
     let folder = tempfile::tempdir()?;
-    let result = run(&arguments, folder.path(), Dice(seed)).await;
+    let result = if arguments.mode == Mode::Outage {
+        outage::run(folder.path()).await
+    } else {
+        println!("{:?}, {} rounds, seed {seed}", arguments.mode, arguments.rounds);
+        run(&arguments, folder.path(), Dice(seed)).await
+    };
     if arguments.keep || result.is_err() {
         println!("everything is kept in {}", folder.keep().display());
     }
@@ -74,14 +81,15 @@ async fn main() -> Result<()> {
 
 async fn run(arguments: &Arguments, folder: &std::path::Path, mut dice: Dice) -> Result<()> {
     let mut sources = Sources::start(folder).await?;
-    let mut site = Site::start(folder, sources.modbus_port, sources.mqtt_port).await?;
+    let mut site = Site::start(folder, sources.modbus_port, sources.mqtt_port, "").await?;
     site.wait_until_up().await.context("at the start")?;
+    sources.begin(&site).await?;
     for round in 1..=arguments.rounds {
         dice.pause(1200).await;
         let what = match arguments.mode {
             Mode::Kill => kill(&mut site, &mut dice).await?,
             Mode::Network => storm(&site, &mut dice).await,
-            Mode::Spool => lose_spool(&mut site, &mut dice).await?,
+            Mode::Spool | Mode::Outage => lose_spool(&mut site, &mut dice).await?,
         };
         println!("{round:>4}  {what}");
     }

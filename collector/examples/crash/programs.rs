@@ -22,24 +22,25 @@ pub(crate) struct Site {
     programs: PathBuf,
     pub(crate) proxy: Proxy,
     pub(crate) api: SocketAddr,
+    page: SocketAddr,
     agent: Option<Child>,
     collector: Option<Child>,
 }
 
 impl Site {
-    /// Certificates, configurations, both programs.
-    pub(crate) async fn start(folder: &Path, modbus: u16, mqtt: u16) -> Result<Self> {
+    /// Certificates, configurations, both programs. `more` goes to the end of the agent's configuration.
+    pub(crate) async fn start(folder: &Path, modbus: u16, mqtt: u16, more: &str) -> Result<Self> {
         let here = std::env::current_exe()?;
         let programs = here.parent().and_then(Path::parent).context("a target folder")?.to_owned();
         for program in ["edge-agent", "collector"] {
             let path = programs.join(program);
             ensure!(path.exists(), "{} is missing: cargo build --workspace --bins", path.display());
         }
-        let (ingest, api) = (free_port()?, free_port()?);
+        let (ingest, api, page) = (free_port()?, free_port()?, free_port()?);
         let proxy = Proxy::start(ingest).await?;
         fs::write(folder.join("collector.toml"), collector_config(folder, ingest, api))?;
-        fs::write(folder.join("agent.toml"), agent_config(folder, proxy.port, modbus, mqtt))?;
-        let mut site = Self { folder: folder.into(), programs, proxy, api, agent: None, collector: None };
+        fs::write(folder.join("agent.toml"), agent_config(folder, proxy.port, page, modbus, mqtt) + more)?;
+        let mut site = Self { folder: folder.into(), programs, proxy, api, page, agent: None, collector: None };
         site.authority(&["ca", "init"])?;
         site.authority(&["ca", "issue", "STATION_7"])?;
         site.restart(Victim::Collector)?;
@@ -57,6 +58,26 @@ impl Site {
 
     pub(crate) fn collector_data(&self) -> PathBuf {
         self.folder.join("collector")
+    }
+
+    /// Memory of the agent, bytes.
+    pub(crate) fn agent_rss(&self) -> Result<u64> {
+        let pid = self.agent.as_ref().context("a running agent")?.id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    /// What the agent's spool takes on the disk, bytes.
+    pub(crate) fn agent_spool(&self) -> u64 {
+        fn size(path: &Path) -> u64 {
+            let Ok(entries) = fs::read_dir(path) else { return 0 };
+            entries
+                .flatten()
+                .map(|e| e.metadata().map_or(0, |m| if m.is_dir() { size(&e.path()) } else { m.len() }))
+                .sum()
+        }
+        size(&self.folder.join("agent/spool"))
     }
 
     fn child(&mut self, which: Victim) -> &mut Option<Child> {
@@ -87,6 +108,12 @@ impl Site {
         let mut command = Command::new(self.programs.join(program));
         command.arg("run").arg("--config").arg(self.folder.join(config)).stdin(Stdio::null());
         command.stdout(File::try_clone(&log)?).stderr(log);
+        // As systemd/edge-agent.service sets them: glibc keeps an arena per thread and gives little back.
+        command.envs([
+            ("MALLOC_ARENA_MAX", "1"),
+            ("MALLOC_TRIM_THRESHOLD_", "65536"),
+            ("MALLOC_MMAP_THRESHOLD_", "65536"),
+        ]);
         *self.child(which) = Some(command.spawn()?);
         Ok(())
     }
@@ -107,13 +134,21 @@ impl Site {
 
     /// An answer of the API.
     pub(crate) async fn get(&self, path: &str) -> Result<serde_json::Value> {
-        let url = format!("http://{}/api/v1/{path}", self.api);
-        tokio::task::spawn_blocking(move || {
-            let text = ureq::get(&url).call()?.body_mut().with_config().limit(64 << 20).read_to_string()?;
-            Ok(serde_json::from_str(&text)?)
-        })
-        .await?
+        get(format!("http://{}/api/v1/{path}", self.api)).await
     }
+
+    /// What the agent says of itself.
+    pub(crate) async fn agent_status(&self) -> Result<serde_json::Value> {
+        get(format!("http://{}/status", self.page)).await
+    }
+}
+
+async fn get(url: String) -> Result<serde_json::Value> {
+    tokio::task::spawn_blocking(move || {
+        let text = ureq::get(&url).call()?.body_mut().with_config().limit(64 << 20).read_to_string()?;
+        Ok(serde_json::from_str(&text)?)
+    })
+    .await?
 }
 
 impl Drop for Site {
@@ -137,13 +172,13 @@ fn collector_config(folder: &Path, ingest: SocketAddr, api: SocketAddr) -> Strin
     )
 }
 
-fn agent_config(folder: &Path, collector: u16, modbus: u16, mqtt: u16) -> String {
+fn agent_config(folder: &Path, collector: u16, page: SocketAddr, modbus: u16, mqtt: u16) -> String {
     let folder = folder.display();
     format!(
         "data_dir = '{folder}/agent'\n\
          [uplink]\ncollectors = ['localhost:{collector}']\nca = '{folder}/collector/ca/ca.pem'\n\
          cert = '{folder}/collector/ca/STATION_7.pem'\nkey = '{folder}/collector/ca/STATION_7.key'\n\
-         [batch]\nage_max = '500ms'\n[http]\nlisten = '127.0.0.1:0'\n[clock]\ntrust = 'system'\n\
+         [batch]\nage_max = '500ms'\n[http]\nlisten = '{page}'\n[clock]\ntrust = 'system'\n\
          [[modbus]]\nname = 'bus'\ntransport = 'tcp'\naddress = '127.0.0.1:{modbus}'\n\
          [[modbus.device]]\nname = 'meter'\nunit = 1\nnode = 'PUMP_001'\ninterval = '100ms'\n\
          [[modbus.device.point]]\nmetric = 'total_volume'\nregister = 'holding'\naddress = 0\ntype = 'u32'\n\

@@ -1,5 +1,6 @@
 //! A Modbus device whose register counts its readings, and MQTT sensors at a real broker that never repeat themselves.
 
+use crate::programs::Site;
 use anyhow::{Context, Result, ensure};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use shared::reading::Timestamp;
@@ -10,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 use tokio_modbus::server::tcp::{Server, accept_tcp_connection};
 use tokio_modbus::{ExceptionCode, Request, Response};
 use tokio_util::sync::CancellationToken;
@@ -20,16 +22,20 @@ pub(crate) const NODES: [&str; 4] = ["DIST_001", "DIST_002", "DIST_003", "RES_00
 const PACE: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What was acknowledged: by sensor, its values by their timestamps; and the Modbus values that were asked for.
-#[derive(Default)]
+/// What was acknowledged: by sensor, its values by their timestamps; and what the device has said, which goes on.
 pub(crate) struct Sent {
-    pub(crate) mqtt: BTreeMap<&'static str, BTreeMap<Timestamp, f64>>,
-    pub(crate) modbus: BTreeSet<u32>,
+    pub(crate) mqtt: ByNode,
+    served: Arc<Mutex<BTreeSet<u32>>>,
 }
 
 impl Sent {
     pub(crate) fn count(&self) -> usize {
         self.mqtt.values().map(BTreeMap::len).sum()
+    }
+
+    /// What the device has said until now.
+    pub(crate) fn polled(&self) -> BTreeSet<u32> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -40,30 +46,43 @@ pub(crate) struct Sources {
     _broker: Broker,
     served: Arc<Mutex<BTreeSet<u32>>>,
     stop: CancellationToken,
-    publishing: tokio::task::JoinHandle<Result<BTreeMap<&'static str, BTreeMap<Timestamp, f64>>>>,
+    publishing: Option<JoinHandle<Result<ByNode>>>,
 }
+
+/// Values by their timestamps, by sensor.
+type ByNode = BTreeMap<&'static str, BTreeMap<Timestamp, f64>>;
 
 impl Sources {
     pub(crate) async fn start(folder: &Path) -> Result<Self> {
         let broker = Broker::start(folder)?;
         let (modbus_port, served) = serve_modbus().await?;
-        let (stop, mqtt_port) = (CancellationToken::new(), broker.port);
-        let publishing = tokio::spawn(publish(mqtt_port, stop.clone()));
-        Ok(Self { modbus_port, mqtt_port, _broker: broker, served, stop, publishing })
+        let mqtt_port = broker.port;
+        Ok(Self { modbus_port, mqtt_port, _broker: broker, served, stop: CancellationToken::new(), publishing: None })
+    }
+
+    /// Begins to send once the agent listens: the broker keeps nothing for a session that doesn't exist yet.
+    pub(crate) async fn begin(&mut self, site: &Site) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while site.get("latest?node=PROBE").await?["items"].as_array().is_none_or(Vec::is_empty) {
+            ensure!(Instant::now() < until, "nothing that is published arrives");
+            publish_once(self.mqtt_port, "site/PROBE/flow").await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.publishing = Some(tokio::spawn(publish(self.mqtt_port, self.stop.clone())));
+        Ok(())
     }
 
     /// Ends the sensors once the broker has everything. The broker goes on, for the agent has to fetch the rest.
     pub(crate) async fn stop_sending(&mut self) -> Result<Sent> {
         self.stop.cancel();
-        let mqtt =
-            tokio::time::timeout(PATIENCE, &mut self.publishing).await.context("the broker is too slow")???;
-        let modbus = self.served.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(Sent { mqtt, modbus })
+        let publishing = self.publishing.take().context("somebody sends")?;
+        let mqtt = tokio::time::timeout(PATIENCE, publishing).await.context("the broker is too slow")???;
+        Ok(Sent { mqtt, served: self.served.clone() })
     }
 }
 
 /// Publishes until `stop`, then waits until the broker has acknowledged all of it.
-async fn publish(port: u16, stop: CancellationToken) -> Result<BTreeMap<&'static str, BTreeMap<Timestamp, f64>>> {
+async fn publish(port: u16, stop: CancellationToken) -> Result<ByNode> {
     let mut options = MqttOptions::new("crash-sensors", "127.0.0.1", port);
     options.set_clean_session(false).set_inflight(20);
     let (client, mut events) = AsyncClient::new(options, 100);
@@ -78,7 +97,7 @@ async fn publish(port: u16, stop: CancellationToken) -> Result<BTreeMap<&'static
             }
         }
     });
-    let mut sent: BTreeMap<&'static str, BTreeMap<Timestamp, f64>> = BTreeMap::new();
+    let mut sent = ByNode::new();
     let (mut number, mut pace) = (0u64, tokio::time::interval(PACE));
     while stop.run_until_cancelled(pace.tick()).await.is_some() {
         number += 1;
@@ -95,6 +114,38 @@ async fn publish(port: u16, stop: CancellationToken) -> Result<BTreeMap<&'static
     }
     listening.abort();
     Ok(sent)
+}
+
+/// One message, acknowledged.
+async fn publish_once(port: u16, topic: &str) -> Result<()> {
+    let (client, mut events) = AsyncClient::new(MqttOptions::new("probe", "127.0.0.1", port), 10);
+    let payload = format!("{{\"ts\": {}, \"v\": 1}}", Timestamp::wall_clock().0);
+    client.publish(topic, QoS::AtLeastOnce, false, payload).await?;
+    while !matches!(events.poll().await?, Event::Incoming(Packet::PubAck(_))) {}
+    Ok(())
+}
+
+/// Publishes `steps` messages of `points` values each, as fast as the broker takes them, and waits for its word on all.
+pub(crate) async fn publish_past(port: u16, first: Timestamp, step_us: i64, steps: i64, points: usize) -> Result<()> {
+    let mut options = MqttOptions::new("past-sensors", "127.0.0.1", port);
+    options.set_inflight(100);
+    let (client, mut events) = AsyncClient::new(options, 100);
+    let sending = tokio::spawn(async move {
+        for n in 0..steps {
+            let noise = |p: usize| ((n as u64 * 64 + p as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 12) as f64 / 1e12;
+            let values: Vec<f64> = (0..points).map(|p| if p + 2 < points { noise(p) } else { n as f64 }).collect();
+            let payload = serde_json::json!({ "ts": first.plus_micros(n * step_us).0, "v": values }).to_string();
+            client.publish("past/STATION", QoS::AtLeastOnce, false, payload).await?;
+        }
+        anyhow::Ok(client)
+    });
+    let mut acknowledged = 0;
+    while acknowledged < steps {
+        let event = tokio::time::timeout(PATIENCE, events.poll()).await.context("the broker says nothing")??;
+        acknowledged += i64::from(matches!(event, Event::Incoming(Packet::PubAck(_))));
+    }
+    sending.await??;
+    Ok(())
 }
 
 /// A register that says how often it was read.

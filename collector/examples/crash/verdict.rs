@@ -33,10 +33,11 @@ pub(crate) async fn judge(site: &mut Site, sent: &Sent) -> Result<()> {
     let counted = history(site, "PUMP_001", "total_volume").await?;
     let values: Vec<u32> = counted.values().map(|value| *value as u32).collect();
     ensure!(values.windows(2).all(|w| w[0] < w[1]), "polled values are doubled or out of order");
-    let unread: Vec<&u32> = values.iter().filter(|value| !sent.modbus.contains(value)).collect();
+    let said = sent.polled();
+    let unread: Vec<&u32> = values.iter().filter(|value| !said.contains(value)).collect();
     ensure!(unread.is_empty(), "stored, but the device never said so: {unread:?}");
     ensure!(!values.is_empty(), "nothing polled was stored");
-    println!("stored, each once: {} MQTT values; {} of {} polled ones", sent.count(), values.len(), sent.modbus.len());
+    println!("stored, each once: {} MQTT values; {} of {} polled ones", sent.count(), values.len(), said.len());
     Ok(())
 }
 
@@ -63,8 +64,8 @@ async fn tell_missing(site: &Site, sent: &Sent) -> Result<()> {
     Ok(())
 }
 
-/// All readings of a series that have a value.
-async fn history(site: &Site, node: &str, metric: &str) -> Result<BTreeMap<Timestamp, f64>> {
+/// All readings of a series that have a value. `metric` may be followed by a channel, as in a query.
+pub(crate) async fn history(site: &Site, node: &str, metric: &str) -> Result<BTreeMap<Timestamp, f64>> {
     let mut all = BTreeMap::new();
     let mut from = "2020-01-01T00:00:00Z".to_owned();
     loop {
