@@ -128,7 +128,7 @@ impl Flusher {
     /// Commits what comes, until `stop`, and then what is there; what can't be committed then stays in the spool.
     pub async fn run(&self, mut appended: watch::Receiver<()>, stop: CancellationToken) {
         let (mut buffer, mut next) = (Buffer::default(), Seq::FIRST);
-        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
+        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
         loop {
             let stopping = stop.is_cancelled();
             match self.step(&mut buffer, &mut next, stopping).await {

@@ -1,18 +1,15 @@
-//! Rollups are brought up to date after the commits, in slices, so that a commit never waits long for them.
+//! Rollups are brought up to date after the commits, in slices: a commit that waits has its turn after a slice.
 
 use crate::tiers::WarmTier;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Buckets in one transaction.
 const SLICE: u32 = 512;
 /// A bucket that is still being written to is done again with every commit: not more often than this.
 const ROUND_EVERY: Duration = Duration::from_secs(10);
-/// After a slice, so many times its own duration is left to others.
-const REST: u32 = 1;
 /// After an error.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -31,14 +28,12 @@ pub async fn keep_rollups(warm: Arc<dyn WarmTier>, dirty: Arc<Notify>, stop: Can
 /// Everything that is dirty now, and how long to rest.
 async fn round(warm: &dyn WarmTier) -> Duration {
     loop {
-        let started = Instant::now();
         match warm.refresh_rollups(SLICE).await {
             Ok(done) => {
                 metrics::counter!("collector_rollups_refreshed_total").increment(u64::from(done));
                 if done < SLICE {
                     return ROUND_EVERY;
                 }
-                tokio::time::sleep(started.elapsed() * REST).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "rollups can't be refreshed; those buckets are answered from readings");

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 /// How long the warm tier may take to say what it has of a stream, before the session begins without.
 const ACCOUNT_WITHIN: Duration = Duration::from_secs(3);
 /// How often it is asked again then.
-const ACCOUNT_AGAIN: Duration = Duration::from_secs(5);
+const ACCOUNT_AGAIN: Duration = Duration::from_secs(2);
 /// What is under way at the stop may take so long to reach the disk and be acknowledged.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether what waits can be stored.

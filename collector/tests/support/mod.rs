@@ -2,11 +2,12 @@
 //! authority.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)] // every test file uses a part
 
+pub mod faulty;
 pub mod process;
 
 use collector::ca::{Authority, Role};
 use collector::config::Config;
-use collector::run::{RunError, Running};
+use collector::run::{RunError, Running, Tiers};
 use futures::{SinkExt, StreamExt};
 use rustls_pki_types::ServerName;
 use serde_json::Value;
@@ -64,9 +65,19 @@ impl Site {
         self.try_start().await.unwrap()
     }
 
+    /// On tiers that fail on command.
+    pub async fn start_faulty(&self) -> (Collector, Arc<faulty::FaultyWarm>, Arc<faulty::FaultyHot>) {
+        let (tiers, warm, hot) = faulty::faulty(Tiers::open(&self.config).await.unwrap());
+        (self.start_on(tiers).await.unwrap(), warm, hot)
+    }
+
     pub async fn try_start(&self) -> Result<Collector, RunError> {
+        self.start_on(Tiers::open(&self.config).await?).await
+    }
+
+    async fn start_on(&self, tiers: Tiers) -> Result<Collector, RunError> {
         let stop = CancellationToken::new();
-        let running = Running::start(self.config.clone(), stop.clone()).await?;
+        let running = Running::start_on(self.config.clone(), tiers, stop.clone()).await?;
         let (ingest, api) = (running.ingest, running.api);
         Ok(Collector { ingest, api, ca: self.config.ca_dir(), stop, running: Some(tokio::spawn(running.wait())) })
     }
@@ -302,6 +313,14 @@ impl Client {
         self.rejects.remove(0)
     }
 
+    /// Waits until this seq is stored or anything is refused; gives what is refused.
+    pub async fn answered(&mut self, seq: u64) -> Vec<(SeqRanges, RejectReason, String, bool)> {
+        while !self.stored.contains(Seq(seq)) && self.rejects.is_empty() {
+            assert!(self.hear().await, "closed instead of an answer");
+        }
+        std::mem::take(&mut self.rejects)
+    }
+
     pub async fn wait_window(&mut self) -> u32 {
         while self.windows.is_empty() {
             assert!(self.hear().await, "closed instead of a window");
@@ -319,5 +338,37 @@ impl Client {
             panic!("no Welcome yet");
         };
         (stored.clone(), committed.clone(), highest_known.0, catalogues.clone())
+    }
+}
+
+/// TLS of someone who shows no certificate.
+pub async fn anonymous(ingest: SocketAddr, ca: &Path) -> Tls {
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tcp = TcpStream::connect(ingest).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    within(tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp)).await.unwrap()
+}
+
+/// What an agent says of itself.
+pub fn status() -> shared::wire::Status {
+    shared::wire::Status {
+        now: Timestamp::wall_clock(),
+        points: 12,
+        points_bad: 3,
+        spool_bytes: 4_096,
+        spool_records: 5,
+        oldest_unsent: None,
+        uptime_s: 60,
+        clock: ClockState::Trusted,
+        version: "0.1.0-test".into(),
     }
 }

@@ -1,0 +1,248 @@
+//! The running collector: parse → build → bind → say so → wait → drain.
+
+mod stores;
+mod wiring;
+
+pub use stores::Tiers;
+
+use crate::api;
+use crate::config::Config;
+use crate::flush::keep_rollups;
+use crate::ingest::accept::Door;
+use crate::ingest::heard;
+use crate::revocation;
+use crate::tiers::hot::guarded::Guarded;
+use crate::tiers::{HotTier, StoredReading, TierError, WarmTier};
+use shared::notify;
+use shared::spool::SpoolError;
+use shared::tls::TlsError;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use stores::{Disk, warm_up};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use wiring::Wiring;
+
+/// Batches of newest values that wait for the hot tier; more are dropped and counted.
+const LIVE_MAX: usize = 1_024;
+/// Sessions, and then the last commit, may take so long to end.
+const DRAIN_WITHIN: Duration = Duration::from_secs(20);
+
+/// Why the collector doesn't run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A file or folder.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The address for gateways can't be had.
+    #[error("[ingest] listen = \"{address}\": {source}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Certificates.
+    #[error("{0}; `collector ca init` makes an authority and a certificate")]
+    Tls(#[from] TlsError),
+    /// The API.
+    #[error(transparent)]
+    Api(#[from] api::ApiError),
+    /// The queue on disk.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// A tier.
+    #[error(transparent)]
+    Tier(#[from] TierError),
+    /// A part that should run as long as the collector ended.
+    #[error("{0} has ended by itself; this is a mistake in the program")]
+    Ended(&'static str),
+}
+
+fn file_error(path: &Path) -> impl FnOnce(io::Error) -> RunError + '_ {
+    move |source| RunError::File { path: path.into(), source }
+}
+
+/// Runs until `stop`, and then until everything that was taken in is on disk.
+///
+/// # Errors
+/// When it can't start, or a part of it breaks.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
+    let running = Running::start(config, stop).await?;
+    notify::ready();
+    running.wait().await
+}
+
+/// A collector that takes in and answers.
+pub struct Running {
+    /// Where gateways connect.
+    pub ingest: SocketAddr,
+    /// Where it is asked.
+    pub api: SocketAddr,
+    stop: CancellationToken,
+    /// Ends the parts that must outlive the sessions.
+    last: CancellationToken,
+    door: JoinHandle<()>,
+    api_task: JoinHandle<Result<(), api::ApiError>>,
+    intake: JoinHandle<()>,
+    flusher: JoinHandle<()>,
+    others: Vec<JoinHandle<()>>,
+    warm: Arc<dyn WarmTier>,
+}
+
+impl Running {
+    /// Starts everything; both addresses are bound when it returns. With port 0 a free one is taken.
+    ///
+    /// # Errors
+    /// When something is missing or can't be used.
+    pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, RunError> {
+        let tiers = Tiers::open(&config).await?;
+        Self::start_on(config, tiers, stop).await
+    }
+
+    /// As [`Running::start`], on tiers that are open already.
+    ///
+    /// # Errors
+    /// When something is missing or can't be used.
+    pub async fn start_on(config: Config, tiers: Tiers, stop: CancellationToken) -> Result<Self, RunError> {
+        // Whatever fails below, nothing that was started stays behind.
+        let stop = stop.child_token();
+        let guard = stop.clone().drop_guard();
+        let running = Box::pin(start(&config, tiers, stop)).await?;
+        guard.disarm();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            ingest = %running.ingest,
+            api = %format_args!("http://{}", running.api),
+            data = %config.data_dir.display(),
+            "collector is up"
+        );
+        Ok(running)
+    }
+
+    /// Waits for the stop, then until everything is on disk.
+    ///
+    /// # Errors
+    /// When a part broke.
+    pub async fn wait(mut self) -> Result<(), RunError> {
+        let broken = tokio::select! {
+            biased; // a part that ends because of the stop is not broken
+            () = self.stop.cancelled() => None,
+            _ = &mut self.door => Some(RunError::Ended("ingest")),
+            outcome = &mut self.api_task => Some(match outcome {
+                Ok(Err(error)) => error.into(),
+                _ => RunError::Ended("the API"),
+            }),
+            _ = &mut self.intake => Some(RunError::Ended("the intake")),
+            _ = &mut self.flusher => Some(RunError::Ended("the flusher")),
+        };
+        notify::stopping();
+        self.stop.cancel();
+        let drained = tokio::time::timeout(DRAIN_WITHIN, self.drain(broken.is_none())).await;
+        if drained.is_err() {
+            tracing::warn!("not everything ended in time; what is stored is committed after the next start");
+        }
+        tracing::info!("collector is down");
+        broken.map_or(Ok(()), Err)
+    }
+
+    /// In the order of the data: sessions, intake, flusher, tiers.
+    async fn drain(&mut self, whole: bool) {
+        if whole {
+            let _ = (&mut self.door).await;
+            let _ = (&mut self.intake).await;
+        }
+        self.last.cancel();
+        if whole {
+            let _ = (&mut self.flusher).await;
+            let _ = (&mut self.api_task).await;
+        }
+        for task in &mut self.others {
+            let _ = task.await;
+        }
+        self.warm.close().await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.last.cancel();
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
+    let failed = |source| RunError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result<Running, RunError> {
+    let tls = shared::tls::server_config(&config.ca(), &config.cert(), &config.key())?;
+    let revoked = revocation::watch(config.revoked(), stop.clone()).map_err(file_error(&config.revoked()))?;
+    let (listener, ingest_at) = listen(config.ingest.listen).await?;
+    let api_listener = api::bind(config.api.listen).await?;
+    let api_at = api_listener.local_addr().map_err(api::ApiError::Serve)?;
+    let owed = config.data_dir.join("hot.owed");
+    let hot = Arc::new(Guarded::new(tiers.hot, &owed).map_err(file_error(&owed))?);
+    let wiring = Wiring::new(config, Disk::open(config).await?, tiers.warm, hot.clone());
+
+    // From here on nothing fails.
+    let sources = wiring.sources(); // starts the counting, too
+    let (live, live_queue) = mpsc::channel(LIVE_MAX);
+    let (intake, intake_task) = wiring.desk().open();
+    let door = Door {
+        ingest: Arc::new(wiring.ingest(intake, live)),
+        tls: TlsAcceptor::from(tls),
+        revoked,
+        limits: wiring.limits(),
+    };
+    let last = CancellationToken::new();
+    let flusher = Arc::new(wiring.flusher());
+    let (following, appended, following_stop) = (flusher.clone(), wiring.appended.subscribe(), last.clone());
+    let (flushing, flushing_stop, appended_too) = (flusher, last.clone(), wiring.appended.subscribe());
+    let (pressure, spool, relief_stop) = (wiring.pressure.clone(), wiring.disk.spool.clone(), stop.clone());
+    let (warm, warm_up_stop) = (wiring.warm.clone(), last.clone());
+    let others = vec![
+        tokio::spawn(async move { following.follow(appended, following_stop).await }),
+        tokio::spawn(keep_rollups(warm.clone(), wiring.dirty.clone(), last.clone())),
+        tokio::spawn(heard::keep(wiring.sessions.clone(), warm.clone(), wiring.seen.clone(), last.clone())),
+        tokio::spawn(put_live(hot.clone(), live_queue, last.clone())),
+        tokio::spawn(async move { warm_up_stop.run_until_cancelled(warm_up(warm, hot)).await.unwrap_or(()) }),
+        tokio::spawn(async move { pressure.relieve(&spool, relief_stop).await }),
+        tokio::spawn(notify::watchdog(stop.clone(), || true)),
+    ];
+    Ok(Running {
+        ingest: ingest_at,
+        api: api_at,
+        door: tokio::spawn(door.keep(listener, stop.clone())),
+        api_task: tokio::spawn(api::serve(api_listener, sources, stop.clone())),
+        intake: intake_task,
+        flusher: tokio::spawn(async move { flushing.run(appended_too, flushing_stop).await }),
+        others,
+        warm: wiring.warm,
+        stop,
+        last,
+    })
+}
+
+/// Newest values on their way to the hot tier; what is too slow loses some of them.
+async fn put_live(hot: Arc<Guarded>, mut queue: mpsc::Receiver<Vec<StoredReading>>, stop: CancellationToken) {
+    while let Some(Some(readings)) = stop.run_until_cancelled(queue.recv()).await {
+        if let Err(error) = hot.put_live(&readings).await {
+            tracing::debug!(%error, "newest values are not shown");
+        }
+    }
+}

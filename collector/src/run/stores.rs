@@ -1,0 +1,108 @@
+//! What the collector stores in: the tiers, and what lies beside them on this disk.
+
+use super::{RunError, file_error};
+use crate::config::Config;
+use crate::ingest::aside::{Aside, Bounds};
+use crate::ingest::catalogues::Catalogues;
+use crate::ingest::intake::OpenGaps;
+use crate::ingest::ledger::Ledger;
+use crate::ingest::restore;
+use crate::tiers::hot::guarded::Guarded;
+use crate::tiers::hot::memory::MemoryHot;
+use crate::tiers::{HotTier, SeriesId, TierError, WarmTier, warm};
+use shared::reading::Timestamp;
+use shared::spool::{Options, Spool, WhenFull};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Most readings in memory, 32 bytes each.
+const HOT_READINGS_MAX: usize = 4_000_000;
+/// Series whose newest value is asked for at once.
+const SERIES_AT_ONCE: usize = 1_000;
+
+/// Where readings go.
+pub struct Tiers {
+    /// The last 90 days.
+    pub warm: Arc<dyn WarmTier>,
+    /// The last 24 hours.
+    pub hot: Arc<dyn HotTier>,
+}
+
+impl Tiers {
+    /// Those of the configuration.
+    ///
+    /// # Errors
+    /// When one can't be opened.
+    pub async fn open(config: &Config) -> Result<Self, RunError> {
+        std::fs::create_dir_all(&config.data_dir).map_err(file_error(&config.data_dir))?;
+        let warm = warm::open(&config.warm, &config.data_dir.join("warm.sqlite")).await?;
+        let complete_from = complete_from(&*warm, config.ingest.future_max.0).await;
+        let hot = Arc::new(MemoryHot::new(complete_from, HOT_READINGS_MAX, Arc::new(Timestamp::wall_clock)));
+        Ok(Self { warm, hot })
+    }
+}
+
+/// From when on all readings can only have come through the hot tier of this run: everything that is committed is
+/// older, and what is in the spool comes through it now.
+async fn complete_from(warm: &dyn WarmTier, future_max: Duration) -> Timestamp {
+    let newest = async {
+        let mut newest = Timestamp(i64::MIN);
+        let series: Vec<SeriesId> = warm.series(None).await?.iter().map(|s| s.id).collect();
+        for some in series.chunks(SERIES_AT_ONCE) {
+            newest = warm.latest(some).await?.iter().map(|reading| reading.at).fold(newest, Timestamp::max);
+        }
+        Ok::<_, TierError>(newest.plus_micros(1))
+    };
+    let ahead = i64::try_from(future_max.as_micros()).unwrap_or(i64::MAX);
+    let surely = Timestamp::wall_clock().plus_micros(ahead);
+    newest.await.unwrap_or(surely).min(surely)
+}
+
+/// The newest value of every series goes into the hot tier, so that 'latest' is fast from the start. What it can prove
+/// complete begins later: what was before is asked of the warm tier.
+pub(super) async fn warm_up(warm: Arc<dyn WarmTier>, hot: Arc<Guarded>) {
+    let work = async {
+        let series: Vec<SeriesId> = warm.series(None).await?.iter().map(|s| s.id).collect();
+        for some in series.chunks(SERIES_AT_ONCE) {
+            hot.put_live(&warm.latest(some).await?).await?;
+        }
+        Ok::<_, TierError>(series.len())
+    };
+    match work.await {
+        Ok(series) => tracing::debug!(series, "newest values are in the hot tier"),
+        Err(error) => tracing::warn!(%error, "newest values are not in the hot tier yet"),
+    }
+}
+
+/// What lies on this disk beside the tiers.
+pub(super) struct Disk {
+    pub(super) spool: Spool,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) gaps: Arc<OpenGaps>,
+    pub(super) catalogues: Arc<Catalogues>,
+    pub(super) aside: Arc<Aside>,
+}
+
+impl Disk {
+    pub(super) async fn open(config: &Config) -> Result<Self, RunError> {
+        let folder = |name: &str| config.data_dir.join(name);
+        std::fs::create_dir_all(&config.data_dir).map_err(file_error(&config.data_dir))?;
+        let options = Options {
+            bytes_max: config.spool.bytes_max.as_u64(),
+            disk_free_min: config.spool.disk_free_min.as_u64(),
+            when_full: WhenFull::Refuse,
+        };
+        let spool_dir = folder("spool");
+        let opening = tokio::task::spawn_blocking(move || restore::open(&spool_dir, options)).await;
+        let (spool, ledger, gaps) = opening.map_err(|_| RunError::Ended("the opening of the spool"))??;
+        let catalogues = Catalogues::open(&folder("catalogues")).map_err(file_error(&folder("catalogues")))?;
+        let aside = Aside::open(&folder("rejected"), Bounds::default()).map_err(file_error(&folder("rejected")))?;
+        Ok(Self {
+            spool,
+            ledger: Arc::new(ledger),
+            gaps: Arc::new(gaps),
+            catalogues: Arc::new(catalogues),
+            aside: Arc::new(aside),
+        })
+    }
+}

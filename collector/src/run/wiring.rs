@@ -1,0 +1,139 @@
+//! What the parts share, and how each of them is made from it.
+
+use super::stores::Disk;
+use crate::api;
+use crate::config::Config;
+use crate::flush::{Fixes, Flusher, Followed, Rules};
+use crate::ingest::Ingest;
+use crate::ingest::accept::Limits;
+use crate::ingest::intake::{Desk, Intake};
+use crate::ingest::pressure::Pressure;
+use crate::ingest::sessions::Sessions;
+use crate::resolve::Resolver;
+use crate::tiers::hot::guarded::Guarded;
+use crate::tiers::{StoredReading, WarmTier};
+use shared::reading::Timestamp;
+use shared::spool::Spool;
+use std::sync::Arc;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+
+/// Refused blocks that are written to disk at a time.
+const ASIDE_TURNS: usize = 2;
+
+/// Everything that more than one part holds.
+pub(super) struct Wiring<'a> {
+    pub(super) config: &'a Config,
+    pub(super) disk: Disk,
+    pub(super) warm: Arc<dyn WarmTier>,
+    pub(super) hot: Arc<Guarded>,
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) fixes: Arc<Fixes>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) pressure: Arc<Pressure>,
+    pub(super) appended: Arc<watch::Sender<()>>,
+    pub(super) seen: Arc<Notify>,
+    pub(super) dirty: Arc<Notify>,
+}
+
+impl<'a> Wiring<'a> {
+    pub(super) fn new(config: &'a Config, disk: Disk, warm: Arc<dyn WarmTier>, hot: Arc<Guarded>) -> Self {
+        Self {
+            config,
+            disk,
+            warm,
+            hot,
+            resolver: Arc::default(),
+            fixes: Arc::default(),
+            sessions: Arc::default(),
+            pressure: Arc::default(),
+            appended: Arc::new(watch::channel(()).0),
+            seen: Arc::default(),
+            dirty: Arc::default(),
+        }
+    }
+
+    pub(super) fn flusher(&self) -> Flusher {
+        Flusher {
+            spool: self.disk.spool.clone(),
+            warm: self.warm.clone(),
+            hot: self.hot.clone(),
+            followed: Followed::default(),
+            catalogues: self.disk.catalogues.clone(),
+            resolver: self.resolver.clone(),
+            fixes: self.fixes.clone(),
+            grants: self.config.grants.clone(),
+            ledger: self.disk.ledger.clone(),
+            sessions: self.sessions.clone(),
+            aside: self.disk.aside.clone(),
+            gaps: self.disk.gaps.clone(),
+            dirty: self.dirty.clone(),
+            rules: Rules {
+                rows: self.config.buffer.flush_rows,
+                interval: self.config.buffer.flush_interval.0,
+                future_max: self.config.ingest.future_max.0,
+            },
+        }
+    }
+
+    pub(super) fn desk(&self) -> Desk {
+        Desk {
+            spool: self.disk.spool.clone(),
+            ledger: self.disk.ledger.clone(),
+            gaps: self.disk.gaps.clone(),
+            pressure: self.pressure.clone(),
+            appended: self.appended.clone(),
+        }
+    }
+
+    pub(super) fn ingest(&self, intake: Intake, live: mpsc::Sender<Vec<StoredReading>>) -> Ingest {
+        Ingest {
+            collector: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            grants: self.config.grants.clone(),
+            catalogues: self.disk.catalogues.clone(),
+            ledger: self.disk.ledger.clone(),
+            sessions: self.sessions.clone(),
+            aside: self.disk.aside.clone(),
+            aside_turns: Semaphore::new(ASIDE_TURNS),
+            resolver: self.resolver.clone(),
+            fixes: self.fixes.clone(),
+            warm: self.warm.clone(),
+            intake,
+            pressure: self.pressure.clone(),
+            live,
+            seen: self.seen.clone(),
+            future_max: self.config.ingest.future_max.0,
+            idle_timeout: self.config.ingest.idle_timeout.0,
+        }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            connections_max: self.config.ingest.connections_max,
+            handshakes_max: self.config.ingest.handshakes_max,
+            handshake_timeout: self.config.ingest.handshake_timeout.0,
+        }
+    }
+
+    pub(super) fn sources(&self) -> api::Sources {
+        let (metrics, spool, sessions) = (shared::telemetry::metrics(), self.disk.spool.clone(), self.sessions.clone());
+        api::Sources {
+            warm: self.warm.clone(),
+            hot: self.hot.clone(),
+            presence: Arc::new(move |gateway| serde_json::to_value(sessions.seen(gateway)?).ok()),
+            metrics: Arc::new(move || {
+                gauge_spool(&spool);
+                metrics.render()
+            }),
+            now: Arc::new(Timestamp::wall_clock),
+        }
+    }
+}
+
+fn gauge_spool(spool: &Spool) {
+    let usage = spool.usage();
+    metrics::gauge!("collector_spool_bytes").set(usage.bytes as f64);
+    metrics::gauge!("collector_spool_bytes_max").set(usage.bytes_max as f64);
+    metrics::gauge!("collector_spool_records").set(usage.records as f64);
+    metrics::counter!("collector_spool_records_appended_total").absolute(usage.appended_total);
+    metrics::counter!("collector_spool_records_lost_total").absolute(usage.lost_total);
+}

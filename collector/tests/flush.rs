@@ -1,0 +1,209 @@
+//! The write buffer when tiers fail, refuse, lose answers, and come back.
+
+mod support;
+
+use shared::block::TimeBase;
+use shared::catalogue::CatalogueHash;
+use shared::reading::Timestamp;
+use shared::wire::RejectReason;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+use support::*;
+
+fn one(hash: CatalogueHash, at: i64, value: f64) -> Vec<u8> {
+    block(hash, TimeBase::Utc, &[(0, at, value)])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_warm_tier_away_everything_is_stored_and_committed_when_it_is_back() {
+    let site = Site::new(&["STATION_7"], |_| {});
+    let (collector, warm, _) = site.start_faulty().await;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    let at = now() - 100 * SECOND;
+    client.block(1, one(hash, at, 1.0)).await;
+    client.wait_committed(seqs([1])).await;
+    warm.away.store(true, SeqCst);
+    for seq in 2..=20 {
+        client.block(seq, one(hash, at + seq as i64 * SECOND, seq as f64)).await;
+    }
+    client.wait_stored(seqs(1..=20)).await;
+    // A gateway that connects meanwhile gets in, and is told what is known here.
+    let mut client = Client::connect(&collector, "STATION_7", hello(STREAM, 20)).await;
+    assert_eq!(client.welcome().0, seqs(1..=20));
+    warm.away.store(false, SeqCst);
+    client.wait_committed(seqs(2..=20)).await;
+    let expected: Vec<_> = (2..=20).map(|n| (Timestamp(at + n * SECOND), Some(n as f64))).collect();
+    let history = collector.history("DIST_001").await;
+    assert_eq!(history[1..], expected);
+    assert_eq!(collector.get("health").await["status"], "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_was_taken_in_blindly_is_told_later_what_is_committed() {
+    let site = Site::new(&["STATION_7"], |_| {});
+    let at = now() - 100 * SECOND;
+    let collector = site.start().await;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    client.block(1, one(hash, at, 1.0)).await;
+    client.wait_committed(seqs([1])).await;
+    collector.stop().await;
+    let (collector, warm, _) = site.start_faulty().await;
+    warm.away.store(true, SeqCst);
+    let mut known = Client::connect(&collector, "STATION_7", hello(STREAM, 1)).await;
+    assert_eq!(known.welcome().1, seqs([]));
+    warm.away.store(false, SeqCst);
+    known.wait_committed(seqs([1])).await;
+    drop(known);
+    collector.stop().await;
+    // One whose spool is an old image is sent away, to connect again and learn it.
+    let (collector, warm, _) = site.start_faulty().await;
+    warm.away.store(true, SeqCst);
+    let mut old_image = Client::connect(&collector, "STATION_7", hello(STREAM, 0)).await;
+    warm.away.store(false, SeqCst);
+    old_image.wait_closed().await;
+    assert_eq!(Client::connect(&collector, "STATION_7", hello(STREAM, 0)).await.welcome().2, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_is_repeated_and_changes_nothing() {
+    let site = Site::new(&["STATION_7"], |_| {});
+    let (collector, warm, _) = site.start_faulty().await;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    warm.loses_answers.store(3, SeqCst);
+    let at = now() - 100 * SECOND;
+    client.block(1, one(hash, at, 1.0)).await;
+    client.wait_committed(seqs([1])).await;
+    assert_eq!(warm.commits.load(SeqCst), 4);
+    assert_eq!(collector.history("DIST_001").await, [(Timestamp(at), Some(1.0))]);
+    // The same over a crash: it is committed, and the spool doesn't know.
+    warm.loses_answers.store(u64::MAX, SeqCst);
+    client.block(2, one(hash, at + SECOND, 2.0)).await;
+    client.wait_stored(seqs([2])).await;
+    assert!(until(async || warm.commits.load(SeqCst) > 4).await);
+    collector.stop().await;
+    let collector = site.start().await;
+    let mut client = Client::connect(&collector, "STATION_7", hello(STREAM, 2)).await;
+    assert_eq!(client.welcome().1, seqs([1, 2]));
+    client.block(3, one(hash, at + 2 * SECOND, 3.0)).await;
+    client.wait_committed(seqs([3])).await;
+    let expected: Vec<_> = (0..3).map(|n| (Timestamp(at + n * SECOND), Some(n as f64 + 1.0))).collect();
+    assert_eq!(collector.history("DIST_001").await, expected);
+    assert!(until(async || collector.metrics().await.contains("collector_spool_records 0")).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poisonous_row_goes_aside_and_everything_else_is_committed() {
+    let site = Site::new(&["STATION_7"], |config| {
+        config.buffer.flush_interval = Duration::from_secs(1).into();
+    });
+    let (collector, warm, _) = site.start_faulty().await;
+    warm.refuses.lock().unwrap().extend([666.0, 667.0]);
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    let at = |n: i64| now_minus(1_000) + n * SECOND;
+    for seq in 1..=40i64 {
+        let mut rows: Vec<_> = (0..10).map(|row| (0, at(seq * 10 + row), (seq * 10 + row) as f64)).collect();
+        match seq {
+            17 => rows[3].2 = 666.0,
+            30 => rows.iter_mut().for_each(|row| row.2 = 667.0),
+            _ => {}
+        }
+        client.block(seq as u64, block(hash, TimeBase::Utc, &rows)).await;
+    }
+    client.wait_committed(seqs(1..=40)).await;
+    let expected: Vec<_> = (10..410)
+        .filter(|n| *n != 173 && !(300..310).contains(n))
+        .map(|n| (Timestamp(at(n)), Some(n as f64)))
+        .collect();
+    assert_eq!(warm_history(&site, collector).await, expected);
+    let aside = site.config.data_dir.join("rejected").read_dir().unwrap();
+    let mut names: Vec<_> = aside.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.ends_with(".block"));
+    names.sort();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let collector = site.start().await;
+    let quarantine = collector.get("quarantine").await;
+    assert_eq!(quarantine["items"][0]["value"], 666.0, "{quarantine}");
+    assert_eq!(quarantine["items"].as_array().unwrap().len(), 1);
+    let gaps = collector.get("gaps").await;
+    assert_eq!((&gaps["items"][0]["first"], &gaps["items"][0]["reason"]), (&30.into(), &"rejected".into()), "{gaps}");
+}
+
+/// A moment that doesn't move while a test asks for it.
+fn now_minus(seconds: i64) -> i64 {
+    static NOW: std::sync::OnceLock<i64> = std::sync::OnceLock::new();
+    NOW.get_or_init(now) - seconds * SECOND
+}
+
+/// What the warm tier alone says: after a restart the hot tier has nothing.
+async fn warm_history(site: &Site, collector: Collector) -> Vec<(Timestamp, Option<f64>)> {
+    collector.stop().await;
+    let collector = site.start().await;
+    let history = collector.history("DIST_001").await;
+    collector.stop().await;
+    history
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_spool_stops_gateways_until_there_is_room_again() {
+    let site = Site::new(&["STATION_7"], |config| {
+        config.spool.bytes_max = shared::config::ByteSize::mib(16);
+        config.spool.disk_free_min = shared::config::ByteSize::b(0);
+    });
+    let (collector, warm, _) = site.start_faulty().await;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    client.block(1, one(hash, now_minus(100_000), 0.0)).await;
+    client.wait_committed(seqs([1])).await;
+    warm.away.store(true, SeqCst);
+    // Blocks of random values are large: the spool's 16 MiB are soon full.
+    let large = |seq: u64| {
+        let rows: Vec<_> = (0..600)
+            .map(|n| {
+                let mixed = (seq * 1000 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                (0, now_minus(100_000) + (seq * 1000 + n) as i64 * 10_000, mixed as f64 / 1e10)
+            })
+            .collect();
+        block(hash, TimeBase::Utc, &rows)
+    };
+    let (mut seq, mut refused) = (1, Vec::new());
+    while refused.is_empty() {
+        seq += 1;
+        assert!(seq < 10_000, "it is never full");
+        client.block(seq, large(seq)).await;
+        refused = client.answered(seq).await;
+    }
+    assert!(refused.iter().all(|(_, reason, _, retry)| *reason == RejectReason::Unavailable && *retry));
+    assert_eq!(client.wait_window().await, 0);
+    // Newcomers are told, too.
+    warm.away.store(false, SeqCst);
+    assert!(client.wait_window().await > 0);
+    client.block(seq, large(seq)).await;
+    client.wait_stored(seqs([seq])).await;
+    client.wait_committed(seqs(1..=seq)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_hot_tier_down_commits_come_at_once_and_nothing_is_claimed_that_it_missed() {
+    let site = Site::new(&["STATION_7"], |config| {
+        config.buffer.flush_interval = Duration::from_secs(600).into();
+    });
+    let (collector, _, hot) = site.start_faulty().await;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    let at = now() - 10 * SECOND;
+    client.block(1, one(hash, at, 1.0)).await;
+    collector.wait_for_history("DIST_001", &[(Timestamp(at), Some(1.0))]).await;
+    hot.away.store(true, SeqCst);
+    client.block(2, one(hash, at + SECOND, 2.0)).await;
+    client.wait_committed(seqs([1, 2])).await;
+    let both = [(Timestamp(at), Some(1.0)), (Timestamp(at + SECOND), Some(2.0))];
+    assert_eq!(collector.history("DIST_001").await, both);
+    let owed = site.config.data_dir.join("hot.owed");
+    assert!(owed.exists());
+    // Back, it still proves nothing about what it missed; with the next readings it is told to forget.
+    hot.away.store(false, SeqCst);
+    assert_eq!(collector.history("DIST_001").await, both);
+    client.block(3, one(hash, at + 2 * SECOND, 3.0)).await;
+    assert!(until(async || !owed.exists()).await);
+    assert_eq!(hot.forgotten.lock().unwrap()[..], [Timestamp(at + SECOND + 1)]);
+    let all = [both[0], both[1], (Timestamp(at + 2 * SECOND), Some(3.0))];
+    collector.wait_for_history("DIST_001", &all).await;
+}
