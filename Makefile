@@ -1,4 +1,5 @@
 # make demo   the main job on the embedded default; needs nothing but the toolchain
+#             make demo ARGS="--check 20" compares every value with what the sensors hold; ARGS=--help lists the rest
 # make test   installs what the tests need, then runs them all
 # make bench  figures against the budgets, with the machine named
 # make cross  static agent binaries for aarch64 and armv7, in .cross/out
@@ -7,7 +8,8 @@ SHELL := /bin/bash
 .PHONY: demo test test-deps lint bench cross packages
 
 demo:
-	cargo run --quiet --release -p collector --example demo
+	cargo build --release -p edge-agent -p collector --bins --example demo
+	@cargo run --quiet --release -p collector --example demo -- $(ARGS)
 
 test: test-deps
 	cargo fmt --all --check

@@ -1,0 +1,224 @@
+//! The demo: a small water network, its sensors, a real agent and a real collector between which everything goes
+//! over mutual TLS, and a table of what the collector's API says.
+//!
+//! ```text
+//! network ─► registers ──Modbus TCP, RTU──┐
+//!        └─► messages ──MQTT broker───────┴─► edge-agent ──TLS──► collector ──HTTP──► table
+//! ```
+//!
+//! `--check SECONDS` compares, instead of showing: every newest value and the history with what the sensors held.
+
+#[cfg(test)]
+mod agreement;
+mod api;
+mod check;
+mod demand;
+mod field;
+mod form;
+mod held;
+mod judge;
+mod modbus;
+mod mqtt;
+mod network;
+mod noise;
+mod programs;
+mod screen;
+mod sensors;
+mod setup;
+mod show;
+mod table;
+
+use anyhow::Context;
+use api::Client;
+use clap::Parser;
+use field::Field;
+use network::Settings;
+use programs::Program;
+use setup::{GATEWAY, Place, Ports, loopback};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+/// How long a program may take until it answers.
+const UP_WITHIN: Duration = Duration::from_secs(60);
+
+/// A small water network, read by a real agent, sent to a real collector, shown as its API tells it.
+#[derive(Debug, Parser)]
+#[command(name = "demo")]
+struct Arguments {
+    /// Where everything is written; it goes on there when started again. Default: target/demo.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// How many of the network's seconds pass in one: at 60 a day takes 24 minutes. Times are never touched by it.
+    #[arg(long, default_value_t = 60.0, value_parser = speed)]
+    speed: f64,
+    /// Of everything that is random.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// When a pipe bursts in DIST_002.
+    #[arg(long, default_value = "90s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    burst_after: Duration,
+    /// How long it takes to repair it.
+    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    burst_for: Duration,
+    /// Take any free ports, even if the usual ones are free.
+    #[arg(long)]
+    any_ports: bool,
+    /// In a pipe: how often the newest values are printed.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    every: Duration,
+    /// Compare for so many seconds, print the figures, and end: with 0 when all is as promised, else with 1.
+    #[arg(long, value_name = "SECONDS")]
+    check: Option<u32>,
+    /// With --check: readings of all series must be there so soon after the programs are up.
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration, value_name = "TIME", requires = "check")]
+    seen_within: Duration,
+    /// With --check: the newest values may be so far behind the sensors.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration, value_name = "TIME", requires = "check")]
+    behind_max: Duration,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let number = text.parse().map_err(|_| "it is no number".to_owned())?;
+    if (0.1..=3_600.0).contains(&number) { Ok(number) } else { Err("from 0.1 to 3600 is possible".into()) }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match demo(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demo(arguments: Arguments) -> anyhow::Result<()> {
+    let stop = asked_to_stop()?;
+    tokio::pin!(stop);
+    let place = Place::take(arguments.data.clone())?;
+    let (ports, notes) = Ports::choose(arguments.any_ports)?;
+    notes.iter().for_each(|note| println!("{note}"));
+    let mut simulators = JoinSet::new();
+    let field = simulate(&arguments, &place, &ports, &mut simulators).await?;
+    let line = place.line();
+    println!(
+        "sensors: Modbus TCP 127.0.0.1:{}, Modbus RTU {}, MQTT 127.0.0.1:{}",
+        ports.modbus,
+        line.display(),
+        ports.mqtt
+    );
+
+    let mut collector = start_collector(&place, &ports).await?;
+    let config = place.configure("agent.toml", &ports)?;
+    let mut agent = start("edge-agent", &place, &config, ports.status, "/health").await?;
+    let up = Instant::now();
+    let client = Client::new(ports.api);
+    let work = async {
+        match arguments.check {
+            Some(seconds) => {
+                let (seen_within, behind_max) = (arguments.seen_within, arguments.behind_max);
+                let demands = check::Demands { span: Duration::from_secs(seconds.into()), seen_within, behind_max };
+                check::run(&client, &field, up, demands).await
+            }
+            None => show::run(&client, &field, &arguments, &place, &ports).await,
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        () = &mut stop => Ok(()),
+        told = collector.died() => Err(anyhow::anyhow!(told)),
+        told = agent.died() => Err(anyhow::anyhow!(told)),
+        ended = simulators.join_next() => Err(anyhow::anyhow!("a simulator ended: {ended:?}")),
+    };
+    // The agent first: what it has read last still reaches the collector.
+    let (agent, collector) = (agent.stop().await, collector.stop().await);
+    outcome?;
+    println!("stopped: {}, {}; it goes on from {} when started again", agent?, collector?, place.data.display());
+    Ok(())
+}
+
+/// Done when a person or the system asks for the end.
+fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let [mut interrupt, mut terminate, mut hangup] =
+        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}
+
+/// Starts network, Modbus units, broker and MQTT sensors.
+async fn simulate(
+    arguments: &Arguments,
+    place: &Place,
+    ports: &Ports,
+    simulators: &mut JoinSet<std::io::Result<()>>,
+) -> anyhow::Result<Arc<Field>> {
+    let after = arguments.burst_after.as_secs_f64();
+    let settings = Settings {
+        seed: arguments.seed,
+        speed: arguments.speed,
+        burst_s: (after, after + arguments.burst_for.as_secs_f64()),
+    };
+    let units = Arc::default();
+    let (field, pace) = Field::new(settings, &units);
+    let listener = TcpListener::bind(loopback(ports.modbus)).await.context("Modbus TCP")?;
+    let wire = modbus::Wire::new(&place.line()).with_context(|| place.line().display().to_string())?;
+    mqtt::start_broker(loopback(ports.mqtt)).await?;
+    let publishers = mqtt::Publishers::connect(loopback(ports.mqtt));
+    simulators.spawn(modbus::serve_tcp(listener, units.clone()));
+    simulators.spawn(wire.serve(units.clone()));
+    let watched = field.clone();
+    simulators.spawn(async move {
+        pace.run(watched, units, publishers).await;
+        Ok(())
+    });
+    Ok(field)
+}
+
+/// Starts the collector; on a fresh data folder it makes its authority and the agent's certificate first.
+async fn start_collector(place: &Place, ports: &Ports) -> anyhow::Result<Program> {
+    let config = place.configure("collector.toml", ports)?;
+    let program = place.program("collector");
+    let text = config.to_string_lossy();
+    let ca = place.data.join("collector/ca");
+    if !ca.join("ca.pem").exists() {
+        programs::run(&program, &["ca", "init", "--config", &text, "--host", "127.0.0.1"]).await?;
+    }
+    if !ca.join(GATEWAY).with_extension("pem").exists() {
+        programs::run(&program, &["ca", "issue", GATEWAY, "--config", &text]).await?;
+        println!("certificates: made by `collector ca init` and `collector ca issue {GATEWAY}` in {}", ca.display());
+    }
+    start("collector", place, &config, ports.api, "/api/v1/health").await
+}
+
+/// Starts a program and waits until it answers.
+async fn start(name: &'static str, place: &Place, config: &Path, port: u16, path: &str) -> anyhow::Result<Program> {
+    let began = Instant::now();
+    let mut program = Program::start(name, &place.program(name), config, place.log(name))?;
+    let client = Client::new(port);
+    let up = async {
+        while !client.is_up(path).await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = up => {}
+        told = program.died() => anyhow::bail!(told),
+        () = tokio::time::sleep(UP_WITHIN) => {
+            let address = client.address(path);
+            anyhow::bail!("{name} doesn't answer at {address} within {UP_WITHIN:?}; see {}", place.log(name).display());
+        }
+    }
+    println!("{name}: up after {:.2} s, its log is {}", began.elapsed().as_secs_f64(), place.log(name).display());
+    Ok(program)
+}
