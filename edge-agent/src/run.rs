@@ -4,7 +4,7 @@
 //! configuration replaces. A configuration that is wrong, or that only a restart can follow, changes nothing.
 
 use crate::catalogues::Catalogues;
-use crate::clock::{Clock, ClockError};
+use crate::clock::{Clock, ClockError, Trust};
 use crate::config::Config;
 use crate::http::{self, HttpError};
 use crate::live::Live;
@@ -130,11 +130,24 @@ struct Base {
 ///
 /// # Errors
 /// When it can't start. Once it runs, nothing from outside ends it.
-pub async fn run(path: &Path, stop: CancellationToken, mut reload: mpsc::Receiver<()>) -> Result<(), RunError> {
+pub async fn run(path: &Path, stop: CancellationToken, reload: mpsc::Receiver<()>) -> Result<(), RunError> {
+    run_by(path, Clock::open, stop, reload).await
+}
+
+/// As [`run`], by a clock that the caller opens in its folder: a test has a boot in 1970 so.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_by(
+    path: &Path,
+    clock: impl FnOnce(&Path, Trust) -> Result<Clock, ClockError> + Send + 'static,
+    stop: CancellationToken,
+    mut reload: mpsc::Receiver<()>,
+) -> Result<(), RunError> {
     let mut config = configuration(path)?;
     telemetry::init(config.log.format, &config.log.level)?;
     let metrics = telemetry::metrics();
-    let base = Arc::new(open(config.clone()).await?);
+    let base = Arc::new(open(config.clone(), clock).await?);
     let listener = http::bind(config.http.listen).await?;
     let mut generation = Generation::start(&base, &config)?;
     let mut sender = Sending::start(&base, &config);
@@ -186,12 +199,15 @@ pub async fn run(path: &Path, stop: CancellationToken, mut reload: mpsc::Receive
 }
 
 /// Opens everything that is on disk. Damage is no error.
-async fn open(config: Config) -> Result<Base, RunError> {
+async fn open(
+    config: Config,
+    clock: impl FnOnce(&Path, Trust) -> Result<Clock, ClockError> + Send + 'static,
+) -> Result<Base, RunError> {
     tokio::task::spawn_blocking(move || {
         let dir = &config.data_dir;
         let disk = |path: PathBuf| move |source| RunError::Disk { path, source };
         std::fs::create_dir_all(dir).map_err(disk(dir.clone()))?;
-        let clock = Clock::open(&dir.join("clock"), config.clock.trust)?;
+        let clock = clock(&dir.join("clock"), config.clock.trust)?;
         clock.ask_system();
         let bytes_max = config.spool_bytes_max();
         let options = Options { bytes_max, when_full: WhenFull::DropOldest, ..Options::default() };

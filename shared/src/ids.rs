@@ -1,6 +1,6 @@
 //! Names and numbers that identify things. Newtypes, so that one can't stand in for another.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// A block's number in its stream: from 1, never reused.
@@ -27,8 +27,7 @@ impl fmt::Display for Seq {
 
 /// A spool's random identity. A spool that was lost or restored from an old image gets a new one,
 /// so a (gateway, stream, seq) triple names one block for ever.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
 /// One boot of a gateway: the kernel's `boot_id`. Monotonic times are comparable within one boot only.
@@ -103,6 +102,24 @@ macro_rules! shown_as_hex {
 }
 shown_as_hex!(StreamId, |id| id.0.to_be_bytes().to_vec());
 shown_as_hex!(BootId, |id| id.0.to_vec());
+
+impl Serialize for StreamId {
+    /// The number in formats for programs; hexadecimal in those for people, where a number of 64 bits would be rounded.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_u64(self.0) }
+    }
+}
+
+impl<'de> Deserialize<'de> for StreamId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return u64::deserialize(deserializer).map(StreamId);
+        }
+        let text = String::deserialize(deserializer)?;
+        let bytes = unhex(&text).ok_or_else(|| serde::de::Error::custom("a stream is 16 hexadecimal digits"))?;
+        Ok(StreamId(u64::from_be_bytes(bytes)))
+    }
+}
 
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,13 +3,12 @@
 //! The rule that decides between two values for one (series, timestamp) lives here, since every tier must
 //! decide alike whatever came first.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
 use std::fmt;
 
-/// UTC microseconds since 1970-01-01.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+/// UTC microseconds since 1970-01-01: the number in formats for programs, RFC 3339 in those for people, like JSON.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
 /// Microseconds in a second.
@@ -66,6 +65,23 @@ impl std::str::FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let at = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)?;
         Ok(Timestamp((at.unix_timestamp_nanos() / 1000) as i64))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_i64(self.0) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return i64::deserialize(deserializer).map(Timestamp);
+        }
+        let text = String::deserialize(deserializer)?;
+        let beyond_calendar = text.strip_suffix("us").and_then(|micros| micros.parse().ok());
+        beyond_calendar.map_or_else(|| text.parse().map_err(serde::de::Error::custom), |micros| Ok(Timestamp(micros)))
     }
 }
 
@@ -266,6 +282,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_timestamp_is_text_for_people_and_a_number_for_programs(micros in any::<i64>()) {
+            let at = Timestamp(micros);
+            let json = serde_json::to_string(&at).unwrap();
+            prop_assert_eq!(&json, &format!("\"{at}\""));
+            prop_assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), at);
+            prop_assert_eq!(postcard::to_stdvec(&at).unwrap(), postcard::to_stdvec(&micros).unwrap());
+        }
+
         #[test]
         fn any_order_of_arrival_leaves_the_same_winner(
             (all, shuffled) in prop::collection::vec(held(), 1..12)

@@ -128,6 +128,7 @@ fn router(sources: Sources) -> Router {
         .route("/api/v1/gaps", get(routes::gaps))
         .route("/api/v1/gateways", get(routes::gateways))
         .route("/api/v1/quarantine", get(routes::quarantine))
+        .route("/api/v1/parked", get(routes::parked))
         .route("/metrics", get(routes::metrics))
         .fallback(async |request: Request| Problem::no_such_path(request.uri().path()))
         .method_not_allowed_fallback(async |request: Request| Problem::method(request.method().as_str()))

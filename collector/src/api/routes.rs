@@ -3,7 +3,7 @@
 use super::params::Params;
 use super::{Api, Problem, views};
 use crate::history::{POINTS_MAX, Question, Resolution};
-use crate::tiers::{SeriesId, SeriesInfo};
+use crate::tiers::{Parked, SeriesId, SeriesInfo};
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -18,6 +18,8 @@ type Answered = Result<Json<Value>, Problem>;
 const ITEMS: u32 = 1_000;
 /// Most items in a list.
 const ITEMS_MAX: u32 = 10_000;
+/// Parked blocks that are looked at: each may have six kilobytes.
+const PARKED_MAX: u32 = 2_000;
 /// Points when the request doesn't say how many.
 const POINTS: u32 = 2_000;
 /// How far back history goes when the request doesn't say: a day, in microseconds.
@@ -171,6 +173,27 @@ pub(super) async fn quarantine(State(api): State<Api>, params: Params) -> Answer
     let limit = params.limit(ITEMS, ITEMS_MAX)?;
     let rows = api.sources.warm.quarantine(gateway.as_ref(), limit + 1).await?;
     Ok(list(rows.iter().map(views::quarantined).collect(), limit))
+}
+
+/// Blocks whose boot's clock isn't known, by boot, and between which moments it ran if it never learned the time.
+pub(super) async fn parked(State(api): State<Api>, params: Params) -> Answered {
+    let params = params.only(&["gateway", "limit"])?;
+    let gateway = params.parsed::<GatewayId>("gateway", "gateway name")?;
+    let limit = params.limit(ITEMS, ITEMS)?;
+    let blocks = api.sources.warm.parked(gateway.as_ref(), None, PARKED_MAX).await?;
+    let mut boots = BTreeMap::<_, Vec<Parked>>::new();
+    let more = blocks.len() == PARKED_MAX as usize;
+    for block in blocks {
+        boots.entry((block.gateway.clone(), block.boot)).or_default().push(block);
+    }
+    let mut items = Vec::with_capacity(boots.len());
+    for ((gateway, boot), blocks) in boots {
+        let fix = api.sources.warm.clock_fix(&gateway, boot).await?;
+        items.push(views::parked(&gateway, boot, &blocks, fix));
+    }
+    let Json(mut answer) = list(items, limit);
+    answer["truncated"] = json!(more || answer["truncated"] == true);
+    Ok(Json(answer))
 }
 
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {

@@ -2,10 +2,12 @@
 
 use crate::history::{Answer, BucketPoint, Points};
 use crate::rollup;
-use crate::tiers::{GatewayGap, GatewayInfo, Quarantined, SeriesInfo, StoredReading};
+use crate::tiers::{GatewayGap, GatewayInfo, Parked, Quarantined, SeriesInfo, StoredReading};
 use serde_json::{Map, Value, json};
+use shared::ids::{BootId, GatewayId};
 use shared::metric::Kind;
 use shared::reading::{Held, QualityClass, Timestamp};
+use shared::wire::Fix;
 
 fn time(at: Timestamp) -> Value {
     Value::String(at.to_string())
@@ -159,4 +161,22 @@ pub(super) fn quarantined(row: &Quarantined) -> Value {
     view.insert("set_aside_because".into(), json!(row.reason));
     view.insert("received".into(), time(row.received));
     Value::Object(view)
+}
+
+/// The blocks of one boot; `fix` is what is known of its clock.
+pub(super) fn parked(gateway: &GatewayId, boot: BootId, blocks: &[Parked], fix: Option<Fix>) -> Value {
+    let bounds = match fix {
+        Some(Fix::Unknown { not_before, not_after }) => Some((not_before, not_after)),
+        Some(Fix::Known { .. }) | None => None,
+    };
+    json!({
+        "gateway": gateway,
+        "boot": boot.to_string(),
+        "blocks": blocks.len(),
+        "received_first": blocks.iter().map(|b| b.received).min(),
+        "received_last": blocks.iter().map(|b| b.received).max(),
+        "clock": if bounds.is_some() { "never known" } else { "not known yet" },
+        "not_before": bounds.map(|b| b.0),
+        "not_after": bounds.map(|b| b.1),
+    })
 }

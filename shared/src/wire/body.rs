@@ -39,8 +39,16 @@ pub enum WireError {
     #[error("the connection ended inside a message")]
     Truncated,
     /// The connection failed.
-    #[error(transparent)]
+    #[error("{}", failure(.0))]
     Io(#[from] io::Error),
+}
+
+/// A connection that broke off is an everyday matter in the field, and rustls's word for it a puzzle.
+fn failure(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the connection broke off".into(),
+        _ => error.to_string(),
+    }
 }
 
 /// The type numbers. Never reused, never changed.
