@@ -81,6 +81,12 @@ impl OpenGaps {
         let key = (gateway.clone(), stream, gap.seqs.first, gap.seqs.last);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key)
     }
+    /// Whether it is there.
+    #[must_use]
+    pub fn contains(&self, gateway: &GatewayId, stream: StreamId, gap: &Gap) -> bool {
+        let key = (gateway.clone(), stream, gap.seqs.first, gap.seqs.last);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&key)
+    }
     /// Forgets one.
     pub fn remove(&self, gateway: &GatewayId, stream: StreamId, gap: &Gap) {
         let key = (gateway.clone(), stream, gap.seqs.first, gap.seqs.last);
@@ -205,7 +211,8 @@ impl Desk {
     fn repeated_unless(&self, job: &Job, error: &SpoolError) {
         let there = match &job.item {
             Item::Block { gateway, stream, seq, .. } => self.ledger.is_stored(gateway, *stream, *seq),
-            Item::Gap { .. } | Item::ClockFix { .. } => true,
+            Item::Gap { gateway, stream, gap } => self.gaps.contains(gateway, *stream, gap),
+            Item::ClockFix { .. } => true,
         };
         if there { self.repeated(job) } else { self.failed(job, error) }
     }
