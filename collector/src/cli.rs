@@ -1,6 +1,7 @@
 //! The command line.
 
 mod check;
+mod jobs;
 mod print;
 
 use crate::ca::{Authority, CaError, Issued, Role};
@@ -58,6 +59,11 @@ enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Regular work: what is due, what came of it, start some now
+    Jobs {
+        #[command(subcommand)]
+        command: jobs::JobsCommand,
     },
     /// The authority that names gateways and collectors
     Ca {
@@ -128,6 +134,7 @@ pub fn main() -> ExitCode {
             version(json);
             Ok(())
         }
+        Command::Jobs { command } => jobs::jobs(command),
         Command::Ca { command } => ca(command),
     };
     match outcome {

@@ -1,6 +1,7 @@
 //! The collector's configuration: TOML, one file or a folder of files. Every key has a default that runs on one
 //! machine; a key that isn't known is refused with file, line and the nearest known one.
 
+use crate::etl::jobs::{JobSettings, SettingsError};
 use crate::grants::Grants;
 use crate::tiers::warm::settings::WarmSettings;
 use serde::Deserialize;
@@ -25,6 +26,8 @@ pub struct Config {
     pub buffer: Buffer,
     /// Where the last 90 days are kept.
     pub warm: WarmSettings,
+    /// Regular work.
+    pub jobs: JobSettings,
     /// Which gateway may write which nodes.
     pub grants: Grants,
     /// What is logged.
@@ -108,6 +111,7 @@ impl Default for Config {
             spool: Spool::default(),
             buffer: Buffer::default(),
             warm: WarmSettings::default(),
+            jobs: JobSettings::default(),
             grants: Grants::default(),
             log: Log::default(),
         }
@@ -194,6 +198,11 @@ impl Config {
     /// # Errors
     /// For the first value that can't be used.
     pub fn validate(&self) -> Result<(), ValueError> {
+        self.jobs.check().map_err(|SettingsError { key, value, cause }| ValueError {
+            key,
+            value: format!("\"{value}\""),
+            why: cause.to_string(),
+        })?;
         let wrong = |key, value: String, why: &str| Err(ValueError { key, value, why: why.into() });
         if !(1..=1_000_000).contains(&self.buffer.flush_rows) {
             return wrong("buffer.flush_rows", self.buffer.flush_rows.to_string(), "1 to 1000000 are possible");

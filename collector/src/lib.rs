@@ -1,9 +1,11 @@
 //! Takes in what agents send, stores it in tiers, answers for it.
 
+pub mod analytics;
 pub mod api;
 pub mod ca;
 pub mod cli;
 pub mod config;
+pub mod etl;
 pub mod flush;
 pub mod grants;
 pub mod history;

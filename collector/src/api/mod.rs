@@ -1,23 +1,26 @@
-//! What people and programs ask over HTTP: read only, JSON, on loopback.
+//! What people and programs ask over HTTP: JSON, on loopback. All is reading, besides starting a job.
 //!
 //! There is no access control yet, so nothing but a loopback address is bound, and a request whose `Host` is not
 //! this machine is refused: otherwise any web page could read through a person's browser (DNS rebinding).
 //! Errors are RFC 9457 problem details that name the parameter at fault. Every answer is bounded.
 
+mod jobs;
 mod params;
 mod problem;
+mod quality;
 mod routes;
 mod views;
 
 pub use problem::Problem;
 
+use crate::etl::Scheduler;
 use crate::history::History;
 use crate::tiers::{HotTier, WarmTier};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use shared::ids::GatewayId;
 use shared::reading::Timestamp;
 use std::io;
@@ -45,6 +48,8 @@ pub struct Sources {
     pub warm: Arc<dyn WarmTier>,
     /// The hot tier.
     pub hot: Arc<dyn HotTier>,
+    /// Regular work.
+    pub jobs: Arc<Scheduler>,
     /// Who is connected.
     pub presence: Presence,
     /// The text of `/metrics`.
@@ -129,6 +134,10 @@ fn router(sources: Sources) -> Router {
         .route("/api/v1/gateways", get(routes::gateways))
         .route("/api/v1/quarantine", get(routes::quarantine))
         .route("/api/v1/parked", get(routes::parked))
+        .route("/api/v1/quality", get(quality::quality))
+        .route("/api/v1/jobs", get(jobs::list))
+        .route("/api/v1/jobs/runs", get(jobs::runs))
+        .route("/api/v1/jobs/{name}/run", post(jobs::start))
         .route("/metrics", get(routes::metrics))
         .fallback(async |request: Request| Problem::no_such_path(request.uri().path()))
         .method_not_allowed_fallback(async |request: Request| Problem::method(request.method().as_str()))

@@ -45,13 +45,29 @@ impl Problem {
         Self { parameter: Some(parameter.into()), ..problem }
     }
 
+    /// What was named isn't there.
+    pub(super) fn unknown(detail: String) -> Self {
+        Self::new("urn:collector:problem:unknown", "It isn't there", StatusCode::NOT_FOUND, detail)
+    }
+
+    /// It can't be done now.
+    pub(super) fn conflict(detail: String) -> Self {
+        Self::new("urn:collector:problem:conflict", "Not now", StatusCode::CONFLICT, detail)
+    }
+
+    /// A page of another site asks for a change.
+    pub(super) fn origin(origin: &str) -> Self {
+        let detail = format!("a page of '{}' must not change anything here", shown(origin));
+        Self::new("urn:collector:problem:origin", "Wrong origin", StatusCode::FORBIDDEN, detail)
+    }
+
     pub(super) fn no_such_path(path: &str) -> Self {
         let detail = format!("{} is nothing here; see /api/v1/health", shown(path));
         Self::new("urn:collector:problem:path", "No such path", StatusCode::NOT_FOUND, detail)
     }
 
     pub(super) fn method(method: &str) -> Self {
-        let detail = format!("{} is not possible here: everything is read with GET", shown(method));
+        let detail = format!("{} is not possible here", shown(method));
         Self::new("urn:collector:problem:method", "Wrong method", StatusCode::METHOD_NOT_ALLOWED, detail)
     }
 

@@ -78,6 +78,13 @@ async fn bench() -> Bench {
     let sources = Sources {
         warm: warm.clone(),
         hot,
+        jobs: crate::etl::Scheduler::new(
+            warm.clone(),
+            Vec::new(),
+            "test".into(),
+            Arc::new(|| Timestamp(NOW)),
+            crate::etl::Pace::default(),
+        ),
         presence: Arc::new(|gateway| (gateway.as_str() == "STATION_7").then(|| json!({ "connected": true }))),
         metrics: Arc::new(|| "collector_up 1\n".into()),
         now: Arc::new(|| Timestamp(NOW)),

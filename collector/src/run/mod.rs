@@ -65,6 +65,9 @@ pub enum RunError {
     /// A tier.
     #[error(transparent)]
     Tier(#[from] TierError),
+    /// What can't be planned.
+    #[error(transparent)]
+    Jobs(#[from] crate::etl::jobs::SettingsError),
     /// A part that should run as long as the collector ended.
     #[error("{0} has ended by itself; this is a mistake in the program")]
     Ended(&'static str),
@@ -199,8 +202,10 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     let hot = Arc::new(Guarded::new(tiers.hot, &owed).map_err(file_error(&owed))?);
     let wiring = Wiring::new(config, Disk::open(config).await?, tiers.warm, hot.clone());
 
+    let scheduler = wiring.scheduler()?;
+
     // From here on nothing fails.
-    let sources = wiring.sources(); // starts the counting, too
+    let sources = wiring.sources(scheduler.clone()); // starts the counting, too
     let (live, live_queue) = mpsc::channel(LIVE_MAX);
     let (intake, intake_task) = wiring.desk().open();
     let door = Door {
@@ -222,6 +227,7 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
         tokio::spawn(put_live(hot.clone(), live_queue, last.clone())),
         tokio::spawn(async move { warm_up_stop.run_until_cancelled(warm_up(warm, hot)).await.unwrap_or(()) }),
         tokio::spawn(async move { pressure.relieve(&spool, relief_stop).await }),
+        tokio::spawn(scheduler.run(last.clone())),
         tokio::spawn(notify::watchdog(stop.clone(), || true)),
     ];
     Ok(Running {

@@ -3,6 +3,8 @@
 use super::stores::Disk;
 use crate::api;
 use crate::config::Config;
+use crate::etl::jobs::SettingsError;
+use crate::etl::{Pace, Scheduler};
 use crate::flush::{Fixes, Flusher, Followed, Rules};
 use crate::ingest::Ingest;
 use crate::ingest::accept::Limits;
@@ -12,6 +14,7 @@ use crate::ingest::sessions::Sessions;
 use crate::resolve::Resolver;
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::{StoredReading, WarmTier};
+use shared::ids::StreamId;
 use shared::reading::Timestamp;
 use shared::spool::Spool;
 use std::sync::Arc;
@@ -106,6 +109,14 @@ impl<'a> Wiring<'a> {
         }
     }
 
+    /// Named so that two starts of one collector are two owners: what the first left behind is nobody's.
+    pub(super) fn scheduler(&self) -> Result<Arc<Scheduler>, SettingsError> {
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let owner = format!("{name}/{}", StreamId::random());
+        let planned = self.config.jobs.planned(&self.warm)?;
+        Ok(Scheduler::new(self.warm.clone(), planned, owner, Arc::new(Timestamp::wall_clock), Pace::default()))
+    }
+
     pub(super) fn limits(&self) -> Limits {
         Limits {
             connections_max: self.config.ingest.connections_max,
@@ -114,11 +125,12 @@ impl<'a> Wiring<'a> {
         }
     }
 
-    pub(super) fn sources(&self) -> api::Sources {
+    pub(super) fn sources(&self, jobs: Arc<Scheduler>) -> api::Sources {
         let (metrics, spool, sessions) = (shared::telemetry::metrics(), self.disk.spool.clone(), self.sessions.clone());
         api::Sources {
             warm: self.warm.clone(),
             hot: self.hot.clone(),
+            jobs,
             presence: Arc::new(move |gateway| serde_json::to_value(sessions.seen(gateway)?).ok()),
             metrics: Arc::new(move || {
                 gauge_spool(&spool);

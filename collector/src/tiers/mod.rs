@@ -13,6 +13,7 @@ pub mod warm;
 
 pub use model::*;
 
+use crate::etl::store::JobStore;
 use crate::rollup::Rollup;
 use futures::future::BoxFuture;
 use shared::catalogue::{Catalogue, CatalogueHash, Entry};
@@ -131,6 +132,15 @@ pub trait WarmTier: Send + Sync + 'static {
 
     /// All gateways ever heard.
     fn gateways(&self) -> TierFuture<'_, Vec<GatewayInfo>>;
+
+    /// Keeps reports on the quality of data, in place of earlier ones; those of days before `keep_from` go.
+    fn put_quality<'a>(&'a self, reports: &'a [QualityReport], keep_from: &'a str) -> TierFuture<'a, ()>;
+
+    /// The reports of a day like `2026-03-29`, or of the newest that has any.
+    fn quality<'a>(&'a self, day: Option<&'a str>) -> TierFuture<'a, Vec<QualityReport>>;
+
+    /// What is kept of jobs.
+    fn jobs(&self) -> &dyn JobStore;
 
     /// Figures for health and metrics; also the proof that the tier answers.
     fn state(&self) -> TierFuture<'_, WarmState>;

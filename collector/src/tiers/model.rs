@@ -1,5 +1,6 @@
 //! What tiers take and give.
 
+use crate::analytics::quality::SeriesQuality;
 use serde::{Deserialize, Serialize};
 use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
 use shared::metric::Kind;
@@ -227,6 +228,19 @@ pub struct GatewayInfo {
     pub series: u32,
     /// How many gaps are known.
     pub gaps: u32,
+}
+
+/// How good a series' data of a day is.
+#[derive(Clone, PartialEq, Debug)]
+pub struct QualityReport {
+    /// Like `2026-03-29`, in the time zone of the jobs.
+    pub day: String,
+    /// Whose.
+    pub series: SeriesId,
+    /// The report.
+    pub quality: SeriesQuality,
+    /// When it was made.
+    pub made_at: Timestamp,
 }
 
 /// The buckets that rollups are kept for.

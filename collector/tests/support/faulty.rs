@@ -146,6 +146,15 @@ impl WarmTier for FaultyWarm {
     fn gateways(&self) -> TierFuture<'_, Vec<GatewayInfo>> {
         self.answers(self.inner.gateways())
     }
+    fn put_quality<'a>(&'a self, reports: &'a [QualityReport], keep_from: &'a str) -> TierFuture<'a, ()> {
+        self.answers(self.inner.put_quality(reports, keep_from))
+    }
+    fn quality<'a>(&'a self, day: Option<&'a str>) -> TierFuture<'a, Vec<QualityReport>> {
+        self.answers(self.inner.quality(day))
+    }
+    fn jobs(&self) -> &dyn collector::etl::store::JobStore {
+        self.inner.jobs()
+    }
     fn state(&self) -> TierFuture<'_, WarmState> {
         self.answers(self.inner.state())
     }

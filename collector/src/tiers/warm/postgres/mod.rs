@@ -6,9 +6,11 @@
 mod commit;
 mod copy;
 mod fault;
+mod jobs;
 mod lists;
 mod partitions;
 mod pools;
+mod quality;
 mod reads;
 mod replica;
 mod rollups;
@@ -283,6 +285,18 @@ impl WarmTier for PostgresWarm {
 
     fn gateways(&self) -> TierFuture<'_, Vec<GatewayInfo>> {
         self.soon(Box::pin(self.list_gateways()))
+    }
+
+    fn put_quality<'a>(&'a self, reports: &'a [QualityReport], keep_from: &'a str) -> TierFuture<'a, ()> {
+        Box::pin(self.put_reports(reports, keep_from))
+    }
+
+    fn quality<'a>(&'a self, day: Option<&'a str>) -> TierFuture<'a, Vec<QualityReport>> {
+        Box::pin(self.list_reports(day))
+    }
+
+    fn jobs(&self) -> &dyn JobStore {
+        self
     }
 
     fn state(&self) -> TierFuture<'_, WarmState> {

@@ -5,7 +5,9 @@
 
 mod account;
 mod commit;
+mod jobs;
 mod lists;
+mod quality;
 mod rollups;
 mod rows;
 mod series;
@@ -219,6 +221,18 @@ impl WarmTier for SqliteWarm {
 
     fn gateways(&self) -> TierFuture<'_, Vec<GatewayInfo>> {
         Box::pin(self.list_gateways())
+    }
+
+    fn put_quality<'a>(&'a self, reports: &'a [QualityReport], keep_from: &'a str) -> TierFuture<'a, ()> {
+        Box::pin(self.put_reports(reports, keep_from))
+    }
+
+    fn quality<'a>(&'a self, day: Option<&'a str>) -> TierFuture<'a, Vec<QualityReport>> {
+        Box::pin(self.list_reports(day))
+    }
+
+    fn jobs(&self) -> &dyn JobStore {
+        self
     }
 
     fn state(&self) -> TierFuture<'_, WarmState> {

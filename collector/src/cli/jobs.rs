@@ -1,0 +1,268 @@
+//! `collector jobs`: what the running collector's scheduler does, asked over its API.
+
+use super::Where;
+use super::print::{GREEN, RED, YELLOW};
+use crate::config::Config;
+use anstream::{print, println};
+use anstyle::Style;
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use comfy_table::{ContentArrangement, Table};
+use serde_json::{Value, json};
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+/// Between looks at a run.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Longest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+/// Characters of a progress bar.
+const BAR: usize = 30;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum JobsCommand {
+    /// What there is, when it is due, and what came of it last
+    #[command(after_help = "Example:\n  collector jobs list --config collector.toml")]
+    List {
+        #[command(flatten)]
+        place: Where,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Start a job now, and show how far it is until it ends
+    #[command(after_help = "Example:\n  collector jobs run data_quality --config collector.toml")]
+    Run {
+        /// The job's name
+        name: String,
+        #[command(flatten)]
+        place: Where,
+        /// Don't wait for its end
+        #[arg(long)]
+        detach: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What came of earlier runs, newest first
+    #[command(after_help = "Example:\n  collector jobs history data_quality --limit 10")]
+    History {
+        /// Of this job only
+        name: Option<String>,
+        #[command(flatten)]
+        place: Where,
+        /// How many
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=2000))]
+        limit: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is at work, until nothing is
+    #[command(after_help = "Example:\n  collector jobs watch")]
+    Watch {
+        #[command(flatten)]
+        place: Where,
+    },
+}
+
+/// Does what is asked.
+pub(super) fn jobs(command: JobsCommand) -> anyhow::Result<()> {
+    match command {
+        JobsCommand::List { place, json } => {
+            let answer = Api::of(&place)?.get("jobs")?;
+            if json { println!("{answer}") } else { show_jobs(&answer) }
+        }
+        JobsCommand::History { name, place, limit, json } => {
+            let job = name.map(|name| format!("&job={}", escaped(&name))).unwrap_or_default();
+            let answer = Api::of(&place)?.get(&format!("jobs/runs?limit={limit}{job}"))?;
+            if json { println!("{answer}") } else { show_runs(&answer) }
+        }
+        JobsCommand::Run { name, place, detach, json } => {
+            let api = Api::of(&place)?;
+            let number = api.post(&format!("jobs/{}/run", escaped(&name)))?["run"].clone();
+            if detach {
+                if json {
+                    println!("{}", json!({ "job": name, "run": number }))
+                } else {
+                    println!("{name} has begun")
+                }
+                return Ok(());
+            }
+            let run = follow(&api, &name, |run| run["number"] == number)?;
+            if json {
+                println!("{run}")
+            } else {
+                show_end(&run)
+            }
+            if run["status"] != "done" {
+                bail!("{name} {}: {}", text(&run["status"]), text(&run["error"]));
+            }
+        }
+        JobsCommand::Watch { place } => {
+            let api = Api::of(&place)?;
+            let mut seen = false;
+            while let Some(run) = at_work(&api)? {
+                seen = true;
+                let (name, number) = (text(&run["job"]).to_owned(), run["number"].clone());
+                show_end(&follow(&api, &name, |run| run["number"] == number)?);
+            }
+            if !seen {
+                println!("nothing is at work; `collector jobs list` says what is due when");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The running collector's API.
+struct Api(String);
+
+impl Api {
+    fn of(place: &Where) -> anyhow::Result<Self> {
+        Ok(Self(Config::load(&place.config)?.api.listen.to_string()))
+    }
+
+    fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let agent = agent();
+        self.read(agent.get(format!("http://{}/api/v1/{path}", self.0)).call())
+    }
+
+    fn post(&self, path: &str) -> anyhow::Result<Value> {
+        let agent = agent();
+        self.read(agent.post(format!("http://{}/api/v1/{path}", self.0)).send_empty())
+    }
+
+    fn read(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Value> {
+        let mut answer = answer.with_context(|| format!("no collector answers at {}; does it run?", self.0))?;
+        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()?;
+        let value: Value = serde_json::from_str(&body)
+            .with_context(|| format!("{} is no collector, or another version of it", self.0))?;
+        if !answer.status().is_success() {
+            bail!("{}", value["detail"].as_str().unwrap_or("the collector refuses"));
+        }
+        Ok(value)
+    }
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(40)));
+    config.http_status_as_error(false).build().into()
+}
+
+/// For a path or a query: whatever isn't plain becomes %XX.
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+fn items(answer: &Value) -> &[Value] {
+    answer["items"].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}
+
+fn at_work(api: &Api) -> anyhow::Result<Option<Value>> {
+    Ok(items(&api.get("jobs/runs?limit=100")?).iter().find(|run| run["status"] == "running").cloned())
+}
+
+/// Shows a run's progress until it has ended; gives how.
+fn follow(api: &Api, name: &str, is_it: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+    let redraws = std::io::stdout().is_terminal();
+    loop {
+        let answer = api.get(&format!("jobs/runs?limit=100&job={}", escaped(name)))?;
+        let run = items(&answer).iter().find(|run| is_it(run)).cloned().context("the run is not there any more")?;
+        if redraws {
+            print!("\r\x1b[K{}", if run["status"] == "running" { bar(&run) } else { String::new() });
+            std::io::Write::flush(&mut std::io::stdout())?;
+        }
+        if run["status"] != "running" {
+            return Ok(run);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// `data_quality  [#####-----]  50 %  60 of 120`
+fn bar(run: &Value) -> String {
+    let (done, steps) = (run["steps_done"].as_u64().unwrap_or(0), run["steps"].as_u64().unwrap_or(0));
+    let name = text(&run["job"]);
+    if steps == 0 {
+        return format!("{name}  at work");
+    }
+    let part = (done.min(steps) as f64) / (steps as f64);
+    let full = (part * BAR as f64) as usize;
+    format!("{name}  [{}{}] {:3.0} %  {done} of {steps}", "#".repeat(full), "-".repeat(BAR - full), part * 100.0)
+}
+
+fn style(status: &str) -> Style {
+    match status {
+        "done" => GREEN,
+        "failed" => RED,
+        _ => YELLOW,
+    }
+}
+
+fn show_end(run: &Value) {
+    let status = text(&run["status"]);
+    let style = style(status);
+    let words = if status == "done" { text(&run["detail"]) } else { text(&run["error"]) };
+    let rows = run["rows"].as_u64().map(|rows| format!(", {rows} rows")).unwrap_or_default();
+    println!("{style}{status:<11}{style:#} {}{rows}; {words}", text(&run["job"]));
+}
+
+fn table(head: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(head);
+    table
+}
+
+/// Without fractions of a second.
+fn moment(value: &Value) -> String {
+    let text = text(value);
+    match text.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => text.to_owned(),
+    }
+}
+
+fn show_jobs(answer: &Value) {
+    let mut table = table(&["job", "due", "next", "last", "ended", "what it does"]);
+    for job in items(answer) {
+        let last = &job["last"];
+        table.add_row([
+            text(&job["job"]).to_owned(),
+            job["schedule"].as_str().unwrap_or("by hand only").to_owned(),
+            moment(&job["next"]),
+            text(&last["status"]).to_owned(),
+            moment(&last["finished_at"]),
+            text(&job["what"]).to_owned(),
+        ]);
+    }
+    println!("{table}");
+}
+
+fn show_runs(answer: &Value) {
+    if items(answer).is_empty() {
+        println!("nothing has run yet");
+        return;
+    }
+    let mut table = table(&["job", "status", "began", "ended", "rows", "by", "detail"]);
+    for run in items(answer) {
+        let words = if run["error"].is_null() { &run["detail"] } else { &run["error"] };
+        let number = |value: &Value| value.as_u64().map_or_else(|| "-".to_owned(), |n| n.to_string());
+        table.add_row([
+            text(&run["job"]).to_owned(),
+            text(&run["status"]).to_owned(),
+            moment(&run["started_at"]),
+            moment(&run["finished_at"]),
+            number(&run["rows"]),
+            if run["due"].is_null() { "hand".to_owned() } else { "schedule".to_owned() },
+            text(words).to_owned(),
+        ]);
+    }
+    println!("{table}");
+}

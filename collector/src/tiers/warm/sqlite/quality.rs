@@ -1,0 +1,52 @@
+//! Reports on the quality of data in SQLite.
+
+use super::rows::{get, narrow};
+use super::{SqliteWarm, failed};
+use crate::analytics::quality::SeriesQuality;
+use crate::tiers::{QualityReport, SeriesId, TierError};
+use shared::reading::Timestamp;
+use sqlx::sqlite::SqliteRow;
+
+fn report(row: &SqliteRow) -> Result<QualityReport, TierError> {
+    Ok(QualityReport {
+        day: get(row, "day")?,
+        series: SeriesId(narrow(row, "series_id")?),
+        quality: SeriesQuality {
+            good: narrow(row, "good")?,
+            uncertain: narrow(row, "uncertain")?,
+            bad: narrow(row, "bad")?,
+            manual: narrow(row, "manual")?,
+            completeness: get(row, "completeness")?,
+            longest_gap_us: get(row, "longest_gap_us")?,
+            spacing_us: get(row, "spacing_us")?,
+            step: get(row, "step")?,
+            score: get(row, "score")?,
+        },
+        made_at: Timestamp(get(row, "made_at")?),
+    })
+}
+
+impl SqliteWarm {
+    pub(super) async fn put_reports(&self, reports: &[QualityReport], keep_from: &str) -> Result<(), TierError> {
+        let mut transaction = self.begin().await?;
+        for report in reports {
+            let quality = &report.quality;
+            let sql = "INSERT OR REPLACE INTO quality_reports (day, series_id, good, uncertain, bad, manual, completeness, \
+                       longest_gap_us, spacing_us, step, score, made_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+            let query = sqlx::query(sql).bind(&report.day).bind(report.series.0).bind(quality.good);
+            let query = query.bind(quality.uncertain).bind(quality.bad).bind(quality.manual).bind(quality.completeness);
+            let query = query.bind(quality.longest_gap_us).bind(quality.spacing_us).bind(quality.step);
+            let query = query.bind(quality.score).bind(report.made_at.0);
+            query.execute(&mut *transaction).await.map_err(failed)?;
+        }
+        let prune = sqlx::query("DELETE FROM quality_reports WHERE day < ?").bind(keep_from);
+        prune.execute(&mut *transaction).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+
+    pub(super) async fn list_reports(&self, day: Option<&str>) -> Result<Vec<QualityReport>, TierError> {
+        let sql = "SELECT * FROM quality_reports WHERE day = coalesce(?, (SELECT max(day) FROM quality_reports)) \
+                   ORDER BY series_id";
+        sqlx::query(sql).bind(day).fetch_all(&self.read).await.map_err(failed)?.iter().map(report).collect()
+    }
+}
