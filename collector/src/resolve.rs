@@ -3,7 +3,7 @@
 use crate::grants::Grants;
 use crate::tiers::{Quarantined, SeriesId, SeriesKey, StoredReading, TierError, WarmTier};
 use shared::block::Row;
-use shared::catalogue::{Catalogue, CatalogueHash};
+use shared::catalogue::{Catalogue, CatalogueHash, Entry};
 use shared::ids::{GatewayId, Seq, StreamId};
 use shared::reading::{Held, Timestamp, sanitise};
 use std::collections::HashMap;
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Most catalogues in memory, all gateways together.
 const CACHED_MAX: usize = 512;
+/// Longest metric, channel or unit: a database indexes names, and one too long for that would stop all the others.
+const TEXT_BYTES_MAX: usize = 256;
 /// A refusal is asked about again after this: series change hands.
 const REFUSAL_AGE_MAX: Duration = Duration::from_secs(60);
 
@@ -83,16 +85,16 @@ impl Resolver {
             return Ok(targets);
         }
         warm.put_catalogue(gateway, catalogue).await?;
-        // A node that isn't granted must not even come into being.
-        let allowed = |node| grants.allows(gateway, node);
-        let entries: Vec<_> = catalogue.entries().iter().filter(|e| allowed(&e.node)).cloned().collect();
+        // A series that isn't granted must not even come into being.
+        let refusal = |entry: &Entry| refusal(grants, gateway, entry);
+        let entries: Vec<_> = catalogue.entries().iter().filter(|e| refusal(e).is_none()).cloned().collect();
         let mut numbers = warm.series_for(gateway, &entries).await?.into_iter();
         let targets: Vec<Target> = catalogue
             .entries()
             .iter()
             .map(|entry| {
-                if !allowed(&entry.node) {
-                    return Target::Refused(format!("not granted: {}", entry.node));
+                if let Some(why) = refusal(entry) {
+                    return Target::Refused(why);
                 }
                 match numbers.next() {
                     Some(Ok(series)) => Target::Series(series),
@@ -115,6 +117,26 @@ impl Resolver {
         cached.insert((gateway.clone(), catalogue.hash()), Arc::clone(&targets));
         Ok(targets)
     }
+}
+
+/// Why a gateway gets no such series, whatever the warm tier says.
+fn refusal(grants: &Grants, gateway: &GatewayId, entry: &Entry) -> Option<String> {
+    if !grants.allows(gateway, &entry.node) {
+        return Some(format!("not granted: {}", entry.node));
+    }
+    let texts = [("metric", &entry.metric), ("channel", &entry.channel), ("unit", &entry.unit)];
+    let (what, _) = texts.into_iter().find(|(_, text)| text.len() > TEXT_BYTES_MAX)?;
+    Some(format!("its {what} is longer than {TEXT_BYTES_MAX} bytes"))
+}
+
+/// A series' name for quarantine, bounded as any index is.
+fn shown(entry: &Entry) -> String {
+    let (node, metric) = (entry.node.clone(), entry.metric.clone());
+    let mut name = SeriesKey { node, metric, channel: entry.channel.clone() }.to_string();
+    if name.len() > 4 * TEXT_BYTES_MAX {
+        name.truncate(name.floor_char_boundary(4 * TEXT_BYTES_MAX));
+    }
+    name
 }
 
 impl Targets {
@@ -148,10 +170,7 @@ impl Targets {
                 gateway: origin.gateway.clone(),
                 stream: origin.stream,
                 seq: origin.seq,
-                series: catalogue.get(row.point).map_or_else(String::new, |entry| {
-                    let (node, metric) = (entry.node.clone(), entry.metric.clone());
-                    SeriesKey { node, metric, channel: entry.channel.clone() }.to_string()
-                }),
+                series: catalogue.get(row.point).map_or_else(String::new, shown),
                 at,
                 held,
                 reason: why,
@@ -165,7 +184,7 @@ impl Targets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::catalogue::{Class, Entry, PointNo};
+    use shared::catalogue::{Class, PointNo};
     use shared::ids::NodeId;
     use shared::metric::Kind;
     use shared::reading::Quality;
@@ -208,5 +227,26 @@ mod tests {
                 ("", "point 7 is not in the catalogue")
             ]
         );
+    }
+
+    #[test]
+    fn a_name_too_long_for_an_index_is_refused_and_shown_short() {
+        let gateway = GatewayId::new("STATION_7").unwrap();
+        let grants: Grants = toml::from_str("STATION_7 = ['*']").unwrap();
+        let mut entry = Entry {
+            node: NodeId::new("DIST_001").unwrap(),
+            metric: "pressure".into(),
+            channel: "é".repeat(128),
+            kind: Kind::Gauge,
+            unit: "bar".into(),
+            resolution_exp: None,
+            interval_ms: 0,
+            silence_ms_max: 0,
+            class: Class::Raw,
+        };
+        assert_eq!(refusal(&grants, &gateway, &entry), None);
+        entry.channel = "é".repeat(3_000);
+        assert_eq!(refusal(&grants, &gateway, &entry).as_deref(), Some("its channel is longer than 256 bytes"));
+        assert!((1_000..=1_024).contains(&shown(&entry).len()));
     }
 }
