@@ -2,6 +2,7 @@
 
 mod check;
 mod jobs;
+mod migrate;
 mod print;
 
 use crate::ca::{Authority, CaError, Issued, Role};
@@ -28,6 +29,7 @@ Examples:
   collector ca init --config collector.toml --host collector.example.net
   collector ca issue STATION_7 --config collector.toml
   collector check --config collector.toml
+  collector migrate --check --config collector.toml
   collector run --config collector.toml
   collector ca revoke STATION_7 --config collector.toml
 
@@ -50,6 +52,20 @@ enum Command {
     Check {
         #[command(flatten)]
         place: Where,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the warm tier's tables or bring them up to date; `run` does it by itself
+    #[command(
+        after_help = "Examples:\n  collector migrate --config collector.toml\n  collector migrate --check --json\n\nExit codes: 0 the tables are in order, 1 they are not or can't be reached, 2 wrong configuration"
+    )]
+    Migrate {
+        #[command(flatten)]
+        place: Where,
+        /// Only look, and name what is missing, altered or still to be run
+        #[arg(long)]
+        check: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -130,6 +146,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(place) => run_until_signal(&place.config),
         Command::Check { place, json } => return check::check(&place.config, json),
+        Command::Migrate { place, check, json } => return migrate::migrate(&place.config, check, json),
         Command::Version { json } => {
             version(json);
             Ok(())

@@ -237,6 +237,12 @@ impl Config {
         self.data_dir.join("ca")
     }
 
+    /// The file of the embedded warm tier.
+    #[must_use]
+    pub fn warm_file(&self) -> PathBuf {
+        self.data_dir.join("warm.sqlite")
+    }
+
     fn ca_file(&self, configured: Option<&PathBuf>, default: &str) -> PathBuf {
         configured.cloned().unwrap_or_else(|| self.ca_dir().join(default))
     }

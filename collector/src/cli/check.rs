@@ -1,10 +1,11 @@
 //! `collector check`: every mistake at once, and what `run` would do.
 
-use super::WRONG;
 use super::print::{GREEN, RED, YELLOW};
+use super::{WRONG, migrate};
 use crate::api;
 use crate::config::{Config, LoadError};
 use crate::revocation;
+use crate::tiers::warm::{self, SchemaReport};
 use anstream::println;
 use serde::Serialize;
 use shared::reading::Timestamp;
@@ -89,6 +90,7 @@ fn look(path: &Path, config: &Config, findings: &mut Findings) {
         findings.add("[api]", Verdict::Error, api::ApiError::NotLoopback(config.api.listen).to_string());
     }
     folder(config, findings);
+    warm_tier(config, findings);
     certificates(config, findings);
     grants(config, findings);
     let (rows, interval) = (config.buffer.flush_rows, config.buffer.flush_interval);
@@ -123,7 +125,7 @@ fn folder(config: &Config, findings: &mut Findings) {
     }
     let free = rustix::fs::statvfs(there).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     let bound = config.spool.bytes_max;
-    let held = std::fs::metadata(folder.join("warm.sqlite")).map(|meta| meta.len()).ok();
+    let held = std::fs::metadata(config.warm_file()).map(|meta| meta.len()).ok();
     match free {
         Ok(free) => {
             let free = bytesize::ByteSize::b(free);
@@ -139,6 +141,25 @@ fn folder(config: &Config, findings: &mut Findings) {
         }
         Err(error) => findings.add("data_dir", Verdict::Error, format!("{}: {error}", there.display())),
     }
+}
+
+/// What comes waits in the spool while a database can't be used, so that is no error of the configuration.
+fn warm_tier(config: &Config, findings: &mut Findings) {
+    let place = migrate::place(config);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let report = match runtime.map(|runtime| runtime.block_on(warm::check(&config.warm, &config.warm_file()))) {
+        Ok(Ok(report)) => report,
+        Ok(Err(error)) => return findings.add("[warm]", Verdict::Warning, error.to_string()),
+        Err(error) => return findings.add("[warm]", Verdict::Warning, error.to_string()),
+    };
+    let SchemaReport { store, pending, wrong, missing } = &report;
+    let detail = match (wrong.first().or(missing.first()), pending.len()) {
+        (Some(first), _) => format!("{store}, {place}: {first}; `collector migrate --check` tells all"),
+        (None, 0) => format!("{store}, {place}"),
+        (None, count) => format!("{store}, {place}: {count} migrations would be run"),
+    };
+    let fine = wrong.is_empty() && missing.is_empty();
+    findings.add("[warm]", if fine { Verdict::Ok } else { Verdict::Warning }, detail);
 }
 
 fn certificates(config: &Config, findings: &mut Findings) {

@@ -35,7 +35,7 @@ impl Tiers {
     /// When one can't be opened.
     pub async fn open(config: &Config) -> Result<Self, RunError> {
         std::fs::create_dir_all(&config.data_dir).map_err(file_error(&config.data_dir))?;
-        let warm = warm::open(&config.warm, &config.data_dir.join("warm.sqlite")).await?;
+        let warm = warm::open(&config.warm, &config.warm_file()).await?;
         let complete_from = complete_from(&*warm, config.ingest.future_max.0).await;
         let hot = Arc::new(MemoryHot::new(complete_from, HOT_READINGS_MAX, Arc::new(Timestamp::wall_clock)));
         Ok(Self { warm, hot })

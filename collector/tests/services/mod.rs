@@ -43,6 +43,22 @@ impl Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+
+    /// kill -9 of it and of its children, and waits until all are gone.
+    pub fn kill_all(&mut self) {
+        let id = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        let children: Vec<i32> = children.split_whitespace().map(|child| child.parse().unwrap()).collect();
+        self.kill();
+        for child in children.iter().filter_map(|child| rustix::process::Pid::from_raw(*child)) {
+            let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while children.iter().any(|child| std::path::Path::new(&format!("/proc/{child}")).exists()) {
+            assert!(Instant::now() < deadline, "a child doesn't end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 impl Drop for Service {
@@ -61,6 +77,14 @@ impl Drop for Service {
 
 pub fn is_root() -> bool {
     rustix::process::getuid().is_root()
+}
+
+/// Whether a program of ours may have mounts of its own.
+pub fn can_mount() -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let mount = format!("mount -t tmpfs -o size=1m none {}", folder.path().display());
+    let tried = Command::new("unshare").args(["--mount", "sh", "-c", &mount]).stderr(Stdio::null()).status();
+    is_root() && tried.is_ok_and(|status| status.success())
 }
 
 pub fn free_port() -> u16 {

@@ -19,6 +19,8 @@ pub struct Postgres {
     service: Option<Service>,
     folder: tempfile::TempDir,
     settings: Vec<String>,
+    /// Size of the disk that only the server sees, at [`Self::small_disk`].
+    small_disk_mib: Option<u32>,
     pub port: u16,
     databases: AtomicU32,
 }
@@ -60,6 +62,16 @@ impl Postgres {
     }
 
     pub async fn start_with(authentication: &str, settings: &[&str]) -> Self {
+        Self::start_in(Self::made(authentication), settings).await
+    }
+
+    /// A server that sees a small disk besides its own; needs root and a kernel that lets it mount.
+    pub async fn start_with_small_disk(mib: u32) -> Self {
+        Self::started(Self::made("trust"), &["fsync=off"], Some(mib)).await
+    }
+
+    /// A folder with an empty cluster in it.
+    fn made(authentication: &str) -> tempfile::TempDir {
         let folder = folder();
         let secret = folder.path().join("password");
         std::fs::write(&secret, PASSWORD).unwrap();
@@ -67,15 +79,24 @@ impl Postgres {
         let secret_argument = format!("--pwfile={}", secret.display());
         let arguments = ["-U", "postgres", "-A", authentication, &secret_argument, "-E", "UTF8", "--locale=C", "-N"];
         run("initdb", &[&arguments[..], &["-D", data.to_str().unwrap()]].concat());
-        Self::start_in(folder, settings).await
+        folder
     }
 
     /// A server on a folder that has `data` in it.
     pub async fn start_in(folder: tempfile::TempDir, settings: &[&str]) -> Self {
+        Self::started(folder, settings, None).await
+    }
+
+    async fn started(folder: tempfile::TempDir, settings: &[&str], small_disk_mib: Option<u32>) -> Self {
         let settings = settings.iter().map(|s| (*s).to_owned()).collect();
-        let mut server = Self { service: None, folder, settings, port: free_port(), databases: AtomicU32::new(0) };
+        let databases = AtomicU32::new(0);
+        let mut server = Self { service: None, folder, settings, small_disk_mib, port: free_port(), databases };
         server.restart().await;
         server
+    }
+
+    pub fn small_disk(&self) -> PathBuf {
+        self.folder.path().join("small")
     }
 
     pub fn data(&self) -> PathBuf {
@@ -92,18 +113,25 @@ impl Postgres {
         for setting in &self.settings {
             command.extend(["-c", setting]);
         }
-        let quiet = format!("exec \"$@\" 2>>{}", log.display());
-        let shell: Vec<&str> = ["sh", "-c", &quiet, "sh"].into_iter().chain(command).collect();
-        self.service = Some(Service::start(&shell, Some("postgres"), Signal::QUIT, Stdio::null()));
+        let small = self.small_disk();
+        let (script, user) = match self.small_disk_mib {
+            None => (format!("exec \"$@\" 2>>{}", log.display()), Some("postgres")),
+            Some(mib) => {
+                let mount = format!("mount -t tmpfs -o size={mib}m none {0} && chown postgres {0}", small.display());
+                let drop = "setpriv --pdeathsig QUIT --reuid postgres --regid postgres --clear-groups";
+                (format!("mkdir -p {} && {mount} && exec {drop} \"$@\" 2>>{}", small.display(), log.display()), None)
+            }
+        };
+        let own_mounts: &[&str] = if user.is_none() { &["unshare", "--mount"] } else { &[] };
+        let shell: Vec<&str> = [own_mounts, &["sh", "-c", &script, "sh"], &command].concat();
+        self.service = Some(Service::start(&shell, user, Signal::QUIT, Stdio::null()));
         let answers = async || self.admin("postgres").await.is_ok();
         eventually("PostgreSQL answers", Duration::from_secs(60), answers).await;
     }
 
-    /// kill -9 of the server and, since they end with it, of all its sessions.
+    /// kill -9 of the server and of all its sessions.
     pub fn kill(&mut self) {
-        self.service.as_mut().unwrap().kill();
-        // Its sessions notice by themselves; until the last is gone no new server starts on the folder.
-        let _ = std::fs::remove_file(self.data().join("postmaster.pid"));
+        self.service.as_mut().unwrap().kill_all();
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -108,6 +108,7 @@ SELECT time_bucket(INTERVAL '5 minutes', r.ts) AS bucket, s.node AS node_id, s.c
     avg(r.value) FILTER (WHERE s.metric = 'chlorine') AS avg_chlorine, min(r.value) FILTER (WHERE s.metric = 'chlorine') AS min_chlorine,
     max(r.value) FILTER (WHERE s.metric = 'chlorine') AS max_chlorine, count(r.value) FILTER (WHERE s.metric = 'chlorine') AS n_chlorine
 FROM readings r JOIN series s ON s.series_id = r.series_id
+WHERE r.value IS NOT NULL
 GROUP BY 1, 2, 3
 WITH NO DATA;
 

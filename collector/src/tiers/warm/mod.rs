@@ -8,10 +8,62 @@ pub mod sqlite;
 
 use super::{TierError, WarmTier};
 use postgres::PostgresWarm;
+use serde::Serialize;
 use settings::{Store, WarmSettings};
 use sqlite::SqliteWarm;
 use std::path::Path;
 use std::sync::Arc;
+
+/// What is known of a warm tier's tables.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct SchemaReport {
+    /// How readings are kept there, or would be: `SQLite`, `plain PostgreSQL` or `TimescaleDB`.
+    pub store: String,
+    /// Migrations that are still to be run: number and name.
+    pub pending: Vec<String>,
+    /// What isn't as this program made it: nothing is stored until it is.
+    pub wrong: Vec<String>,
+    /// What isn't there any more, though readings are stored without it.
+    pub missing: Vec<String>,
+}
+
+impl SchemaReport {
+    /// Whether nothing is to be done.
+    #[must_use]
+    pub fn is_in_order(&self) -> bool {
+        self.pending.is_empty() && self.wrong.is_empty() && self.missing.is_empty()
+    }
+}
+
+fn newer(theirs: i64, newest: i64) -> String {
+    format!(
+        "the tables are of version {theirs}, this program knows versions up to {newest}: a newer collector made them; \
+         update this one"
+    )
+}
+
+/// Looks at the tables and changes nothing; SQLite's file is `file`.
+///
+/// # Errors
+/// When they can't be looked at, or a newer collector made them; the text names the setting.
+pub async fn check(settings: &WarmSettings, file: &Path) -> Result<SchemaReport, TierError> {
+    match settings.store() {
+        Store::Sqlite => SqliteWarm::check(file).await,
+        Store::Postgres => PostgresWarm::check(settings).await,
+    }
+}
+
+/// Makes the tables or brings them up to date; SQLite's file is `file`.
+///
+/// # Errors
+/// When that can't be done, or someone altered the tables; the text names the setting.
+pub async fn migrate(settings: &WarmSettings, file: &Path) -> Result<(), TierError> {
+    match settings.store() {
+        Store::Sqlite => SqliteWarm::open(file).await?.close().await,
+        Store::Postgres => PostgresWarm::open(settings).await?.close().await,
+    }
+    Ok(())
+}
 
 /// Opens the warm tier that is configured; SQLite's file is `file`.
 ///

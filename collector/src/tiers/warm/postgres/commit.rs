@@ -24,7 +24,8 @@ const TRIES: u32 = 5;
 const STAGE: &str = "CREATE TEMP TABLE IF NOT EXISTS staged_readings (series_id integer, quality smallint, \
      ts timestamptz, value double precision, revision bigint) ON COMMIT DELETE ROWS";
 
-/// Gives how many readings were written and how many buckets were marked.
+/// Gives how many readings were written and how many buckets were marked. The origin is the first moment that can be
+/// stored: older servers are a bucket off for what lies before an origin.
 static MERGE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "WITH written AS ( \
@@ -36,7 +37,7 @@ static MERGE: LazyLock<String> = LazyLock::new(|| {
              RETURNING series_id, ts), \
          marked AS ( \
              INSERT INTO dirty_buckets (series_id, bucket) \
-             SELECT DISTINCT series_id, date_bin(INTERVAL '5 minutes', ts, TIMESTAMPTZ '1970-01-01 00:00:00+00') \
+             SELECT DISTINCT series_id, date_bin(INTERVAL '5 minutes', ts, TIMESTAMPTZ '0001-01-01 00:00:00+00') \
              FROM written RETURNING 1) \
          SELECT (SELECT count(*) FROM written), (SELECT count(*) FROM marked)",
         rules::rank("excluded"),

@@ -73,7 +73,7 @@ pub(super) fn failed(error: sqlx::Error) -> TierError {
             let code = told.code().unwrap_or_default();
             match advice(&code) {
                 Some(advice) => unavailable(format!("{}: {advice}", told.message())),
-                None if code.starts_with("22") || code.starts_with("23") => broken(told.message()),
+                None if code.starts_with("22") => broken(told.message()),
                 None => unavailable(format!("{} ({code})", told.message())),
             }
         }
@@ -105,9 +105,24 @@ fn advice(code: &str) -> Option<&'static str> {
         "25006" => "[warm] host / POSTGRES_HOST must name the primary, and it must take writes",
         "57014" => "it took longer than [warm] statement_timeout",
         "55P03" => "another session holds a lock for too long",
-        "42P01" | "42703" | "42704" | "42804" | "42883" | "42P10" | "23502" => {
-            "a table was altered; compare with `collector migrate --check`"
-        }
+        // Our own tables refuse no row that we send; and rows that don't fit their columns come of other columns.
+        "42P01" | "42703" | "42704" | "42804" | "42809" | "42883" | "42P10" | "22P03" | "22P04" | "22021" | "0A000"
+        | "08P01" => "a table was altered; compare with `collector migrate --check`",
+        code if code.starts_with("23") => "a table was altered; compare with `collector migrate --check`",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_altered_table_is_never_taken_for_a_poisonous_row() {
+        // A check, a foreign key, a unique index, a dropped partition, a column of another type or width.
+        for code in ["23514", "23503", "23505", "23P01", "23502", "22P03", "22021", "42703"] {
+            assert!(advice(code).is_some_and(|advice| advice.contains("altered")), "{code}");
+        }
+        assert_eq!(advice("22003"), None, "a number out of range is the row's own fault");
+    }
 }

@@ -1,4 +1,5 @@
-//! What can be listed and counted.
+//! What can be listed and counted. Columns are named, here as everywhere: a newer collector may add some while this one
+//! runs.
 
 use super::PostgresWarm;
 use super::fault::failed;
@@ -15,7 +16,8 @@ impl PostgresWarm {
         boot: Option<BootId>,
         count_max: u32,
     ) -> Result<Vec<Parked>, TierError> {
-        let sql = "SELECT * FROM parked WHERE ($1::text IS NULL OR gateway = $1) AND ($2::bytea IS NULL OR boot = $2) \
+        let sql = "SELECT gateway, stream, seq, boot, received, bytes FROM parked \
+                   WHERE ($1::text IS NULL OR gateway = $1) AND ($2::bytea IS NULL OR boot = $2) \
                    ORDER BY gateway, stream, seq LIMIT $3";
         let query = sqlx::query(sql).bind(gateway.map(GatewayId::as_str)).bind(boot.map(|b| b.0.to_vec()));
         let rows = query.bind(i64::from(count_max)).fetch_all(&mut *self.primary().await?).await.map_err(failed)?;
@@ -39,7 +41,8 @@ impl PostgresWarm {
         span: Option<(Timestamp, Timestamp)>,
         count_max: u32,
     ) -> Result<Vec<GatewayGap>, TierError> {
-        let sql = "SELECT * FROM gaps WHERE ($1::text IS NULL OR gateway = $1) \
+        let sql = "SELECT gateway, stream, first, last, span_from, span_to, reason FROM gaps \
+                   WHERE ($1::text IS NULL OR gateway = $1) \
                    AND ($2::bigint IS NULL OR span_from IS NULL OR (span_from < $3 AND span_to >= $2)) \
                    ORDER BY span_to IS NOT NULL, span_to DESC, gateway, stream, first DESC LIMIT $4";
         let query = sqlx::query(sql).bind(gateway.map(GatewayId::as_str));
@@ -55,7 +58,8 @@ impl PostgresWarm {
         gateway: Option<&GatewayId>,
         count_max: u32,
     ) -> Result<Vec<Quarantined>, TierError> {
-        let sql = "SELECT * FROM quarantine WHERE $1::text IS NULL OR gateway = $1 ORDER BY number DESC LIMIT $2";
+        let sql = "SELECT gateway, stream, seq, series, ts, value, quality, revision, reason, received FROM quarantine \
+                   WHERE $1::text IS NULL OR gateway = $1 ORDER BY number DESC LIMIT $2";
         let query = sqlx::query(sql).bind(gateway.map(GatewayId::as_str)).bind(i64::from(count_max));
         let rows = query.fetch_all(&mut *self.primary().await?).await.map_err(failed)?;
         let quarantined = |row| {
@@ -86,7 +90,8 @@ impl PostgresWarm {
     }
 
     pub(super) async fn list_gateways(&self) -> Result<Vec<GatewayInfo>, TierError> {
-        let sql = "SELECT g.*, (SELECT count(*) FROM series AS s WHERE s.gateway = g.gateway) AS series, \
+        let sql = "SELECT g.gateway, g.first_heard, g.last_heard, g.version, g.status, \
+                   (SELECT count(*) FROM series AS s WHERE s.gateway = g.gateway) AS series, \
                    (SELECT count(*) FROM gaps AS p WHERE p.gateway = g.gateway) AS gaps \
                    FROM gateways AS g ORDER BY g.gateway";
         let rows = sqlx::query(sql).fetch_all(&mut *self.primary().await?).await.map_err(failed)?;

@@ -21,17 +21,17 @@ mod shape;
 mod streams;
 mod time;
 
-pub use schema::{Layout, SchemaReport};
+pub use schema::Layout;
 
 use super::super::*;
+use super::SchemaReport;
 use super::settings::WarmSettings;
 use fault::{failed, unavailable};
 use pools::Use;
 use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::PgPool;
 use sqlx::{Connection as _, Postgres};
-use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -39,6 +39,8 @@ use tokio::sync::OnceCell;
 
 /// Most rows that are kept aside.
 pub const QUARANTINE_ROWS_MAX: u32 = 100_000;
+/// Most partitions by day, when TimescaleDB isn't there: some four years. Beyond, planning gets slow.
+pub const PARTITIONS_MAX: usize = 1_500;
 /// On top of a statement's own limit, for a server that can't be reached any more.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -46,16 +48,15 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct PostgresWarm {
     settings: WarmSettings,
-    options: PgConnectOptions,
     write: PgPool,
     read: PgPool,
     replica: Option<replica::Replica>,
     layout: OnceCell<Layout>,
-    /// Days that have their partition, or will never have one.
-    days: Mutex<BTreeSet<i64>>,
+    days: Mutex<partitions::Days>,
     /// Whether the last flush met keys that were there.
     expects_conflicts: AtomicBool,
     quarantine_max: u32,
+    partitions_max: usize,
 }
 
 impl PostgresWarm {
@@ -71,14 +72,14 @@ impl PostgresWarm {
         });
         Ok(Self {
             write: pools::pool(settings, options.clone(), Use::Write),
-            read: pools::pool(settings, options.clone(), Use::Read),
+            read: pools::pool(settings, options, Use::Read),
             replica,
             layout: OnceCell::new(),
             days: Mutex::default(),
             expects_conflicts: AtomicBool::new(false),
             quarantine_max: QUARANTINE_ROWS_MAX,
+            partitions_max: PARTITIONS_MAX,
             settings: settings.clone(),
-            options,
         })
     }
 
@@ -97,8 +98,11 @@ impl PostgresWarm {
     /// # Errors
     /// When the server can't be asked, or a newer collector made the tables.
     pub async fn check(settings: &WarmSettings) -> Result<SchemaReport, TierError> {
-        let mut connection = pools::connect(settings, &pools::options(settings)?, Use::Read).await?;
-        schema::look(&mut connection, settings).await
+        let look = async {
+            let mut connection = pools::connect(settings, Use::Read).await?;
+            schema::look(&mut connection, settings).await
+        };
+        look.await.map_err(|error| named(settings, error))
     }
 
     /// Makes sure that the tables are there and as they should be; gives how readings are kept.
@@ -106,33 +110,29 @@ impl PostgresWarm {
     /// # Errors
     /// When the server can't be reached or the tables can't be used; the text names the setting.
     pub async fn ready(&self) -> Result<Layout, TierError> {
-        self.layout.get_or_try_init(|| self.bring_up()).await.copied().map_err(|error| self.named(error))
+        self.layout.get_or_try_init(|| self.bring_up()).await.copied().map_err(|error| named(&self.settings, error))
     }
 
     fn bring_up(&self) -> TierFuture<'_, Layout> {
         Box::pin(async move {
-            let mut connection = pools::connect(&self.settings, &self.options, Use::Migrate).await?;
+            let mut connection = pools::connect(&self.settings, Use::Migrate).await?;
             let layout = schema::bring_up(&mut connection, &self.settings).await?;
             connection.close().await.map_err(failed)?;
             Ok(layout)
         })
     }
 
-    /// Says which server.
-    fn named(&self, error: TierError) -> TierError {
-        let WarmSettings { host, port, database, .. } = &self.settings;
-        match error {
-            TierError::Unavailable { tier, why } => {
-                TierError::Unavailable { tier, why: format!("{host}:{port}/{database}: {why}") }
-            }
-            other => other,
-        }
-    }
-
     /// Keeps at most this many rows aside.
     #[must_use]
     pub fn with_quarantine_max(mut self, rows: u32) -> Self {
         self.quarantine_max = rows;
+        self
+    }
+
+    /// Makes at most this many partitions by day.
+    #[must_use]
+    pub fn with_partitions_max(mut self, partitions: usize) -> Self {
+        self.partitions_max = partitions;
         self
     }
 
@@ -177,12 +177,23 @@ impl PostgresWarm {
         Box::pin(async move {
             tokio::time::timeout(limit, work)
                 .await
-                .unwrap_or_else(|_| Err(self.named(unavailable("the server doesn't answer any more"))))
+                .unwrap_or_else(|_| Err(named(&self.settings, unavailable("the server doesn't answer any more"))))
         })
     }
 
     fn soon<'a, T: Send + 'a>(&'a self, work: TierFuture<'a, T>) -> TierFuture<'a, T> {
         self.within(1, work)
+    }
+}
+
+/// Says which server.
+fn named(settings: &WarmSettings, error: TierError) -> TierError {
+    let WarmSettings { host, port, database, .. } = settings;
+    match error {
+        TierError::Unavailable { tier, why } => {
+            TierError::Unavailable { tier, why: format!("{host}:{port}/{database}: {why}") }
+        }
+        other => other,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Days of `readings` without TimescaleDB: a partition for each, made when its first reading comes, tomorrow's ahead.
 //!
 //! A reading never waits for its partition. When a day can't have one, because there are too many, because rows of it
-//! already lie in `readings_other`, or because someone holds a lock, the day lies in `readings_other` for good.
+//! already lie in `readings_other`, or because someone holds a lock, the day lies in `readings_other` for good. Locks
+//! may be long, as a nightly dump's is; so tomorrow's partition is tried for all day.
 
 use super::fault::{Failure, failed};
 use super::{Layout, PostgresWarm};
@@ -9,13 +10,34 @@ use crate::tiers::{StoredReading, TierError};
 use shared::reading::Timestamp;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 const DAY: i64 = 86_400_000_000;
 /// Days of 2000-01-01 and 2100-01-01, since 1970: what is outside lies in `readings_past` and `readings_future`.
 const DAYS: std::ops::Range<i64> = 10_957..47_482;
-/// Most partitions: some four years. Beyond, planning gets slow.
-const PARTITIONS_MAX: i64 = 1_500;
+/// When another session's lock was in the way of tomorrow's partition.
+const AGAIN_AFTER: Duration = Duration::from_secs(300);
+
+/// What is known of days.
+#[derive(Debug, Default)]
+pub(super) struct Days {
+    /// Those that have their partition, or will never have one.
+    settled: BTreeSet<i64>,
+    /// Tomorrow's is not tried before.
+    again_at: Option<Instant>,
+}
+
+impl Days {
+    /// Of the days of readings, and the one ahead, those to be made.
+    fn wanting(&self, mut days: BTreeSet<i64>, ahead: i64) -> BTreeSet<i64> {
+        if self.again_at.is_none_or(|again| Instant::now() >= again) {
+            days.insert(ahead);
+        }
+        days.retain(|day| DAYS.contains(day) && !self.settled.contains(day));
+        days
+    }
+}
 
 impl PostgresWarm {
     /// Makes the days of these readings, and the next one.
@@ -23,32 +45,41 @@ impl PostgresWarm {
         if self.ready().await? == Layout::Timescale {
             return Ok(());
         }
-        let mut days: BTreeSet<i64> = readings.iter().map(|r| r.at.0.div_euclid(DAY)).collect();
-        days.insert(Timestamp::wall_clock().0.div_euclid(DAY) + 1);
-        {
-            let known = self.days.lock().unwrap_or_else(PoisonError::into_inner);
-            days.retain(|day| DAYS.contains(day) && !known.contains(day));
-        }
-        for day in days {
-            self.make_day(day).await?;
-            self.days.lock().unwrap_or_else(PoisonError::into_inner).insert(day);
+        let day = |reading: &StoredReading| reading.at.0.div_euclid(DAY);
+        let needed: BTreeSet<i64> = readings.chunk_by(|a, b| day(a) == day(b)).map(|same| day(&same[0])).collect();
+        let ahead = Timestamp::wall_clock().0.div_euclid(DAY) + 1;
+        let wanting = self.days().wanting(needed.clone(), ahead);
+        // The newest first: should they be too many, what is read most has its own.
+        for day in wanting.into_iter().rev() {
+            let decided = self.make_day(day).await?;
+            let mut days = self.days();
+            if decided || needed.contains(&day) {
+                days.settled.insert(day);
+            } else {
+                days.again_at = Some(Instant::now() + AGAIN_AFTER);
+            }
         }
         Ok(())
     }
 
-    async fn make_day(&self, day: i64) -> Result<(), TierError> {
+    fn days(&self) -> MutexGuard<'_, Days> {
+        self.days.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is decided; not so while another session holds a lock.
+    async fn make_day(&self, day: i64) -> Result<bool, TierError> {
         let mut transaction = self.begin().await?;
-        match make(&mut transaction, day).await {
+        match make(&mut transaction, day, self.partitions_max).await {
             Ok(made) => {
                 transaction.commit().await.map_err(failed)?;
                 if !made {
                     tracing::warn!(day = %Timestamp(day * DAY), "this day gets no partition of its own");
                 }
-                Ok(())
+                Ok(true)
             }
             Err(failure) if failure.is_lock_timeout() => {
                 tracing::warn!(day = %Timestamp(day * DAY), "no partition now: another session holds a lock");
-                Ok(())
+                Ok(false)
             }
             Err(failure) => Err(failure.into()),
         }
@@ -56,7 +87,7 @@ impl PostgresWarm {
 }
 
 /// Whether the day has its partition now.
-async fn make(connection: &mut PgConnection, day: i64) -> Result<bool, Failure> {
+async fn make(connection: &mut PgConnection, day: i64, partitions_max: usize) -> Result<bool, Failure> {
     let name = name(day);
     connection.execute("SET LOCAL lock_timeout TO 2000").await?;
     // One collector at a time.
@@ -73,7 +104,7 @@ async fn make(connection: &mut PgConnection, day: i64) -> Result<bool, Failure> 
     let (from, to) = (Timestamp(day * DAY), Timestamp((day + 1) * DAY));
     let sql = format!("SELECT EXISTS (SELECT FROM readings_other WHERE ts >= '{from}' AND ts < '{to}')");
     let lies_elsewhere: bool = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *connection).await?;
-    if lies_elsewhere || days.len() as i64 >= PARTITIONS_MAX {
+    if lies_elsewhere || days.len() >= partitions_max {
         return Ok(false);
     }
     // Made apart and then attached, which lets readers and writers go on.
@@ -94,6 +125,16 @@ fn name(day: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tomorrow_is_tried_again_and_what_is_settled_is_not() {
+        let mut days = Days { settled: [20_000].into(), again_at: None };
+        assert_eq!(days.wanting([19_999, 20_000, 5].into(), 20_001), [19_999, 20_001].into());
+        days.again_at = Some(Instant::now() + AGAIN_AFTER);
+        assert_eq!(days.wanting([20_000].into(), 20_001), [].into());
+        days.again_at = Some(Instant::now());
+        assert_eq!(days.wanting([20_000].into(), 20_001), [20_001].into());
+    }
 
     #[test]
     fn a_days_partition_has_its_date_in_its_name() {

@@ -78,12 +78,9 @@ pub(super) fn pool(settings: &WarmSettings, options: PgConnectOptions, what_for:
 }
 
 /// One connection outside of the pools, so that what is wrong is told as the server tells it.
-pub(super) async fn connect(
-    settings: &WarmSettings,
-    options: &PgConnectOptions,
-    what_for: Use,
-) -> Result<PgConnection, TierError> {
+pub(super) async fn connect(settings: &WarmSettings, what_for: Use) -> Result<PgConnection, TierError> {
     use sqlx::ConnectOptions as _;
+    let options = options(settings)?;
     let connect = async {
         let mut connection = options.connect().await?;
         connection.execute(AssertSqlSafe(session(settings, what_for))).await?;

@@ -5,7 +5,7 @@
 //! most once a second, so other collectors' commits are at most that late. While the primary is dead, what it last
 //! said counts.
 
-use super::fault::{broken, failed};
+use super::fault::{failed, unavailable};
 use crate::tiers::TierError;
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// How long the primary's word holds.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Longest wait for the answer to where a server is in the log.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How long a replica that failed is left alone.
 const REST: Duration = Duration::from_secs(10);
 
@@ -27,7 +29,7 @@ pub(super) struct Replica {
 #[derive(Debug, Default)]
 struct State {
     /// The primary's place in the log, and when it said so; `None` when it is not known well enough.
-    wanted: Option<(String, Instant)>,
+    wanted: Option<(i64, Instant)>,
     resting_until: Option<Instant>,
 }
 
@@ -49,12 +51,22 @@ impl Replica {
     /// A connection to the replica, when it is up to date.
     pub(super) async fn caught_up(&self, primary: &PgPool) -> Option<PoolConnection<Postgres>> {
         let now = Instant::now();
-        if self.state().resting_until.is_some_and(|until| now < until) {
-            return None;
+        {
+            let mut state = self.state();
+            if state.resting_until.is_some_and(|until| now < until) {
+                return None;
+            }
+            // One question tries it again; the others don't wait for how that ends.
+            state.resting_until = state.resting_until.map(|_| now + REST);
         }
         let wanted = self.wanted(primary, now).await?;
-        match self.try_connect(&wanted).await {
-            Ok(connection) => connection,
+        // One that says nothing any more, on a connection that looks alive, must not hold up every question.
+        let connected = tokio::time::timeout(ANSWER_WITHIN, self.try_connect(wanted)).await;
+        match connected.unwrap_or_else(|_| Err(unavailable("it doesn't answer"))) {
+            Ok(connection) => {
+                self.state().resting_until = None;
+                connection
+            }
             Err(error) => {
                 tracing::warn!(%error, "the warm tier's replica fails; the primary is asked instead");
                 self.state().resting_until = Some(now + REST);
@@ -63,33 +75,37 @@ impl Replica {
         }
     }
 
-    async fn try_connect(&self, wanted: &str) -> Result<Option<PoolConnection<Postgres>>, TierError> {
+    async fn try_connect(&self, wanted: i64) -> Result<Option<PoolConnection<Postgres>>, TierError> {
         let mut connection = self.pool.acquire().await.map_err(failed)?;
-        let replayed = sqlx::query_scalar("SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn").bind(wanted);
+        let replayed = sqlx::query_scalar("SELECT pg_last_wal_replay_lsn() - '0/0' >= $1").bind(wanted);
         let replayed: Option<bool> = replayed.fetch_one(&mut *connection).await.map_err(failed)?;
         match replayed {
             Some(true) => Ok(Some(connection)),
             Some(false) => Ok(None),
-            None => Err(broken("[warm] replica is none: it doesn't follow any primary")),
+            None => Err(unavailable("[warm] replica is none: it doesn't follow any primary")),
         }
     }
 
-    async fn wanted(&self, primary: &PgPool, now: Instant) -> Option<String> {
-        let known = self.state().wanted.clone();
+    async fn wanted(&self, primary: &PgPool, now: Instant) -> Option<i64> {
+        let known = self.state().wanted;
         match known {
             Some((place, asked)) if now.duration_since(asked) < ASK_AGAIN => Some(place),
             _ => {
                 self.ask(primary).await;
-                self.state().wanted.as_ref().map(|(place, _)| place.clone())
+                self.state().wanted.map(|(place, _)| place)
             }
         }
     }
 
     /// A primary that doesn't answer takes no commits either: what it said last holds on.
     async fn ask(&self, primary: &PgPool) {
-        let place = sqlx::query_scalar("SELECT pg_current_wal_flush_lsn()::text").fetch_one(primary).await;
+        let place = sqlx::query_scalar("SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint").fetch_one(primary);
+        let place: Result<i64, _> =
+            tokio::time::timeout(ANSWER_WITHIN, place).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
         let mut state = self.state();
         match (place, &mut state.wanted) {
+            // An answer that was long on its way may be older than what a commit has learnt since.
+            (Ok(place), Some((known, asked))) => (*known, *asked) = (place.max(*known), Instant::now()),
             (Ok(place), wanted) => *wanted = Some((place, Instant::now())),
             (Err(_), Some((_, asked))) => *asked = Instant::now(),
             (Err(_), None) => {}

@@ -4,7 +4,8 @@ use super::fault::{failed, unavailable};
 use super::shape;
 use crate::tiers::TierError;
 use crate::tiers::warm::settings::{Timescale, WarmSettings};
-use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
+use crate::tiers::warm::{SchemaReport, newer};
+use sqlx::migrate::{AppliedMigration, Migrate as _, MigrateError, Migrator};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
 use std::fmt;
 
@@ -13,6 +14,9 @@ static TIMESCALE: Migrator = sqlx::migrate!("./migrations/postgres/timescale");
 static PLAIN: Migrator = sqlx::migrate!("./migrations/postgres/plain");
 
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
+const OTHER: &str = "was run by another build of this program, whose tables may differ; use the build that made them";
+/// The oldest PostgreSQL whose SQL ours is.
+const POSTGRES_MIN: i32 = 15;
 /// The oldest TimescaleDB whose SQL ours is.
 const TIMESCALE_MIN: (u32, u32) = (2, 17);
 
@@ -34,25 +38,6 @@ impl fmt::Display for Layout {
     }
 }
 
-/// What is known of a database's tables.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SchemaReport {
-    /// How readings are kept there, or would be.
-    pub layout: Layout,
-    /// Migrations that are still to be run: number and name.
-    pub pending: Vec<String>,
-    /// What isn't as this program made it.
-    pub wrong: Vec<String>,
-}
-
-impl SchemaReport {
-    /// Whether nothing is to be done.
-    #[must_use]
-    pub fn is_in_order(&self) -> bool {
-        self.pending.is_empty() && self.wrong.is_empty()
-    }
-}
-
 /// The migrations of a layout, in order.
 fn migrator(layout: Layout) -> Migrator {
     let own = if layout == Layout::Timescale { &TIMESCALE } else { &PLAIN };
@@ -63,40 +48,73 @@ fn migrator(layout: Layout) -> Migrator {
 
 /// Looks, and changes nothing.
 pub(super) async fn look(connection: &mut PgConnection, settings: &WarmSettings) -> Result<SchemaReport, TierError> {
+    refuse_unfit(connection).await?;
     let applied = applied(connection).await?;
     let layout = match found_layout(connection, &applied).await? {
-        Some(layout) => layout,
+        Some(layout) => suitable(layout, settings)?,
         None => choose(connection, settings, false).await?,
     };
     refuse_newer(&applied, layout)?;
-    let pending: Vec<String> = migrator(layout)
-        .iter()
-        .filter(|migration| !applied.contains(&migration.version))
-        .map(|migration| format!("{:04} {}", migration.version, migration.description))
-        .collect();
-    let wrong = if pending.is_empty() { shape::differences(connection).await? } else { Vec::new() };
-    Ok(SchemaReport { layout, pending, wrong })
+    let (mut pending, mut wrong, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    for migration in migrator(layout).iter() {
+        let name = format!("{:04} {}", migration.version, migration.description);
+        match applied.iter().find(|a| a.version == migration.version) {
+            None => pending.push(name),
+            Some(applied) if applied.checksum != migration.checksum => wrong.push(format!("migration {name} {OTHER}")),
+            Some(_) => {}
+        }
+    }
+    if pending.is_empty() {
+        wrong.extend(shape::differences(connection, layout).await?);
+        missing = shape::missing(connection, layout).await?;
+    }
+    Ok(SchemaReport { store: layout.to_string(), pending, wrong, missing })
 }
 
 /// Makes the tables or brings them up to date, one collector at a time, and checks them.
 pub(super) async fn bring_up(connection: &mut PgConnection, settings: &WarmSettings) -> Result<Layout, TierError> {
+    refuse_unfit(connection).await?;
+    // Schema and extension are made under it, too. It ends with the connection.
+    connection.execute("SELECT pg_advisory_lock(7305, 0)").await.map_err(failed)?;
     make_schema(connection, settings).await?;
     let applied = applied(connection).await?;
     let layout = match found_layout(connection, &applied).await? {
-        Some(Layout::Plain) if settings.timescaledb == Timescale::Required => {
-            return Err(unavailable(
-                "[warm] timescaledb = \"required\", but the tables were made without it: \
-                 use another database or schema and `collector move`",
-            ));
-        }
-        Some(layout) => layout,
+        Some(layout) => suitable(layout, settings)?,
         None => choose(connection, settings, true).await?,
     };
     refuse_newer(&applied, layout)?;
     migrator(layout).run_direct(None, &mut *connection, false).await.map_err(migration_failed)?;
-    let wrong = shape::differences(connection).await?;
+    let wrong = shape::differences(connection, layout).await?;
     if !wrong.is_empty() {
         return Err(unavailable(format!("the tables are not as this program made them: {}", wrong.join("; "))));
+    }
+    Ok(layout)
+}
+
+/// A server or a database that can't hold what we store.
+async fn refuse_unfit(connection: &mut PgConnection) -> Result<(), TierError> {
+    let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
+               current_setting('server_encoding')";
+    let (number, version, encoding): (i32, String, String) =
+        sqlx::query_as(sql).fetch_one(connection).await.map_err(failed)?;
+    if number / 10_000 < POSTGRES_MIN {
+        return Err(unavailable(format!("the server is PostgreSQL {version}; {POSTGRES_MIN} or newer is needed")));
+    }
+    if encoding != "UTF8" {
+        return Err(unavailable(format!(
+            "the database's encoding is {encoding}: [warm] database / POSTGRES_DB must name one that is made with \
+             ENCODING 'UTF8'"
+        )));
+    }
+    Ok(())
+}
+
+/// Tables that are there stay as they are.
+fn suitable(layout: Layout, settings: &WarmSettings) -> Result<Layout, TierError> {
+    if layout == Layout::Plain && settings.timescaledb == Timescale::Required {
+        return Err(unavailable(
+            "[warm] timescaledb = \"required\", but the tables were made without it: use another database or schema",
+        ));
     }
     Ok(layout)
 }
@@ -115,7 +133,7 @@ async fn make_schema(connection: &mut PgConnection, settings: &WarmSettings) -> 
 }
 
 /// The migrations that were run.
-async fn applied(connection: &mut PgConnection) -> Result<Vec<i64>, TierError> {
+async fn applied(connection: &mut PgConnection) -> Result<Vec<AppliedMigration>, TierError> {
     let sql = "SELECT EXISTS (SELECT FROM information_schema.tables \
                WHERE table_schema = current_schema() AND table_name = $1)";
     let there: bool =
@@ -123,22 +141,19 @@ async fn applied(connection: &mut PgConnection) -> Result<Vec<i64>, TierError> {
     if !there {
         return Ok(Vec::new());
     }
-    let applied = connection.list_applied_migrations(MIGRATIONS_TABLE).await.map_err(migration_failed)?;
-    Ok(applied.iter().map(|migration| migration.version).collect())
+    connection.list_applied_migrations(MIGRATIONS_TABLE).await.map_err(migration_failed)
 }
 
-fn refuse_newer(applied: &[i64], layout: Layout) -> Result<(), TierError> {
+fn refuse_newer(applied: &[AppliedMigration], layout: Layout) -> Result<(), TierError> {
     let newest = migrator(layout).iter().map(|migration| migration.version).max().unwrap_or(0);
-    match applied.iter().max() {
-        Some(theirs) if *theirs > newest => Err(unavailable(format!(
-            "the tables are of version {theirs}, this program knows versions up to {newest}: \
-             a newer collector made them; update this one"
-        ))),
-        _ => Ok(()),
-    }
+    let theirs = applied.iter().map(|migration| migration.version).max().unwrap_or(0);
+    if theirs > newest { Err(unavailable(newer(theirs, newest))) } else { Ok(()) }
 }
 
-async fn found_layout(connection: &mut PgConnection, applied: &[i64]) -> Result<Option<Layout>, TierError> {
+async fn found_layout(
+    connection: &mut PgConnection,
+    applied: &[AppliedMigration],
+) -> Result<Option<Layout>, TierError> {
     if applied.is_empty() {
         return Ok(None);
     }
@@ -214,10 +229,7 @@ fn migration_failed(error: MigrateError) -> TierError {
                 unavailable(format!("migration {version:04}: {why}"))
             }
         },
-        MigrateError::VersionMismatch(version) => unavailable(format!(
-            "migration {version:04} was run by another build of this program, whose tables may differ; \
-             use the build that made them"
-        )),
+        MigrateError::VersionMismatch(version) => unavailable(format!("migration {version:04} {OTHER}")),
         other => unavailable(other),
     }
 }

@@ -27,11 +27,22 @@ fn info(row: &PgRow) -> Result<SeriesInfo, TierError> {
     })
 }
 
+/// The columns that [`info`] reads.
+macro_rules! columns {
+    () => {
+        "series_id, node, metric, channel, kind, unit, gateway, resolution_exp, interval_ms, silence_ms_max"
+    };
+}
+
 /// Each entry's series, where it is known.
 async fn find(connection: &mut PgConnection, entries: &[&Entry]) -> Result<Vec<Option<SeriesInfo>>, TierError> {
-    let sql = "SELECT s.*, n.place FROM series AS s \
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        ", place FROM series \
                JOIN unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS n(node, metric, channel, place) \
-               USING (node, metric, channel)";
+               USING (node, metric, channel)"
+    );
     let query = sqlx::query(sql)
         .bind(entries.iter().map(|e| e.node.as_str()).collect::<Vec<_>>())
         .bind(entries.iter().map(|e| text(&e.metric)).collect::<Vec<_>>())
@@ -121,8 +132,12 @@ impl PostgresWarm {
 
     pub(super) async fn list_series(&self, node: Option<&NodeId>) -> Result<Vec<SeriesInfo>, TierError> {
         // By their bytes, as Rust and SQLite sort.
-        let sql = "SELECT * FROM series WHERE $1::text IS NULL OR node = $1 \
-                   ORDER BY node COLLATE \"C\", metric COLLATE \"C\", channel COLLATE \"C\"";
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM series WHERE $1::text IS NULL OR node = $1 \
+              ORDER BY node COLLATE \"C\", metric COLLATE \"C\", channel COLLATE \"C\""
+        );
         let query = sqlx::query(sql).bind(node.map(NodeId::as_str));
         query.fetch_all(&mut *self.primary().await?).await.map_err(failed)?.iter().map(info).collect()
     }

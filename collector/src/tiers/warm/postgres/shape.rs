@@ -1,16 +1,17 @@
 //! Whether the tables still are as the migrations made them: a column that someone changed is told by name, before it
 //! costs data.
 
+use super::Layout;
 use super::fault::failed;
 use crate::tiers::TierError;
 use sqlx::{PgConnection, Row as _};
 use std::collections::BTreeMap;
 
-/// Each table with its columns, their types and a `?` where NULL is allowed, and its key.
+/// Each table with its columns, their types and a `?` where NULL is allowed, its key, and what else is unique.
 const SHAPE: &str = "\
     gateways: gateway text, first_heard bigint, last_heard bigint, version text?, status text? | gateway
     series: series_id integer, node text, metric text, channel text, kind text, unit text, gateway text, \
-            resolution_exp smallint?, interval_ms bigint, silence_ms_max bigint | series_id
+            resolution_exp smallint?, interval_ms bigint, silence_ms_max bigint | series_id | node, metric, channel
     readings: series_id integer, quality smallint, ts timestamp with time zone, value double precision?, \
               revision bigint | series_id, ts
     dirty_buckets: series_id integer, bucket timestamp with time zone |
@@ -23,12 +24,34 @@ const SHAPE: &str = "\
     gaps: gateway text, stream bigint, first bigint, last bigint, span_from bigint?, span_to bigint?, reason text \
           | gateway, stream, first
     quarantine: number bigint, gateway text, stream bigint, seq bigint, series text, ts bigint, \
-                value double precision?, quality smallint, revision bigint, reason text, received bigint | number";
+                value double precision?, quality smallint, revision bigint, reason text, received bigint | number \
+                | gateway, stream, seq, series, ts";
 const ROLLUP: &str = "series_id integer, bucket timestamp with time zone, good bigint, uncertain bigint, bad bigint, \
     manual bigint, begins timestamp with time zone, ends timestamp with time zone, min double precision?, \
     max double precision?, sum double precision?, first_ts timestamp with time zone?, first double precision?, \
     last_ts timestamp with time zone?, last double precision?, integral double precision?, covered bigint?, \
     delta double precision?, resets bigint?";
+
+/// Partitions that take what has no day.
+const PARTITIONS: [&str; 3] = ["readings_past", "readings_future", "readings_other"];
+const VIEWS: [&str; 4] = ["sensor_readings", "sensor_readings_5min", "sensor_readings_hourly", "sensor_readings_daily"];
+/// TimescaleDB's work on our tables that nobody does any more.
+const UNCOMPRESSED: &str = "\
+    SELECT CASE WHEN h.hypertable_name IS NULL THEN t.name || ' is no hypertable any more' \
+                WHEN NOT h.compression_enabled THEN t.name || ' is not compressed any more' \
+                ELSE t.name || ' has lost its compression policy' END \
+    FROM unnest(ARRAY['readings', 'rollup_5m', 'rollup_1h']) AS t(name) \
+    LEFT JOIN timescaledb_information.hypertables h \
+        ON h.hypertable_schema = current_schema() AND h.hypertable_name = t.name \
+    WHERE h.hypertable_name IS NULL OR NOT h.compression_enabled OR NOT EXISTS ( \
+        SELECT FROM timescaledb_information.jobs j WHERE j.hypertable_schema = current_schema() \
+        AND j.hypertable_name = t.name AND j.proc_name IN ('policy_compression', 'policy_columnstore')) \
+    UNION ALL \
+    SELECT c.view_name || ' has lost its refresh policy' FROM timescaledb_information.continuous_aggregates c \
+    WHERE c.view_schema = current_schema() AND c.view_name LIKE 'sensor_readings_%' AND NOT EXISTS ( \
+        SELECT FROM timescaledb_information.jobs j WHERE j.proc_name = 'policy_refresh_continuous_aggregate' \
+        AND (j.hypertable_schema, j.hypertable_name) IN ((c.view_schema, c.view_name), \
+            (c.materialization_hypertable_schema, c.materialization_hypertable_name)))";
 
 /// A table, expected or found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -38,6 +61,8 @@ struct Table {
     /// Columns that the database fills when we say nothing of them.
     filled: Vec<String>,
     key: Vec<String>,
+    /// Another key.
+    unique: Vec<String>,
 }
 
 type Tables = BTreeMap<String, Table>;
@@ -46,14 +71,19 @@ fn expected() -> Tables {
     let text = SHAPE.replace("ROLLUP", ROLLUP);
     let table = |line: &str| {
         let (name, rest) = line.split_once(':')?;
-        let (columns, key) = rest.split_once('|')?;
+        let mut parts = rest.split('|');
+        let columns = parts.next()?;
         let column = |column: &str| {
             let (name, kind) = column.trim().split_once(' ')?;
             Some((name.to_owned(), kind.trim().to_owned()))
         };
-        let key = key.split(',').map(|k| k.trim().to_owned()).filter(|k| !k.is_empty()).collect();
+        let mut names = || {
+            let names = parts.next().unwrap_or_default().split(',').map(|k| k.trim().to_owned());
+            names.filter(|k| !k.is_empty()).collect()
+        };
+        let (key, unique) = (names(), names());
         let columns = columns.split(',').filter_map(column).collect();
-        Some((name.trim().to_owned(), Table { columns, filled: Vec::new(), key }))
+        Some((name.trim().to_owned(), Table { columns, filled: Vec::new(), key, unique }))
     };
     text.lines().filter_map(table).collect()
 }
@@ -72,21 +102,41 @@ async fn found(connection: &mut PgConnection) -> Result<Tables, TierError> {
         }
         table.columns.insert(column, row.try_get(2).map_err(failed)?);
     }
-    let sql = "SELECT c.relname::text, array_agg(a.attname::text ORDER BY k.place) \
+    let sql = "SELECT c.relname::text, array_agg(a.attname::text ORDER BY k.place), p.contype = 'p' \
                FROM pg_constraint p JOIN pg_class c ON c.oid = p.conrelid \
                CROSS JOIN LATERAL unnest(p.conkey) WITH ORDINALITY AS k(number, place) \
                JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number \
-               WHERE p.contype = 'p' AND c.relnamespace = current_schema()::regnamespace GROUP BY c.relname";
+               WHERE p.contype IN ('p', 'u') AND c.relnamespace = current_schema()::regnamespace \
+               GROUP BY c.relname, p.oid, p.contype";
     for row in sqlx::query(sql).fetch_all(connection).await.map_err(failed)? {
-        let table: String = row.try_get(0).map_err(failed)?;
-        tables.entry(table).or_default().key = row.try_get(1).map_err(failed)?;
+        let table = tables.entry(row.try_get(0).map_err(failed)?).or_default();
+        let columns = row.try_get(1).map_err(failed)?;
+        *(if row.try_get(2).map_err(failed)? { &mut table.key } else { &mut table.unique }) = columns;
     }
     Ok(tables)
 }
 
 /// What someone changed.
-pub(super) async fn differences(connection: &mut PgConnection) -> Result<Vec<String>, TierError> {
-    Ok(compare(&expected(), &found(connection).await?))
+pub(super) async fn differences(connection: &mut PgConnection, layout: Layout) -> Result<Vec<String>, TierError> {
+    let found = found(connection).await?;
+    let mut wrong = compare(&expected(), &found);
+    if layout == Layout::Plain {
+        let others = PARTITIONS.iter().filter(|name| !found.contains_key(**name));
+        wrong.extend(others.map(|name| format!("table {name} is missing")));
+    }
+    Ok(wrong)
+}
+
+/// What readings are stored without, and people will miss.
+pub(super) async fn missing(connection: &mut PgConnection, layout: Layout) -> Result<Vec<String>, TierError> {
+    let sql = "SELECT 'view ' || name || ' is missing' FROM unnest($1::text[]) AS name \
+               WHERE to_regclass(quote_ident(current_schema()) || '.' || name) IS NULL";
+    let mut missing: Vec<String> =
+        sqlx::query_scalar(sql).bind(VIEWS).fetch_all(&mut *connection).await.map_err(failed)?;
+    if layout == Layout::Timescale {
+        missing.extend(sqlx::query_scalar(UNCOMPRESSED).fetch_all(connection).await.map_err(failed)?);
+    }
+    Ok(missing)
 }
 
 fn compare(expected: &Tables, found: &Tables) -> Vec<String> {
@@ -108,9 +158,12 @@ fn compare(expected: &Tables, found: &Tables) -> Vec<String> {
                 wrong.push(format!("{name}.{column} is none of ours and must be filled"));
             }
         }
+        let named = |key: &[String]| if key.is_empty() { "none".into() } else { format!("({})", key.join(", ")) };
         if there.key != table.key {
-            let named = |key: &[String]| if key.is_empty() { "none".into() } else { format!("({})", key.join(", ")) };
             wrong.push(format!("the key of {name} is {} instead of {}", named(&there.key), named(&table.key)));
+        }
+        if !table.unique.is_empty() && there.unique != table.unique {
+            wrong.push(format!("{} of {name} must be unique", named(&table.unique)));
         }
     }
     wrong
@@ -133,8 +186,10 @@ mod tests {
         readings.filled.push("note".into());
         readings.key = vec!["ts".into()];
         found.get_mut("series").unwrap().columns.remove("unit");
+        found.get_mut("quarantine").unwrap().unique.clear();
         let wanted = [
             "table gaps is missing",
+            "(gateway, stream, seq, series, ts) of quarantine must be unique",
             "readings.value is numeric? instead of double precision?",
             "readings.site is none of ours and must be filled",
             "the key of readings is (ts) instead of (series_id, ts)",

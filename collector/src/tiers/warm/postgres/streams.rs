@@ -63,7 +63,7 @@ async fn gaps_of(connection: &mut PgConnection, news: &Streams<StreamNews>) -> R
     let (gateways, numbers) = names(news.keys());
     let touched = |news: &StreamNews| news.touches().map_or((1, 0), |range| (wide(range.first), wide(range.last)));
     let (firsts, lasts): (Vec<i64>, Vec<i64>) = news.values().map(touched).unzip();
-    let sql = "SELECT g.* FROM gaps AS g \
+    let sql = "SELECT g.gateway, g.stream, g.first, g.last, g.span_from, g.span_to, g.reason FROM gaps AS g \
                JOIN unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS n(gateway, stream, first, last) \
                ON g.gateway = n.gateway AND g.stream = n.stream AND g.first <= n.last AND g.last >= n.first";
     let query = sqlx::query(sql).bind(gateways).bind(numbers).bind(firsts).bind(lasts);
@@ -157,7 +157,8 @@ impl PostgresWarm {
     }
 
     pub(super) async fn list_streams(&self, gateway: Option<&GatewayId>) -> Result<Vec<StreamInfo>, TierError> {
-        let sql = "SELECT * FROM streams WHERE $1::text IS NULL OR gateway = $1 ORDER BY gateway, stream";
+        let sql = "SELECT gateway, stream, committed, highest FROM streams \
+                   WHERE $1::text IS NULL OR gateway = $1 ORDER BY gateway, stream";
         let query = sqlx::query(sql).bind(gateway.map(GatewayId::as_str));
         let rows = query.fetch_all(&mut *self.primary().await?).await.map_err(failed)?;
         let info = |row| {

@@ -10,6 +10,7 @@ mod lists;
 mod quality;
 mod rollups;
 mod rows;
+mod schema;
 mod series;
 
 use super::super::*;
@@ -42,12 +43,6 @@ impl SqliteWarm {
     /// # Errors
     /// When it can't be opened, is no SQLite file, or was written by a newer version.
     pub async fn open(path: &Path) -> Result<Self, TierError> {
-        let named = |error: TierError| match error {
-            TierError::Unavailable { tier, why } => {
-                TierError::Unavailable { tier, why: format!("{}: {why}", path.display()) }
-            }
-            TierError::Broken { tier, why } => TierError::Broken { tier, why: format!("{}: {why}", path.display()) },
-        };
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -57,8 +52,8 @@ impl SqliteWarm {
             .pragma("cache_size", "-32768") // 32 MiB for each connection
             .pragma("temp_store", "memory");
         let write = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await;
-        let write = write.map_err(|e| named(failed(e)))?;
-        sqlx::migrate!("./migrations/sqlite").run(&write).await.map_err(|e| named(broken(e)))?;
+        let write = write.map_err(|e| named(path, failed(e)))?;
+        schema::bring_up(&write).await.map_err(|error| named(path, error))?;
         let read =
             SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self { path: path.into(), write, read, quarantine_max: QUARANTINE_ROWS_MAX })
@@ -74,6 +69,15 @@ impl SqliteWarm {
     /// The only transaction that writes.
     async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, TierError> {
         self.write.begin_with("BEGIN IMMEDIATE").await.map_err(failed)
+    }
+}
+
+/// Says which file.
+fn named(path: &Path, error: TierError) -> TierError {
+    let said = |why: String| format!("{}: {why}", path.display());
+    match error {
+        TierError::Unavailable { tier, why } => TierError::Unavailable { tier, why: said(why) },
+        TierError::Broken { tier, why } => TierError::Broken { tier, why: said(why) },
     }
 }
 

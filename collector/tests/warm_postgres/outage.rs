@@ -1,0 +1,57 @@
+//! PostgreSQL dies in the middle of its work and comes back.
+
+use super::*;
+use collector::tiers::warm::settings::Store;
+use services::postgres::Postgres;
+use std::time::Duration;
+use support::{Client, Site, now, seqs, until};
+
+/// So many more blocks; gives the number of the last.
+async fn send(client: &mut Client, hash: CatalogueHash, start: i64, last: u64, more: u64) -> u64 {
+    for seq in last + 1..=last + more {
+        client.block(seq, full_block(hash, start, seq)).await;
+    }
+    last + more
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_under_load_it_loses_and_doubles_nothing_and_ingest_goes_on() {
+    let mut server = Postgres::start().await;
+    let settings = server.database().await;
+    let site = Site::new(&["STATION_7"], |config| {
+        config.warm = WarmSettings { store: Some(Store::Postgres), ..settings.clone() };
+        config.warm.connect_timeout = Duration::from_secs(2).into();
+        // Many transactions, so that one is under way whenever it dies.
+        config.buffer.flush_interval = Duration::from_millis(10).into();
+        config.buffer.flush_rows = 300;
+    });
+    let collector = site.start().await;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    let start = now() - 200_000 * SECOND;
+    let mut last = 0;
+    for round in 1..=4 {
+        last = send(&mut client, hash, start, last, 40 * round).await;
+        server.kill(); // in the middle of it
+        last = send(&mut client, hash, start, last, 60).await;
+        client.wait_stored(seqs(1..=last)).await;
+        server.restart().await;
+        client.wait_committed(seqs(1..=last)).await;
+    }
+    let readings = last as i64 * BLOCK;
+    let stored = ask(&server, &settings, "SELECT count(*) || ' ' || sum(value) FROM readings").await;
+    assert_eq!(stored, format!("{readings} {}", readings * (readings - 1) / 2));
+    let tier = PostgresWarm::open(&settings).await.unwrap();
+    assert_eq!(tier.committed(&gateway(), support::STREAM).await.unwrap().0, seqs(1..=last));
+    // No mark was lost, or the sums would miss something.
+    let mut sums = String::new();
+    let whole = until(async || {
+        tier.refresh_rollups(1_000).await.unwrap();
+        let sql = "SELECT (SELECT count(*) FROM dirty_buckets) || ' ' || (SELECT sum(good) FROM rollup_5m) || ' ' \
+                   || (SELECT sum(good) FROM rollup_1h)";
+        sums = ask(&server, &settings, sql).await;
+        sums == format!("0 {readings} {readings}")
+    });
+    assert!(whole.await, "{sums}");
+    assert_eq!(std::fs::read_dir(site.config.data_dir.join("rejected")).unwrap().count(), 0);
+    collector.stop().await;
+}

@@ -1,0 +1,44 @@
+//! History from a read replica, while it keeps up.
+
+use super::*;
+use services::postgres::{self, Postgres};
+
+#[tokio::test]
+async fn history_is_read_from_a_replica_only_while_it_is_up_to_date() {
+    let primary = Postgres::start_with("trust", &["fsync=off"]).await;
+    let settings = primary.database().await;
+    let folder = postgres::folder();
+    let (data, port) = (folder.path().join("data"), primary.port.to_string());
+    let to = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-D", data.to_str().unwrap()];
+    postgres::run("pg_basebackup", &[&to[..], &["-R", "-X", "stream", "-c", "fast"]].concat());
+    let mut replica = Postgres::start_in(folder, &["fsync=off", "hot_standby=on"]).await;
+    let place = format!("127.0.0.1:{}", replica.port);
+    let tier = PostgresWarm::open(&WarmSettings { replica: Some(place), ..settings.clone() }).await.unwrap();
+    let series = series(&tier, &["A"]).await[0];
+    let all = async || tier.range(series, Timestamp(i64::MIN), Timestamp(i64::MAX), 100).await.unwrap();
+    let asked = async |server: &Postgres| {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'collector' \
+                   AND query LIKE '%FROM readings%' AND query NOT LIKE '%pg_stat_activity%'";
+        ask(server, &settings, sql).await
+    };
+    let start = support::now() - 100 * SECOND;
+    let mut stored = Vec::new();
+    for n in 0..20 {
+        stored.push(good(series, start + n * SECOND, n as f64));
+        put(&tier, vec![stored[n as usize]]).await;
+        assert_eq!(all().await, stored, "what is committed is seen at once, whoever answers");
+    }
+    let is_asked = support::until(async || all().await == stored && asked(&replica).await != "0").await;
+    assert!(is_asked, "it is never asked");
+
+    replica.execute("postgres", "SELECT pg_wal_replay_pause()").await;
+    stored.push(good(series, start + 50 * SECOND, 50.0));
+    put(&tier, vec![stored[20]]).await;
+    assert_eq!(all().await, stored, "it is behind: the primary is asked");
+    assert_eq!(ask(&replica, &settings, "SELECT count(*) FROM readings").await, "20");
+    replica.execute("postgres", "SELECT pg_wal_replay_resume()").await;
+
+    replica.kill();
+    assert_eq!(all().await, stored, "it is dead: the primary is asked");
+    tier.close().await;
+}
