@@ -201,3 +201,23 @@ fn two_demos_on_one_folder_are_refused() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("another demo is running on") && said.contains("--data"), "{said}");
 }
+
+#[test]
+fn the_sensors_alone_answer_an_agent_elsewhere() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (modbus, broker) = (format!("127.0.0.1:{port}"), "127.0.0.1:1"); // no broker there: that stops nobody
+    let mut command = Command::new(programs::built().join("examples/demo"));
+    command.args(["--sensors-only", &modbus, "--broker", broker]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut running = Running(command.spawn().expect("the demo starts"));
+    let lines = lines_of(running.0.stdout.take().expect("piped"));
+    wait_for(&lines, &[&["sensors: Modbus TCP on", &modbus]], &mut Vec::new());
+    let mut link = TcpStream::connect(&modbus).unwrap();
+    link.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Transaction 7, unit 1, two holding registers from 0: flow and pressure of the pumps.
+    std::io::Write::write_all(&mut link, &[0, 7, 0, 0, 0, 6, 1, 3, 0, 0, 0, 2]).unwrap();
+    let mut answer = [0; 13];
+    link.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[..9], [0, 7, 0, 0, 0, 7, 1, 3, 4]);
+    running.interrupt();
+    assert_eq!(running.ended(), Some(0));
+}

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! `--check SECONDS` compares, instead of showing: every newest value and the history with what the sensors held.
+//! `--sensors-only` is for agents and brokers elsewhere, as in docker-compose.yml.
 
 #[cfg(test)]
 mod agreement;
@@ -35,6 +36,7 @@ use field::Field;
 use network::Settings;
 use programs::Program;
 use setup::{GATEWAY, Place, Ports, loopback};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -80,6 +82,19 @@ struct Arguments {
     /// With --check: the newest values may be so far behind the sensors.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration, value_name = "TIME", requires = "check")]
     behind_max: Duration,
+    /// Only the sensors, for agents elsewhere: Modbus TCP on this address, and nothing on a serial line.
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["check", "data", "any_ports"], requires = "broker")]
+    sensors_only: Option<SocketAddr>,
+    /// With --sensors-only: the broker, host:port, that MQTT sensors publish to; login from MQTT_USER and MQTT_PASSWORD.
+    #[arg(long, value_name = "BROKER", requires = "sensors_only")]
+    broker: Option<String>,
+}
+
+impl Arguments {
+    fn network(&self) -> Settings {
+        let after = self.burst_after.as_secs_f64();
+        Settings { seed: self.seed, speed: self.speed, burst_s: (after, after + self.burst_for.as_secs_f64()) }
+    }
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -89,7 +104,12 @@ fn speed(text: &str) -> Result<f64, String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match demo(Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    let outcome = match (arguments.sensors_only, &arguments.broker) {
+        (Some(modbus), Some(broker)) => sensors_only(&arguments, modbus, broker).await,
+        _ => demo(arguments).await,
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("demo: {error:#}");
@@ -143,6 +163,30 @@ async fn demo(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The field alone, until it is asked to end.
+async fn sensors_only(arguments: &Arguments, modbus: SocketAddr, broker: &str) -> anyhow::Result<()> {
+    let stop = asked_to_stop()?;
+    let Some((host, port)) = broker.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))) else {
+        anyhow::bail!("--broker {broker}: host:port is needed");
+    };
+    let units = Arc::default();
+    let (field, pace) = Field::new(arguments.network(), &units);
+    let listener = TcpListener::bind(modbus).await.with_context(|| format!("Modbus TCP on {modbus}"))?;
+    let login = std::env::var("MQTT_USER").ok().zip(std::env::var("MQTT_PASSWORD").ok());
+    let publishers = mqtt::Publishers::connect(host, port, login.as_ref());
+    println!("sensors: Modbus TCP on {modbus}, MQTT to {broker}");
+    let mut simulators = JoinSet::new();
+    simulators.spawn(modbus::serve_tcp(listener, units.clone()));
+    simulators.spawn(async move {
+        pace.run(field, units, publishers).await;
+        Ok(())
+    });
+    tokio::select! {
+        () = stop => Ok(()),
+        ended = simulators.join_next() => Err(anyhow::anyhow!("a simulator ended: {ended:?}")),
+    }
+}
+
 /// Done when a person or the system asks for the end.
 fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     let [mut interrupt, mut terminate, mut hangup] =
@@ -163,18 +207,12 @@ async fn simulate(
     ports: &Ports,
     simulators: &mut JoinSet<std::io::Result<()>>,
 ) -> anyhow::Result<Arc<Field>> {
-    let after = arguments.burst_after.as_secs_f64();
-    let settings = Settings {
-        seed: arguments.seed,
-        speed: arguments.speed,
-        burst_s: (after, after + arguments.burst_for.as_secs_f64()),
-    };
     let units = Arc::default();
-    let (field, pace) = Field::new(settings, &units);
+    let (field, pace) = Field::new(arguments.network(), &units);
     let listener = TcpListener::bind(loopback(ports.modbus)).await.context("Modbus TCP")?;
     let wire = modbus::Wire::new(&place.line()).with_context(|| place.line().display().to_string())?;
     mqtt::start_broker(loopback(ports.mqtt)).await?;
-    let publishers = mqtt::Publishers::connect(loopback(ports.mqtt));
+    let publishers = mqtt::Publishers::connect("127.0.0.1", ports.mqtt, None);
     simulators.spawn(modbus::serve_tcp(listener, units.clone()));
     simulators.spawn(wire.serve(units.clone()));
     let watched = field.clone();

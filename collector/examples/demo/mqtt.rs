@@ -55,13 +55,16 @@ pub(crate) struct Publishers {
 }
 
 impl Publishers {
-    /// Connects them.
-    pub(crate) fn connect(broker: SocketAddr) -> Self {
+    /// Connects them, with a user's name and password where the broker wants them.
+    pub(crate) fn connect(host: &str, port: u16, login: Option<&(String, String)>) -> Self {
         let mut clients = HashMap::new();
         for topic in topics() {
             clients.entry(device(topic).to_owned()).or_insert_with_key(|name| {
-                let mut options = MqttOptions::new(name, broker.ip().to_string(), broker.port());
+                let mut options = MqttOptions::new(name, host, port);
                 options.set_keep_alive(Duration::from_secs(10));
+                if let Some((user, password)) = login {
+                    options.set_credentials(user, password);
+                }
                 let (client, mut events) = AsyncClient::new(options, 100);
                 tokio::spawn(async move {
                     loop {

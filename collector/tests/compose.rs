@@ -1,0 +1,126 @@
+//! docker-compose.yml can't be run by our tests; what can be said of it by reading is checked here.
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use yaml_rust2::{Yaml, YamlLoader};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn compose() -> Yaml {
+    let text = std::fs::read_to_string(root().join("docker-compose.yml")).unwrap();
+    YamlLoader::load_from_str(&text).unwrap().remove(0)
+}
+
+fn services(compose: &Yaml) -> Vec<(&str, &Yaml)> {
+    let services = compose["services"].as_hash().unwrap();
+    services.iter().map(|(name, service)| (name.as_str().unwrap(), service)).collect()
+}
+
+fn strings(list: &Yaml) -> Vec<&str> {
+    list.as_vec().map_or_else(Vec::new, |all| all.iter().filter_map(Yaml::as_str).collect())
+}
+
+fn keys(hash: &Yaml) -> Vec<&str> {
+    hash.as_hash().map_or_else(Vec::new, |hash| hash.keys().filter_map(Yaml::as_str).collect())
+}
+
+/// Done once; nobody asks after its health.
+fn runs_once(service: &Yaml) -> bool {
+    service["restart"].as_str() == Some("on-failure")
+}
+
+#[test]
+fn every_part_is_there_and_says_how_it_is() {
+    let compose = compose();
+    let all = services(&compose);
+    let names: BTreeSet<&str> = all.iter().map(|(name, _)| *name).collect();
+    for wanted in ["timescaledb", "redis", "mosquitto", "collector", "simulators", "edge-agent"] {
+        assert!(names.contains(wanted), "{wanted}");
+    }
+    for (name, service) in &all {
+        assert!(runs_once(service) || !service["healthcheck"]["test"].is_badvalue(), "{name} has no health check");
+        for other in keys(&service["depends_on"]) {
+            let (_, needed) = all.iter().find(|(name, _)| *name == other).unwrap_or_else(|| panic!("{name}: {other}"));
+            let condition = service["depends_on"][other]["condition"].as_str().unwrap();
+            assert_eq!(runs_once(needed), condition == "service_completed_successfully", "{name}: {other}");
+            let demo = |service: &Yaml| strings(&service["profiles"]) == ["demo"];
+            assert!(demo(service) || !demo(needed), "{name} would wait for ever for {other}");
+        }
+    }
+    let demo: BTreeSet<&str> =
+        all.iter().filter(|(_, s)| !s["profiles"].is_badvalue()).map(|(name, _)| *name).collect();
+    assert_eq!(demo, ["demo-certificate", "edge-agent", "simulators"].into());
+}
+
+#[test]
+fn no_password_has_a_default_or_is_an_argument() {
+    let compose = compose();
+    for (name, service) in services(&compose) {
+        for variable in keys(&service["environment"]) {
+            let value = service["environment"][variable].as_str().unwrap();
+            if variable.contains("PASSWORD") {
+                assert!(value.starts_with(&format!("${{{variable}:?")) && value.ends_with('}'), "{name}: {value}");
+            }
+        }
+        // $$ is left to the container's own shell, whose printf shows its arguments to nobody.
+        for part in ["command", "entrypoint"] {
+            assert!(
+                strings(&service[part]).iter().all(|text| !text.replace("$$", "").contains("${")),
+                "{name}: {part}"
+            );
+        }
+    }
+    let environment = &compose["services"]["collector"]["environment"];
+    for variable in ["HOST", "PORT", "DB", "USER", "PASSWORD"] {
+        assert!(environment[format!("POSTGRES_{variable}").as_str()].as_str().is_some(), "POSTGRES_{variable}");
+    }
+}
+
+#[test]
+fn images_are_pinned_and_what_is_built_or_mounted_exists() {
+    let compose = compose();
+    let text = std::fs::read_to_string(root().join("docker/Dockerfile")).unwrap();
+    let stages: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("FROM ")?.split(" AS ").nth(1)).collect();
+    for (name, service) in services(&compose) {
+        let image = service["image"].as_str().unwrap();
+        if service["build"].is_badvalue() {
+            assert!(image.contains(':') && !image.ends_with(":latest"), "{name}: {image}");
+        } else {
+            let target = service["build"]["target"].as_str().unwrap();
+            assert!(stages.contains(&target), "{name}: {target} is none of {stages:?}");
+            assert_eq!(service["build"]["dockerfile"].as_str(), Some("docker/Dockerfile"));
+        }
+        for volume in strings(&service["volumes"]) {
+            let from = volume.split(':').next().unwrap();
+            let there = match from.strip_prefix("./") {
+                Some(path) => root().join(path).is_file(),
+                None => keys(&compose["volumes"]).contains(&from),
+            };
+            assert!(there, "{name}: {volume}");
+        }
+    }
+}
+
+/// Every `--bin`, `--example` and `COPY --from` of the Dockerfile is something that there is.
+#[test]
+fn the_dockerfile_builds_what_the_workspace_has() {
+    let text = std::fs::read_to_string(root().join("docker/Dockerfile")).unwrap();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let after = |flag: &str| words.windows(2).filter(|w| w[0] == flag).map(|w| w[1]).collect::<Vec<_>>();
+    assert_eq!(after("--bin"), ["collector", "edge-agent"]);
+    assert_eq!(after("--example"), ["demo"]);
+    assert!(root().join("collector/examples/demo/main.rs").is_file());
+    let stages = after("AS");
+    for from in words.iter().filter_map(|word| word.strip_prefix("--from=")) {
+        assert!(stages.contains(&from), "{from}");
+    }
+    let rust = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let wanted = rust.lines().find_map(|line| line.strip_prefix("rust-version = \"")?.split('"').next()).unwrap();
+    assert!(text.contains(&format!("FROM rust:{wanted}-")), "the workspace needs {wanted}");
+    for path in ["docker/Dockerfile", "docker/mosquitto.conf", ".dockerignore"] {
+        assert!(root().join(path).is_file(), "{path}");
+    }
+}
