@@ -25,7 +25,17 @@ const SHAPE: &str = "\
           | gateway, stream, first
     quarantine: number bigint, gateway text, stream bigint, seq bigint, series text, ts bigint, \
                 value double precision?, quality smallint, revision bigint, reason text, received bigint | number \
-                | gateway, stream, seq, series, ts";
+                | gateway, stream, seq, series, ts
+    etl_jobs: number bigint, job text, due timestamp with time zone?, attempt integer, owner text, status text, \
+              started_at timestamp with time zone, alive_at timestamp with time zone, \
+              finished_at timestamp with time zone?, steps_done bigint, steps bigint, rows bigint?, detail text?, \
+              error text? | number
+    etl_marks: job text, due timestamp with time zone | job
+    etl_leader: one integer, owner text, until timestamp with time zone | one
+    quality_reports: day text, series_id integer, good bigint, uncertain bigint, bad bigint, manual bigint, \
+                     completeness double precision, longest_gap_us bigint, spacing_us bigint?, \
+                     step double precision?, score double precision, made_at timestamp with time zone \
+                     | day, series_id";
 const ROLLUP: &str = "series_id integer, bucket timestamp with time zone, good bigint, uncertain bigint, bad bigint, \
     manual bigint, begins timestamp with time zone, ends timestamp with time zone, min double precision?, \
     max double precision?, sum double precision?, first_ts timestamp with time zone?, first double precision?, \
@@ -176,7 +186,7 @@ mod tests {
     #[test]
     fn what_was_changed_is_named() {
         let (expected, mut found) = (expected(), expected());
-        assert_eq!(expected.len(), 12);
+        assert_eq!(expected.len(), 16);
         assert_eq!(compare(&expected, &found), Vec::<String>::new());
         found.remove("gaps");
         let readings = found.get_mut("readings").unwrap();
