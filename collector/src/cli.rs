@@ -199,6 +199,14 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output 
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("can't listen for SIGHUP")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::warn!(
+                "SIGHUP: a collector takes a new configuration only at its start; it goes on with the old one"
+            );
+        }
+    });
     Ok(async move {
         let name = tokio::select! {
             _ = terminate.recv() => "SIGTERM",

@@ -1,7 +1,7 @@
 //! From a block's rows to readings of series: grants, series numbers, clock fixes, and what is set apart.
 
 use crate::grants::Grants;
-use crate::tiers::{Quarantined, SeriesId, SeriesKey, StoredReading, TierError, WarmTier};
+use crate::tiers::{Quarantined, SeriesId, SeriesKey, SeriesRefused, StoredReading, TierError, WarmTier};
 use shared::block::Row;
 use shared::catalogue::{Catalogue, CatalogueHash, Entry};
 use shared::ids::{GatewayId, Seq, StreamId};
@@ -88,7 +88,7 @@ impl Resolver {
         // A series that isn't granted must not even come into being.
         let refusal = |entry: &Entry| refusal(grants, gateway, entry);
         let entries: Vec<_> = catalogue.entries().iter().filter(|e| refusal(e).is_none()).cloned().collect();
-        let mut numbers = warm.series_for(gateway, &entries).await?.into_iter();
+        let mut numbers = numbers(warm, grants, gateway, &entries).await?.into_iter();
         let targets: Vec<Target> = catalogue
             .entries()
             .iter()
@@ -117,6 +117,28 @@ impl Resolver {
         cached.insert((gateway.clone(), catalogue.hash()), Arc::clone(&targets));
         Ok(targets)
     }
+}
+
+/// The series' numbers. Those of a gateway that has no grant for their node any more go over to this one: it was put in
+/// the other's place.
+async fn numbers(
+    warm: &dyn WarmTier,
+    grants: &Grants,
+    gateway: &GatewayId,
+    entries: &[Entry],
+) -> Result<Vec<Result<SeriesId, SeriesRefused>>, TierError> {
+    let numbers = warm.series_for(gateway, entries).await?;
+    let mut handed_over = false;
+    for refused in numbers.iter().filter_map(|number| number.as_ref().err()) {
+        if let SeriesRefused::Owned { key, owner } = refused
+            && !grants.allows(owner, &key.node)
+        {
+            tracing::warn!(series = %key, from = %owner, to = %gateway, "a series changes hands");
+            warm.hand_over(key, owner, gateway).await?;
+            handed_over = true;
+        }
+    }
+    if handed_over { warm.series_for(gateway, entries).await } else { Ok(numbers) }
 }
 
 /// Why a gateway gets no such series, whatever the warm tier says.

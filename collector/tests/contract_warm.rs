@@ -5,7 +5,8 @@ use collector::rollup::Rollup;
 use collector::tiers::warm::postgres::{Layout, PostgresWarm};
 use collector::tiers::warm::settings::WarmSettings;
 use collector::tiers::{
-    Bucket, Flush, GatewayGap, Heard, Parked, Quarantined, SeriesId, SeriesRefused, StoredReading, StreamSeqs, WarmTier,
+    Bucket, Flush, GatewayGap, Heard, Parked, Quarantined, SeriesId, SeriesKey, SeriesRefused, StoredReading,
+    StreamSeqs, WarmTier,
 };
 use proptest::prelude::*;
 use shared::catalogue::{Catalogue, Class, Entry};
@@ -112,6 +113,14 @@ async fn a_series_keeps_its_number_and_its_owner(tier: impl WarmTier) {
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].id, listed[0].interval_ms), (first[2].clone().unwrap(), 60_000));
     assert_eq!(tier.series(None).await.unwrap().len(), 5);
+    let key = entries[0].clone();
+    let key = SeriesKey { node: key.node, metric: key.metric, channel: key.channel };
+    tier.hand_over(&key, &other, &gateway()).await.unwrap();
+    tier.hand_over(&key, &gateway(), &other).await.unwrap();
+    let theirs = tier.series_for(&other, &entries).await.unwrap();
+    assert_eq!(theirs[0], first[0], "its number stays");
+    assert!(theirs[1].is_err() && theirs[2].is_err(), "only what was handed over");
+    assert!(tier.series_for(&gateway(), &entries[..1]).await.unwrap()[0].is_err());
 }
 
 async fn readings_come_back_as_they_were(tier: impl WarmTier) {

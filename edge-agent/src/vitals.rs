@@ -15,6 +15,9 @@ pub struct LinkState {
     pub since: Option<String>,
     /// What ended the last connection or kept it from being made.
     pub last_error: Option<String>,
+    /// Why the collector takes some blocks not now; they are kept.
+    #[serde(default)]
+    pub refused: Option<String>,
     /// Connections made.
     pub connections: u64,
 }

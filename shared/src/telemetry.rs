@@ -3,7 +3,8 @@
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
 use std::io::{self, IsTerminal};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, registry, util::SubscriberInitExt};
 
 /// How log lines look.
@@ -47,6 +48,32 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
     // The only failure is that somebody was first, as the next test in the same process finds.
     let _ = outcome;
     Ok(())
+}
+
+/// Lets through what would otherwise fill the log: one line in `every`, and with it how many were held back.
+#[derive(Debug)]
+pub struct Seldom {
+    every: Duration,
+    last: Mutex<(Option<Instant>, u64)>,
+}
+
+impl Seldom {
+    /// One in so long.
+    #[must_use]
+    pub const fn new(every: Duration) -> Self {
+        Self { every, last: Mutex::new((None, 0)) }
+    }
+
+    /// `Some(held back since the last)` when it may be said now.
+    pub fn may(&self) -> Option<u64> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0.is_some_and(|at| at.elapsed() < self.every) {
+            last.1 += 1;
+            return None;
+        }
+        last.0 = Some(Instant::now());
+        Some(std::mem::take(&mut last.1))
+    }
 }
 
 /// Whether `level` is one that [`init`] takes.
@@ -106,6 +133,16 @@ mod tests {
         assert!(init(LogFormat::Json, "error").is_ok());
         assert!(init(LogFormat::Text, "error").is_ok());
         assert!(init(LogFormat::Text, "loud").is_err());
+    }
+
+    #[test]
+    fn what_is_said_seldom_says_how_often_it_was_held_back() {
+        let never_again = Seldom::new(Duration::from_secs(3600));
+        assert_eq!([never_again.may(), never_again.may(), never_again.may()], [Some(0), None, None]);
+        let always = Seldom::new(Duration::ZERO);
+        assert_eq!([always.may(), always.may()], [Some(0), Some(0)]);
+        always.last.lock().unwrap().1 = 7;
+        assert_eq!(always.may(), Some(7));
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub struct Sources {
     pub jobs: Arc<Scheduler>,
     /// Who is connected.
     pub presence: Presence,
+    /// What can't go on at the moment: which part, and why.
+    pub troubles: Arc<dyn Fn() -> Vec<(&'static str, String)> + Send + Sync>,
     /// The text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// The clock.

@@ -36,7 +36,8 @@ fn list(mut items: Vec<Value>, limit: u32) -> Json<Value> {
 pub(super) async fn health(State(api): State<Api>, params: Params) -> Answered {
     params.only(&[])?;
     let (warm, hot) = futures::join!(api.sources.warm.state(), api.sources.hot.state());
-    let ok = warm.is_ok() && hot.is_ok();
+    let troubles = (api.sources.troubles)();
+    let ok = warm.is_ok() && hot.is_ok() && troubles.is_empty();
     let now = (api.sources.now)();
     let warm =
         warm.map_or_else(|e| json!({ "ok": false, "error": e.to_string() }), |s| json!({ "ok": true, "state": s }));
@@ -48,6 +49,7 @@ pub(super) async fn health(State(api): State<Api>, params: Params) -> Answered {
         "now": now.to_string(),
         "uptime_s": now.since(api.started) / 1_000_000,
         "tiers": { "warm": warm, "hot": hot },
+        "troubles": troubles.iter().map(|(part, why)| json!({ "part": part, "error": why })).collect::<Vec<_>>(),
     })))
 }
 

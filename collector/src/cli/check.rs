@@ -118,6 +118,10 @@ fn address(what: &'static str, address: SocketAddr, findings: &mut Findings) {
 fn folder(config: &Config, findings: &mut Findings) {
     let folder = &config.data_dir;
     // The nearest folder that is there: a missing one is made by `run`.
+    if folder.exists() && !folder.is_dir() {
+        findings.add("data_dir", Verdict::Error, format!("{} is a file; a folder is needed", folder.display()));
+        return;
+    }
     let there = folder.ancestors().find(|f| f.exists()).unwrap_or(Path::new("/"));
     if rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_err() {
         findings.add("data_dir", Verdict::Error, format!("{} can't be written by this user", there.display()));
@@ -133,7 +137,7 @@ fn folder(config: &Config, findings: &mut Findings) {
             if let Some(held) = held {
                 detail += &format!(", {} in warm.sqlite", bytesize::ByteSize::b(held));
             }
-            let tight = free.as_u64() < bound.as_u64() + config.spool.disk_free_min.as_u64();
+            let tight = free.as_u64() < bound.as_u64().saturating_add(config.spool.disk_free_min.as_u64());
             if tight {
                 detail += ": gateways are held back before the spool's own bound is met";
             }

@@ -24,7 +24,7 @@ use crate::ingest::ledger::Ledger;
 use crate::ingest::sessions::Sessions;
 use crate::resolve::{Origin, Resolver};
 use crate::tiers::hot::guarded::Guarded;
-use crate::tiers::{HotTier, Parked, StoredReading, TierError, WarmTier};
+use crate::tiers::{HotTier, Parked, Quarantined, StoredReading, TierError, WarmTier};
 use piece::{Content, Parsed, Piece, Raw};
 use shared::backoff::Backoff;
 use shared::block::{Block, TimeBase};
@@ -32,8 +32,9 @@ use shared::catalogue::Catalogue;
 use shared::ids::{GatewayId, Seq, StreamId};
 use shared::ranges::SeqRanges;
 use shared::spool::{Spool, SpoolError};
+use shared::telemetry::Seldom;
 use shared::wire::Fix;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -85,6 +86,26 @@ pub struct Flusher {
     pub dirty: Arc<Notify>,
     /// When it is due.
     pub rules: Rules,
+    /// Why nothing can be committed at the moment.
+    pub stuck: Arc<Stuck>,
+    /// Warnings about readings that are set aside.
+    pub aside_said: Seldom,
+}
+
+/// Why nothing is committed, while that is so.
+#[derive(Debug, Default)]
+pub struct Stuck(Mutex<Option<String>>);
+
+impl Stuck {
+    fn set(&self, why: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Why, in words.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Why nothing was committed.
@@ -133,6 +154,7 @@ impl Flusher {
             let stopping = stop.is_cancelled();
             match self.step(&mut buffer, &mut next, stopping).await {
                 Ok(true) => {
+                    self.stuck.set(None);
                     backoff.reset();
                     continue;
                 }
@@ -140,6 +162,7 @@ impl Flusher {
                 Ok(false) => {}
                 Err(error) => {
                     metrics::counter!("collector_flush_failed_total").increment(1);
+                    self.stuck.set(Some(error.to_string()));
                     tracing::error!(%error, waiting = self.spool.usage().records, "can't be committed; it stays in the spool");
                     if stopping || stop.run_until_cancelled(tokio::time::sleep(backoff.pause())).await.is_none() {
                         return;
@@ -304,7 +327,19 @@ impl Flusher {
         };
         let targets = self.resolver.targets(&*self.warm, &self.grants, &origin.gateway, &catalogue).await?;
         let sorted = targets.sort(&catalogue, &block.rows, offset_us, &origin, self.rules.future_max);
+        self.tell_quarantine(&sorted.quarantine);
         Ok(Content::Rows { origin, bytes, sorted })
+    }
+
+    /// Now and then: a whole network's readings may be set aside because one clock is wrong.
+    fn tell_quarantine(&self, quarantine: &[Quarantined]) {
+        let Some(first) = quarantine.first() else { return };
+        if let Some(earlier) = self.aside_said.may() {
+            let hint = if first.reason == "future" { "; is this machine's clock right?" } else { "" };
+            let (gateway, series, reason) = (&first.gateway, &first.series, &first.reason);
+            let (readings, at, received) = (quarantine.len(), first.at, first.received);
+            tracing::warn!(%gateway, series, readings, %at, %received, earlier_blocks = earlier, "readings are set aside: {reason}{hint}");
+        }
     }
 
     /// Sets a block aside that can't be used: it is settled, and missing.

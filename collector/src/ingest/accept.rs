@@ -5,6 +5,7 @@ use super::Ingest;
 use super::session::{self, Identity};
 use crate::revocation::{Revoked, Serial};
 use futures::StreamExt;
+use shared::telemetry::Seldom;
 use shared::tls::TlsError;
 use shared::wire::{Codec, Hello, Message, WireError};
 use std::io;
@@ -24,6 +25,9 @@ use tokio_util::task::TaskTracker;
 const HELLO_BYTES_MAX: usize = 4 * 1024;
 /// After an error of accepting, as when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Between lines about strangers at the door, which anyone can make come.
+const SAID_EVERY: Duration = Duration::from_secs(5);
 
 /// How many at a time, and how long.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +91,7 @@ impl Door {
         let connections = Arc::new(Semaphore::new(self.limits.connections_max));
         let handshakes = Arc::new(Semaphore::new(self.limits.handshakes_max));
         let sessions = TaskTracker::new();
+        let (turned_away, said) = (Seldom::new(SAID_EVERY), Arc::new(Seldom::new(SAID_EVERY)));
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
             let (tcp, peer) = match accepted {
                 Ok(accepted) => accepted,
@@ -99,10 +104,12 @@ impl Door {
             let permits = (Arc::clone(&connections).try_acquire_owned(), Arc::clone(&handshakes).try_acquire_owned());
             let (Ok(connection), Ok(handshake)) = permits else {
                 metrics::counter!("collector_connections_turned_away_total").increment(1);
-                tracing::warn!(%peer, "turned away: too many connections, or too many that don't say who they are");
+                if let Some(others) = turned_away.may() {
+                    tracing::warn!(%peer, others, "turned away: too many connections, or too many that don't say who they are");
+                }
                 continue;
             };
-            let (door, stop) = (self.clone(), stop.clone());
+            let (door, stop, said) = (self.clone(), stop.clone(), Arc::clone(&said));
             sessions.spawn(async move {
                 let _connection = connection;
                 let opened = stop.run_until_cancelled(door.open(tcp, peer)).await;
@@ -111,7 +118,9 @@ impl Door {
                     Some(Ok((who, hello, streams))) => door.serve(who, hello, streams, &stop).await,
                     Some(Err(refused)) => {
                         metrics::counter!("collector_connections_refused_total").increment(1);
-                        tracing::warn!(%peer, "connection refused: {refused}");
+                        if let Some(others) = said.may() {
+                            tracing::warn!(%peer, others, "connection refused: {refused}");
+                        }
                     }
                     None => {}
                 }

@@ -78,7 +78,9 @@ pub fn check(
     if refused.len() > NAMED_MAX {
         named += &format!(" and {} more", refused.len() - NAMED_MAX);
     }
-    Err(Refusal::for_good(RejectReason::NotGranted, format!("gateway {gateway} has no grant for {named}")))
+    // A missing line in our own configuration must not cost data: the gateway keeps it until the grant is there.
+    let detail = format!("gateway {gateway} has no grant for {named}");
+    Err(Refusal { reason: RejectReason::NotGranted, detail, retry: true })
 }
 
 #[cfg(test)]
@@ -133,7 +135,7 @@ mod tests {
     #[test]
     fn a_node_that_is_not_granted_is_refused_by_name() {
         let refusal = verdict(&block(&[1]), "STATION_7 = ['DIST_*']").unwrap_err();
-        assert_eq!((refusal.reason, refusal.retry), (RejectReason::NotGranted, false));
+        assert_eq!((refusal.reason, refusal.retry), (RejectReason::NotGranted, true));
         assert!(refusal.detail.contains("PUMP_1") && refusal.detail.contains("STATION_7"), "{}", refusal.detail);
     }
 

@@ -24,7 +24,7 @@ enum Cause {
 #[derive(Debug)]
 pub struct Pressure {
     open: watch::Sender<bool>,
-    closed: Mutex<Option<(Cause, Instant)>>,
+    closed: Mutex<Option<(Cause, Instant, String)>>,
 }
 
 impl Default for Pressure {
@@ -46,10 +46,17 @@ impl Pressure {
         *self.open.borrow()
     }
 
+    /// Why nothing is taken, while that is so.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        closed.as_ref().filter(|_| !self.is_open()).map(|(_, _, why)| why.clone())
+    }
+
     /// Nothing is taken from now on, since the spool could not.
     pub fn close(&self, error: &SpoolError) {
         let cause = if matches!(error, SpoolError::Full) { Cause::Full } else { Cause::Disk };
-        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some((cause, Instant::now()));
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some((cause, Instant::now(), error.to_string()));
         if self.open.send_replace(false) {
             tracing::error!(%error, "nothing can be stored; gateways are told to stop and keep their data");
             metrics::gauge!("collector_accepting").set(0.0);
@@ -77,8 +84,8 @@ impl Pressure {
             let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let again = match closed {
                 // full by its own bound, or because the disk is full of other things
-                Some((Cause::Full, since)) => has_room(spool) && since.elapsed() >= DISK_PAUSE / 2,
-                Some((Cause::Disk, since)) => since.elapsed() >= DISK_PAUSE,
+                Some((Cause::Full, since, _)) => has_room(spool) && since.elapsed() >= DISK_PAUSE / 2,
+                Some((Cause::Disk, since, _)) => since.elapsed() >= DISK_PAUSE,
                 None => true,
             };
             if again {

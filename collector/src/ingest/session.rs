@@ -22,7 +22,7 @@ use shared::catalogue::CatalogueHash;
 use shared::ids::{BootId, GatewayId, Seq, StreamId};
 use shared::reading::Timestamp;
 use shared::spool::{Gap, SpoolError};
-use shared::wire::{Codec, Fix, Hello, Message, VERSION_MAX, VERSION_MIN, WireError};
+use shared::wire::{ClockState, Codec, Fix, Hello, Message, RejectReason, VERSION_MAX, VERSION_MIN, WireError};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,8 +43,12 @@ const DEFERRED_AGAIN: Duration = Duration::from_secs(1);
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 /// Most gaps and clock fixes that wait until something can be stored again.
 const DEFERRED_MAX: usize = 10_000;
+/// Most catalogues that wait for the same.
+const UNKEPT_MAX: usize = 16;
+/// A gateway's clock that is so far from ours is told, microseconds.
+const CLOCKS_APART: i64 = 60_000_000;
 /// Refusals that are logged one by one, for each session.
-const REFUSALS_LOGGED: u64 = 100;
+const REFUSALS_LOGGED: u64 = 10;
 /// Most of a message that is shown of what a gateway says of itself.
 const VERSION_CHARS_MAX: usize = 64;
 
@@ -119,6 +123,8 @@ struct Session<'a> {
     answers: Arc<Answers>,
     /// Gaps and clock fixes that wait until something can be stored.
     deferred: Mutex<Vec<Item>>,
+    /// Catalogues that wait for it: the gateway won't say them again.
+    unkept: Mutex<Vec<Bytes>>,
     refused: AtomicU64,
     /// The highest seq that was named in this session.
     highest: AtomicU64,
@@ -155,6 +161,7 @@ where
         hello,
         answers: Arc::clone(&answers),
         deferred: Mutex::default(),
+        unkept: Mutex::default(),
         refused: AtomicU64::new(0),
         highest: AtomicU64::new(hello.highest.0),
     };
@@ -250,6 +257,11 @@ impl Session<'_> {
         }
         let (catalogues, name) = (Arc::clone(&self.ingest.catalogues), gateway.clone());
         let catalogues = tokio::task::spawn_blocking(move || catalogues.known(&name)).await.unwrap_or_default();
+        let ahead = self.hello.now.since(Timestamp::wall_clock());
+        if self.hello.clock == ClockState::Trusted && ahead.abs() > CLOCKS_APART {
+            let seconds = ahead / 1_000_000;
+            tracing::warn!(%gateway, "its clock is {seconds} s ahead of this machine's: one of the two is wrong");
+        }
         tracing::info!(%gateway, peer = %self.who.peer, stream = %self.stream(), version = self.hello.agent_version, "connected");
         Message::Welcome {
             version: self.hello.version_max.min(VERSION_MAX),
@@ -363,8 +375,18 @@ impl Session<'_> {
                 self.answers.refused(&one(seq), unavailable("its disk is full or fails"), bytes.len());
                 return Ok(());
             }
-            let of = |hash| self.ingest.catalogues.get(gateway, hash);
-            match check(&bytes, gateway, &self.ingest.grants, of) {
+            let checked =
+                || check(&bytes, gateway, &self.ingest.grants, |hash| self.ingest.catalogues.get(gateway, hash));
+            let mut verdict = checked();
+            if matches!(&verdict, Err(refusal) if refusal.reason == RejectReason::UnknownCatalogue) && self.has_unkept()
+            {
+                if !self.keep_again().await? {
+                    self.answers.refused(&one(seq), unavailable("its disk is full or fails"), bytes.len());
+                    return Ok(());
+                }
+                verdict = checked();
+            }
+            match verdict {
                 Ok((block, _)) => span = self.accepted(&block),
                 Err(refusal) => return self.refuse(seq, bytes, refusal).await,
             }
@@ -421,20 +443,51 @@ impl Session<'_> {
     }
 
     async fn catalogue(&self, bytes: Bytes) -> Result<(), End> {
-        let (catalogues, gateway) = (Arc::clone(&self.ingest.catalogues), self.who.gateway.clone());
+        if self.keep(&bytes).await? {
+            return Ok(());
+        }
+        let mut unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
+        if unkept.len() >= UNKEPT_MAX {
+            return Err(End::GivenUp(format!("more than {UNKEPT_MAX} catalogues, and none can be stored")));
+        }
+        unkept.push(bytes);
+        Ok(())
+    }
+
+    fn has_unkept(&self) -> bool {
+        !self.unkept.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Tries what could not be kept; whether all of it is kept now.
+    async fn keep_again(&self) -> Result<bool, End> {
+        let waiting = std::mem::take(&mut *self.unkept.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut whole = true;
+        for bytes in waiting {
+            if !self.keep(&bytes).await? {
+                whole = false;
+                self.unkept.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Keeps a catalogue for good; false when the disk refuses.
+    async fn keep(&self, bytes: &Bytes) -> Result<bool, End> {
+        let (catalogues, gateway, bytes) =
+            (Arc::clone(&self.ingest.catalogues), self.who.gateway.clone(), bytes.clone());
         match tokio::task::spawn_blocking(move || catalogues.take(&gateway, &bytes)).await {
             Ok(Ok(catalogue)) => {
                 let (gateway, points) = (&self.who.gateway, catalogue.entries().len());
                 tracing::info!(%gateway, catalogue = %catalogue.hash(), points, "catalogue taken");
-                Ok(())
+                Ok(true)
             }
             Ok(Err(TakeError::Bytes(error))) => Err(End::GivenUp(format!("its catalogue can't be read: {error}"))),
             Ok(Err(error)) => {
-                // Its blocks must not be asked for before it can be kept: that would go round and round.
+                // Its blocks must not be asked for before it is kept: that would go round and round.
                 let source = std::io::Error::other(error.to_string());
                 let what = "keep a catalogue".to_owned();
                 self.ingest.pressure.close(&SpoolError::Io { what, source: Arc::new(source) });
-                Ok(())
+                Ok(false)
             }
             Err(_) => Err(End::Stopped),
         }

@@ -5,7 +5,7 @@ use crate::api;
 use crate::config::Config;
 use crate::etl::jobs::SettingsError;
 use crate::etl::{Pace, Scheduler};
-use crate::flush::{Fixes, Flusher, Followed, Rules};
+use crate::flush::{Fixes, Flusher, Followed, Rules, Stuck};
 use crate::ingest::Ingest;
 use crate::ingest::accept::Limits;
 use crate::ingest::intake::{Desk, Intake};
@@ -17,11 +17,15 @@ use crate::tiers::{StoredReading, WarmTier};
 use shared::ids::StreamId;
 use shared::reading::Timestamp;
 use shared::spool::Spool;
+use shared::telemetry::Seldom;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 /// Refused blocks that are written to disk at a time.
 const ASIDE_TURNS: usize = 2;
+/// Between warnings about readings that go to quarantine.
+const ASIDE_SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// Everything that more than one part holds.
 pub(super) struct Wiring<'a> {
@@ -36,6 +40,7 @@ pub(super) struct Wiring<'a> {
     pub(super) appended: Arc<watch::Sender<()>>,
     pub(super) seen: Arc<Notify>,
     pub(super) dirty: Arc<Notify>,
+    pub(super) stuck: Arc<Stuck>,
 }
 
 impl<'a> Wiring<'a> {
@@ -52,6 +57,7 @@ impl<'a> Wiring<'a> {
             appended: Arc::new(watch::channel(()).0),
             seen: Arc::default(),
             dirty: Arc::default(),
+            stuck: Arc::default(),
         }
     }
 
@@ -75,6 +81,8 @@ impl<'a> Wiring<'a> {
                 interval: self.config.buffer.flush_interval.0,
                 future_max: self.config.ingest.future_max.0,
             },
+            stuck: self.stuck.clone(),
+            aside_said: Seldom::new(ASIDE_SAID_EVERY),
         }
     }
 
@@ -131,6 +139,13 @@ impl<'a> Wiring<'a> {
             warm: self.warm.clone(),
             hot: self.hot.clone(),
             jobs,
+            troubles: {
+                let (pressure, stuck) = (self.pressure.clone(), self.stuck.clone());
+                Arc::new(move || {
+                    let ingest = pressure.why().map(|why| ("ingest", why));
+                    ingest.into_iter().chain(stuck.why().map(|why| ("flush", why))).collect()
+                })
+            },
             presence: Arc::new(move |gateway| serde_json::to_value(sessions.seen(gateway)?).ok()),
             metrics: Arc::new(move || {
                 gauge_spool(&spool);

@@ -58,6 +58,9 @@ pub trait WarmTier: Send + Sync + 'static {
         entries: &'a [Entry],
     ) -> TierFuture<'a, Vec<Result<SeriesId, SeriesRefused>>>;
 
+    /// Makes a series `to`'s that is `from`'s; nothing when it isn't any more.
+    fn hand_over<'a>(&'a self, series: &'a SeriesKey, from: &'a GatewayId, to: &'a GatewayId) -> TierFuture<'a, ()>;
+
     /// Stores all of a flush, or nothing of it, in one transaction: readings by the conflict rule, dirty marks, the
     /// account of blocks, gaps, quarantine, parked blocks. Repeating a flush changes nothing.
     fn commit(&self, flush: Flush) -> TierFuture<'_, CommitReport>;

@@ -69,6 +69,9 @@ impl WarmTier for FaultyWarm {
             if lost.is_ok() { Err(unavailable()) } else { Ok(report) }
         })
     }
+    fn hand_over<'a>(&'a self, series: &'a SeriesKey, from: &'a GatewayId, to: &'a GatewayId) -> TierFuture<'a, ()> {
+        self.answers(self.inner.hand_over(series, from, to))
+    }
     fn series_for<'a>(
         &'a self,
         gateway: &'a GatewayId,

@@ -50,6 +50,9 @@ fn show(view: &View, errors_only: bool) {
         (None, Some(error)) => line(BAD, "collector", format!("not connected: {error}")),
         (None, None) => line(DOUBT, "collector", "not connected yet".into()),
     }
+    if let Some(why) = &view.link.refused {
+        line(BAD, "", format!("it doesn't take some blocks, which are kept: {why}"));
+    }
     if view.clock.trusted {
         let by = view.clock.evidence.as_deref().unwrap_or("nobody");
         let style = if view.clock.drift_s.abs() > 10.0 { DOUBT } else { GOOD };

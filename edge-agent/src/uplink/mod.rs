@@ -222,6 +222,7 @@ async fn attempt(config: &Config, collector: &str, parts: &Parts, stop: &Cancell
         link.connected = Some(collector.to_owned());
         link.since = parts.clock.utc().map(|at| at.to_string());
         link.last_error = None;
+        link.refused = None;
         link.connections += 1;
     });
     session::run(connection, welcome, hello.highest, parts, stop).await
@@ -254,7 +255,11 @@ fn hello(parts: &Parts) -> Hello {
 
 async fn greet(connection: &mut Connection, hello: Hello) -> Result<Welcome, UplinkError> {
     connection.send(Message::Hello(hello)).await?;
-    match step("wait for Welcome", async { connection.next().await.transpose().map_err(|e| e.to_string()) }).await? {
+    let welcome = async {
+        let hint = "; the collector's log says why it turns this gateway away: was its certificate revoked?";
+        connection.next().await.transpose().map_err(|error| format!("{error}{hint}"))
+    };
+    match step("wait for Welcome", welcome).await? {
         Some(Message::Welcome {
             version,
             collector,

@@ -16,6 +16,7 @@ use shared::ids::{BootId, Seq};
 use shared::ranges::{SeqRange, SeqRanges};
 use shared::reading::Timestamp;
 use shared::spool::{GapReason, SpoolError};
+use shared::telemetry::Seldom;
 use shared::wire::{ClockState, Fix, Message, RejectReason, Status};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
@@ -34,6 +35,12 @@ const STATUS: Duration = Duration::from_secs(30);
 const LIVE_ROWS_MAX: usize = 500;
 /// A block that was refused for now is sent again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// One that is refused until somebody changes the collector's configuration: its restart ends the pause, too.
+const NOT_GRANTED_AGAIN_AFTER: Duration = Duration::from_secs(15 * 60);
+/// A block whose catalogue the collector doesn't take is kept, and tried again after this.
+const CATALOGUE_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// Between warnings about blocks that are refused.
+const REFUSED_SAID_EVERY: Duration = Duration::from_secs(60);
 /// Times a catalogue is sent again for one that the collector says it doesn't have.
 const CATALOGUE_TRIES_MAX: u32 = 3;
 /// How long saying goodbye may take.
@@ -90,6 +97,7 @@ struct Session<'a> {
     status_due: Instant,
     heard: Instant,
     said: Instant,
+    refused_said: Seldom,
 }
 
 /// Forwards until the connection ends.
@@ -171,6 +179,14 @@ fn panicked(error: &tokio::task::JoinError) -> SpoolError {
     SpoolError::Io { what: "use the spool".into(), source }
 }
 
+/// Why a block can't go with its catalogue.
+enum NoCatalogue {
+    /// It isn't on this disk any more: nobody will ever read the block.
+    Lost,
+    /// The collector says again and again that it doesn't have it.
+    NotTaken,
+}
+
 impl<'a> Session<'a> {
     fn new(welcome: Welcome, boundary: Seq, parts: &'a Parts) -> Self {
         let now = Instant::now();
@@ -201,6 +217,7 @@ impl<'a> Session<'a> {
             status_due: now,
             heard: now,
             said: now,
+            refused_said: Seldom::new(REFUSED_SAID_EVERY),
         }
     }
 
@@ -252,6 +269,9 @@ impl<'a> Session<'a> {
         }
         self.settled.extend(seqs);
         self.parts.delivered.add(seqs);
+        if self.again.is_empty() && self.parts.vitals.link().refused.is_some() {
+            self.parts.vitals.set_link(|link| link.refused = None);
+        }
     }
 
     fn rejected(&mut self, seqs: &SeqRanges, reason: RejectReason, detail: &str, retry: bool, now: Instant) {
@@ -265,13 +285,18 @@ impl<'a> Session<'a> {
                 self.chores.give_up.insert(seq, (seqs, GapReason::Rejected));
                 continue;
             }
-            tracing::warn!(%seq, %reason, detail, "the collector refused a block for now");
-            // A catalogue goes first next time, whatever was believed so far.
-            let pause = if reason == RejectReason::UnknownCatalogue {
-                self.known.clear();
-                Duration::ZERO
-            } else {
-                AGAIN_AFTER
+            self.parts.vitals.set_link(|link| link.refused = Some(detail.to_owned()));
+            if let Some(others) = self.refused_said.may() {
+                tracing::warn!(%seq, %reason, detail, others, "the collector refused a block for now; it is kept");
+            }
+            let pause = match reason {
+                // A catalogue goes first next time, whatever was believed so far.
+                RejectReason::UnknownCatalogue => {
+                    self.known.clear();
+                    Duration::ZERO
+                }
+                RejectReason::NotGranted => NOT_GRANTED_AGAIN_AFTER,
+                _ => AGAIN_AFTER,
             };
             self.again.insert(seq, now + pause);
         }
@@ -329,11 +354,17 @@ impl<'a> Session<'a> {
             if let Some(hash) = catalogue.filter(|hash| !self.known.contains(hash)) {
                 match self.catalogue(hash) {
                     Ok(message) => return Some(message),
-                    Err(why) => {
+                    Err(NoCatalogue::Lost) => {
                         self.lane(which).ready.pop_front();
-                        tracing::error!(%seq, %hash, why, "a block can't be delivered");
+                        tracing::error!(%seq, %hash, "a block can't be delivered: its catalogue is lost or damaged");
                         self.settled.insert_one(seq);
                         self.chores.give_up.insert(seq, (SeqRange::one(seq), GapReason::Damage));
+                        continue;
+                    }
+                    Err(NoCatalogue::NotTaken) => {
+                        self.lane(which).ready.pop_front();
+                        tracing::warn!(%seq, %hash, "the collector doesn't take a catalogue; its blocks are kept");
+                        self.again.insert(seq, now + CATALOGUE_AGAIN_AFTER);
                         continue;
                     }
                 }
@@ -352,14 +383,15 @@ impl<'a> Session<'a> {
     }
 
     /// The message that makes a catalogue known, or why that can't be.
-    fn catalogue(&mut self, hash: CatalogueHash) -> Result<Message, &'static str> {
+    fn catalogue(&mut self, hash: CatalogueHash) -> Result<Message, NoCatalogue> {
         let tries = self.catalogue_tries.entry(hash).or_default();
         *tries += 1;
         if *tries > CATALOGUE_TRIES_MAX {
-            return Err("the collector doesn't take its catalogue");
+            self.catalogue_tries.remove(&hash);
+            return Err(NoCatalogue::NotTaken);
         }
         let read = self.catalogues.entry(hash).or_insert_with(|| self.parts.catalogues.bytes(hash));
-        let bytes = read.clone().ok_or("its catalogue is lost or damaged")?;
+        let bytes = read.clone().ok_or(NoCatalogue::Lost)?;
         self.known.insert(hash);
         Ok(Message::Catalogue { bytes })
     }

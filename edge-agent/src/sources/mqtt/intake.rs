@@ -162,10 +162,19 @@ impl Intake {
             self.complain(Trouble::Payload, call.arrival, call.topic, &error);
         }
         // What isn't usable makes no point exist: a publisher of nonsense gets no place in the table.
-        let slot = if said.quality.is_usable() {
-            self.points.find_or_add(place, said.point)
-        } else {
-            self.points.find(place, said.point).ok_or_else(|| Refusal::Name(String::new()))
+        let known = if said.quality.is_usable() { None } else { Some(self.points.find(place, said.point)) };
+        let slot = match known {
+            None => self.points.find_or_add(place, said.point),
+            Some(Some(slot)) => Ok(slot),
+            Some(None) => {
+                if said.quality != Quality::BAD_PAYLOAD {
+                    let why = said.problem.as_deref().unwrap_or("its value can't be used");
+                    let error =
+                        call.blame(&format!("{why}; no usable value came before it, so it makes no point exist"));
+                    self.complain(Trouble::Payload, call.arrival, call.topic, &error);
+                }
+                return None;
+            }
         };
         let slot = match slot {
             Ok(slot) => slot,
@@ -181,7 +190,6 @@ impl Intake {
 
     fn turn_away(&mut self, call: Call<'_>, refusal: &Refusal) {
         let trouble = match refusal {
-            Refusal::Name(text) if text.is_empty() => return, // a bad reading of no known point, complained of above
             Refusal::Name(_) => Trouble::Name,
             Refusal::Full(_) | Refusal::Registry(RegistryError::Full(_)) => Trouble::Full,
             Refusal::Registry(RegistryError::Twice { .. }) => Trouble::Taken,

@@ -206,6 +206,10 @@ impl WarmTier for PostgresWarm {
         self.within(pools::PATIENCE, Box::pin(self.find_or_make_series(gateway, entries)))
     }
 
+    fn hand_over<'a>(&'a self, series: &'a SeriesKey, from: &'a GatewayId, to: &'a GatewayId) -> TierFuture<'a, ()> {
+        Box::pin(self.change_owner(series, from, to))
+    }
+
     fn commit(&self, flush: Flush) -> TierFuture<'_, CommitReport> {
         self.within(pools::PATIENCE, Box::pin(self.commit_flush(flush)))
     }

@@ -4,7 +4,7 @@ use super::PostgresWarm;
 use super::fault::failed;
 use super::rows::{self, get, narrow, strange, text};
 use crate::tiers::warm::rules::{is_stale, judge};
-use crate::tiers::{SeriesId, SeriesInfo, SeriesRefused, TierError};
+use crate::tiers::{SeriesId, SeriesInfo, SeriesKey, SeriesRefused, TierError};
 use shared::catalogue::{Catalogue, CatalogueHash, Entry};
 use shared::ids::{GatewayId, NodeId};
 use shared::metric::Kind;
@@ -128,6 +128,19 @@ impl PostgresWarm {
             update(&mut connection, &stale).await?;
         }
         Ok(answers)
+    }
+
+    pub(super) async fn change_owner(
+        &self,
+        series: &SeriesKey,
+        from: &GatewayId,
+        to: &GatewayId,
+    ) -> Result<(), TierError> {
+        let sql = "UPDATE series SET gateway = $1 WHERE node = $2 AND metric = $3 AND channel = $4 AND gateway = $5";
+        let query = sqlx::query(sql).bind(to.as_str()).bind(series.node.as_str()).bind(text(&series.metric));
+        let query = query.bind(text(&series.channel)).bind(from.as_str());
+        query.execute(&mut *self.writer().await?).await.map_err(failed)?;
+        Ok(())
     }
 
     pub(super) async fn list_series(&self, node: Option<&NodeId>) -> Result<Vec<SeriesInfo>, TierError> {

@@ -68,7 +68,15 @@ impl SqliteWarm {
 
     /// The only transaction that writes.
     async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, TierError> {
-        self.write.begin_with("BEGIN IMMEDIATE").await.map_err(failed)
+        let begun = self.write.begin_with("BEGIN IMMEDIATE").await;
+        // A full disk ends a transaction in SQLite's own way. sqlx's rollback fails then, and it takes the connection to
+        // be within that transaction for ever: another one is needed.
+        if matches!(begun, Err(sqlx::Error::InvalidSavePointStatement | sqlx::Error::BeginFailed)) {
+            let connection = self.write.acquire().await.map_err(failed)?;
+            connection.close().await.map_err(failed)?;
+            return self.write.begin_with("BEGIN IMMEDIATE").await.map_err(failed);
+        }
+        begun.map_err(failed)
     }
 }
 
@@ -100,6 +108,10 @@ impl WarmTier for SqliteWarm {
         entries: &'a [Entry],
     ) -> TierFuture<'a, Vec<Result<SeriesId, SeriesRefused>>> {
         Box::pin(self.find_or_make_series(gateway, entries))
+    }
+
+    fn hand_over<'a>(&'a self, series: &'a SeriesKey, from: &'a GatewayId, to: &'a GatewayId) -> TierFuture<'a, ()> {
+        Box::pin(self.change_owner(series, from, to))
     }
 
     fn commit(&self, flush: Flush) -> TierFuture<'_, CommitReport> {

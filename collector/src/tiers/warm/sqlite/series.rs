@@ -3,7 +3,7 @@
 use super::rows::{self, get, narrow};
 use super::{SqliteWarm, broken, failed};
 use crate::tiers::warm::rules::{is_stale, judge};
-use crate::tiers::{SeriesId, SeriesInfo, SeriesRefused, TierError};
+use crate::tiers::{SeriesId, SeriesInfo, SeriesKey, SeriesRefused, TierError};
 use shared::catalogue::Entry;
 use shared::ids::{GatewayId, NodeId};
 use shared::metric::Kind;
@@ -62,6 +62,18 @@ impl SqliteWarm {
         }
         transaction.commit().await.map_err(failed)?;
         Ok(answers)
+    }
+
+    pub(super) async fn change_owner(
+        &self,
+        series: &SeriesKey,
+        from: &GatewayId,
+        to: &GatewayId,
+    ) -> Result<(), TierError> {
+        let sql = "UPDATE series SET gateway = ? WHERE node = ? AND metric = ? AND channel = ? AND gateway = ?";
+        let query = sqlx::query(sql).bind(to.as_str()).bind(series.node.as_str()).bind(&series.metric);
+        query.bind(&series.channel).bind(from.as_str()).execute(&self.write).await.map_err(failed)?;
+        Ok(())
     }
 
     pub(super) async fn list_series(&self, node: Option<&NodeId>) -> Result<Vec<SeriesInfo>, TierError> {
