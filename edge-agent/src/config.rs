@@ -71,7 +71,7 @@ pub struct BatchConfig {
 impl Default for BatchConfig {
     fn default() -> Self {
         let seconds = |n| HumanDuration(Duration::from_secs(n));
-        Self { age_max: seconds(10), readings_max: 2000, live_interval: HumanDuration(Duration::from_millis(500)) }
+        Self { age_max: seconds(10), readings_max: 10_000, live_interval: HumanDuration(Duration::from_millis(500)) }
     }
 }
 

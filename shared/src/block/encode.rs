@@ -1,43 +1,63 @@
-//! Building a block. Every push adds up the bits at most needed, so that a block that took a row always fits.
+//! Building a block. Every push counts what the block takes at most, so that a block that took a row always fits.
 
 use super::bits::{BitWriter, Code, Sink, varint_bits};
-use super::times::Times;
-use super::values::{EXPONENT_MAX, Floats, IntPlan, Ints, scale, write_ints};
+use super::times::{Times, Totals};
+use super::values::{EXPONENT_MAX, Floats, IntPlan, Ints, Xor, scale, write_ints};
 use super::{BLOCK_BYTES_MAX, Encoded, Header, LENGTH_AT, MAGIC, READINGS_MAX, Row, TimeBase, VERSION, ValueKind};
 use crate::catalogue::{CatalogueHash, PointNo};
 use crate::reading::{Quality, Timestamp, sanitise};
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-/// More than stands before and after the columns: header with boot id, checksum, counts, the last byte's fill.
-const FRAME_BITS_MAX: u64 = 8 * (4 + 2 + 16 + 17 + 3 + 10 + 10 + 4) + 4 + 24 + 24 + 8;
-/// More than a point's column costs beside the step to its number, its qualities and its values: kind; whether
-/// the step is unusual; timestamp column; timestamps unused; whether any is not good; exponent; plan.
-const COLUMN_BITS_MAX: u64 = 2 + 1 + (1 + 24) + (1 + 24) + 1 + (1 + 8) + (1 + Code::BITS as u64);
-/// More than a run of one quality costs.
-const QUALITY_RUN_BITS_MAX: u64 = 8 + 24;
+/// More than stands before and after the columns: header with boot id, checksum, the last byte's fill.
+const FRAME_BITS_MAX: u64 = 8 * (4 + 2 + 16 + 17 + 3 + 8 + 10 + 4) + 8;
+/// What every column takes: kind; whether its point, its timestamp column, the timestamps it leaves unused and its
+/// exponent are the expected ones; whether all are good.
+const COLUMN_BITS: u64 = 2 + 1 + 1 + 1 + 1 + 1;
+/// How a column with more than one integer has them.
+const PLAN_BITS: u64 = 1 + Code::BITS as u64;
 
 enum Values {
     Scaled(i8, Ints),
     Raw(Floats),
 }
 
-struct Column {
-    point: PointNo,
+/// What a column says that the next one mostly repeats.
+#[derive(Clone, Copy)]
+struct Said {
+    point: u32,
     times: u32,
     count: usize,
+    /// `None` where it shows only in the end.
+    exponent: Option<i8>,
+}
+
+struct Column {
+    said: Said,
     qualities: Vec<(Quality, usize)>,
     values: Values,
+    /// The neighbours in the order of points.
+    before: Option<usize>,
+    after: Option<usize>,
 }
 
 impl Column {
-    fn quality_bits(&self, next: Quality) -> u64 {
+    fn new(point: PointNo, exponent: Option<i8>) -> Self {
+        let values = match exponent {
+            Some(exponent) => Values::Scaled(exponent, Ints::default()),
+            None => Values::Raw(Floats::default()),
+        };
+        let said = Said { point: point.0, times: 0, count: 0, exponent };
+        Self { said, qualities: Vec::new(), values, before: None, after: None }
+    }
+
+    /// Runs of qualities that are written more than now, when this comes next.
+    fn runs_more(&self, next: Quality) -> u64 {
         match self.qualities.as_slice() {
-            [] if next == Quality::GOOD => 0,
-            [] => QUALITY_RUN_BITS_MAX,
+            [] => u64::from(next != Quality::GOOD),
             [.., (last, _)] if *last == next => 0,
-            [_] => 2 * QUALITY_RUN_BITS_MAX, // a first run of good ones was free until now
-            _ => QUALITY_RUN_BITS_MAX,
+            [(Quality::GOOD, _)] => 2, // a run of good ones alone is free
+            _ => 1,
         }
     }
 
@@ -46,6 +66,123 @@ impl Column {
             Some((last, length)) if *last == next => *length += 1,
             _ => self.qualities.push((next, 1)),
         }
+    }
+
+    fn value_bits(&self) -> u64 {
+        match &self.values {
+            Values::Scaled(_, ints) => ints.bits + plan_bits(ints.values.len()),
+            Values::Raw(floats) => floats.bits,
+        }
+    }
+
+    /// What the column takes with one more value, if there is one.
+    fn with(&mut self, value: Option<f64>, multiple: Option<i64>) -> Next {
+        let now = self.value_bits();
+        match (&mut self.values, value, multiple) {
+            (Values::Scaled(_, ints), Some(_), Some(multiple)) => {
+                Next::Int(multiple, ints.with(multiple), plan_bits(ints.values.len() + 1))
+            }
+            (Values::Raw(floats), Some(value), _) => Next::Float(value, floats.with(value)),
+            _ => Next::None(now),
+        }
+    }
+
+    fn take(&mut self, next: Next) {
+        match (&mut self.values, next) {
+            (Values::Scaled(_, ints), Next::Int(multiple, with, _)) => ints.push(multiple, with),
+            (Values::Raw(floats), Next::Float(value, with)) => floats.push(value, with),
+            _ => {}
+        }
+    }
+}
+
+fn plan_bits(values: usize) -> u64 {
+    if values > 1 { PLAN_BITS } else { 0 }
+}
+
+/// A value on its way into a column, with the bits of all values then.
+enum Next {
+    None(u64),
+    Int(i64, (IntPlan, u64), u64),
+    Float(f64, (Xor, u64)),
+}
+
+impl Next {
+    fn value_bits(&self) -> u64 {
+        match self {
+            Next::None(bits) | Next::Float(_, (_, bits)) => *bits,
+            Next::Int(_, (_, bits), plan) => bits + plan,
+        }
+    }
+}
+
+/// What the value columns take, counted so that one more row changes it in few steps. What depends on the largest
+/// count or number in the block is kept as how often that is written.
+#[derive(Clone, Copy, Default)]
+struct Needs {
+    columns: u64,
+    value_bits: u64,
+    step_bits: u64, // of points that are not the next
+    runs: u64,
+    times: u64,
+    unused: u64,
+    exponents: u64,
+}
+
+impl Needs {
+    fn bits_max(&self, times: &Totals) -> u64 {
+        varint_bits(self.columns)
+            + self.columns * COLUMN_BITS
+            + self.value_bits
+            + self.step_bits
+            + self.runs * (8 + times.count_bits())
+            + self.times * times.number_bits()
+            + self.unused * times.count_bits()
+            + self.exponents * 8
+    }
+
+    /// What a column writes because it differs from the one before. A column without values writes no exponent, but
+    /// leaving columns out of a row never makes it change more often.
+    fn between(before: Option<Said>, next: Said) -> Self {
+        let first = Said { point: u32::MAX, times: 0, count: usize::MAX, exponent: Some(0) };
+        let last = before.unwrap_or(first);
+        let step = next.point - before.map_or(0, |before| before.point);
+        Self {
+            step_bits: if next.point == last.point.wrapping_add(1) { 0 } else { varint_bits(u64::from(step)) },
+            times: u64::from(next.times != last.times),
+            unused: u64::from((next.times, next.count) != (last.times, last.count)),
+            exponents: u64::from(next.exponent.is_none() || next.exponent != last.exponent),
+            ..Self::default()
+        }
+    }
+
+    fn link(&mut self, before: Option<Said>, next: Option<Said>) {
+        let Some(more) = next.map(|next| Self::between(before, next)) else { return };
+        self.step_bits += more.step_bits;
+        self.times += more.times;
+        self.unused += more.unused;
+        self.exponents += more.exponents;
+    }
+
+    fn unlink(&mut self, before: Option<Said>, next: Option<Said>) {
+        let Some(less) = next.map(|next| Self::between(before, next)) else { return };
+        self.step_bits -= less.step_bits;
+        self.times -= less.times;
+        self.unused -= less.unused;
+        self.exponents -= less.exponents;
+    }
+
+    /// Between two neighbours, `new` takes the place of `old`, or comes where nothing was.
+    fn replace(&mut self, old: Option<Said>, new: Said, (before, after): (Option<Said>, Option<Said>)) {
+        match old {
+            Some(old) => {
+                self.unlink(before, Some(old));
+                self.unlink(Some(old), after);
+            }
+            None => self.unlink(before, after),
+        }
+        self.link(before, Some(new));
+        self.link(Some(new), after);
     }
 }
 
@@ -58,9 +195,13 @@ pub struct BlockBuilder {
     /// By point and the exponent its values are scaled by: a value out of a scaled column's range goes to a raw
     /// column beside it.
     by_point: HashMap<(PointNo, Option<i8>), usize>,
+    /// Point and place of all columns.
+    order: BTreeSet<(u32, usize)>,
     times: Times,
     readings: usize,
-    bits: u64,
+    needs: Needs,
+    /// What all of it takes at most.
+    pub(super) bits_max: u64,
     span: Option<(i64, i64)>,
 }
 
@@ -72,9 +213,11 @@ impl BlockBuilder {
             base,
             columns: Vec::new(),
             by_point: HashMap::new(),
+            order: BTreeSet::new(),
             times: Times::default(),
             readings: 0,
-            bits: FRAME_BITS_MAX,
+            needs: Needs::default(),
+            bits_max: FRAME_BITS_MAX,
             span: None,
         }
     }
@@ -106,64 +249,69 @@ impl BlockBuilder {
         let multiple = value.zip(exponent).and_then(|(value, exponent)| scale(value, exponent));
         let key = (row.point, exponent.filter(|_| value.is_none() || multiple.is_some()));
         let known = self.by_point.get(&key).copied();
+        let place = known.unwrap_or_else(|| self.add_column(row.point, key.1));
+        let old = known.map(|place| self.columns[place].said);
+        let at = self.times.locate(old.map(|old| (old.times, old.count)), row.at.0);
+        let (first, last) = self.span.unwrap_or((row.at.0, row.at.0));
+        let span = (first.min(row.at.0), last.max(row.at.0));
 
-        let from = known.map(|place| (self.columns[place].times, self.columns[place].count));
-        let at = self.times.locate(from, row.at.0);
-        let place = known.unwrap_or_else(|| {
-            let values = match key.1 {
-                Some(exponent) => Values::Scaled(exponent, Ints::default()),
-                None => Values::Raw(Floats::default()),
-            };
-            self.columns.push(Column { point: row.point, times: 0, count: 0, qualities: Vec::new(), values });
-            self.columns.len() - 1
-        });
-        let column = &mut self.columns[place];
-        let own = if known.is_none() { COLUMN_BITS_MAX + varint_bits(u64::from(row.point.0)) } else { 0 };
-        let mut bits = self.bits + own + column.quality_bits(quality) + at.bits_taken - at.bits_freed;
-        // Each arm: the bits the value adds, and how to take it.
-        let taken = match (&mut column.values, value, multiple) {
-            (Values::Scaled(_, ints), Some(_), Some(multiple)) => {
-                let with = ints.with(multiple);
-                bits = bits + with.1 - ints.bits;
-                let fits = bits <= BLOCK_BYTES_MAX as u64 * 8;
-                if fits {
-                    ints.push(multiple, with);
-                }
-                fits
-            }
-            (Values::Raw(floats), Some(value), _) => {
-                let with = floats.with(value);
-                bits += with.1 - floats.bits;
-                let fits = bits <= BLOCK_BYTES_MAX as u64 * 8;
-                if fits {
-                    floats.push(value, with);
-                }
-                fits
-            }
-            _ => bits <= BLOCK_BYTES_MAX as u64 * 8,
-        };
-        if !taken {
+        let column = &self.columns[place];
+        let said = Said { times: at.number, count: column.said.count + 1, ..column.said };
+        let said_at = |place: Option<usize>| place.map(|place| self.columns[place].said);
+        let mut needs = self.needs;
+        needs.columns += u64::from(known.is_none());
+        needs.runs += column.runs_more(quality);
+        needs.replace(old, said, (said_at(column.before), said_at(column.after)));
+        let next = self.columns[place].with(value, multiple);
+        needs.value_bits = needs.value_bits - self.columns[place].value_bits() + next.value_bits();
+        let span_us = span.1.wrapping_sub(span.0) as u64;
+        let bits = FRAME_BITS_MAX + needs.bits_max(&at.totals) + at.totals.bits_max(span_us);
+        if bits > BLOCK_BYTES_MAX as u64 * 8 {
             if known.is_none() {
                 self.columns.pop();
             }
             return false;
         }
-        column.add_quality(quality);
-        column.count += 1;
-        column.times = self.times.take(at, row.at.0);
         if known.is_none() {
+            self.link_column(place);
             self.by_point.insert(key, place);
         }
-        self.bits = bits;
+        let column = &mut self.columns[place];
+        column.said = said;
+        column.add_quality(quality);
+        column.take(next);
+        self.times.take(at, row.at.0);
+        self.needs = needs;
+        self.bits_max = bits;
         self.readings += 1;
-        let (first, last) = self.span.unwrap_or((row.at.0, row.at.0));
-        self.span = Some((first.min(row.at.0), last.max(row.at.0)));
+        self.span = Some(span);
         true
+    }
+
+    /// The place of a new column; its neighbours don't know of it yet.
+    fn add_column(&mut self, point: PointNo, exponent: Option<i8>) -> usize {
+        let here = (point.0, usize::MAX);
+        let mut column = Column::new(point, exponent);
+        column.before = self.order.range(..here).next_back().map(|(_, place)| *place);
+        column.after = self.order.range(here..).next().map(|(_, place)| *place);
+        self.columns.push(column);
+        self.columns.len() - 1
+    }
+
+    fn link_column(&mut self, place: usize) {
+        let Column { said, before, after, .. } = self.columns[place];
+        self.order.insert((said.point, place));
+        if let Some(before) = before {
+            self.columns[before].after = Some(place);
+        }
+        if let Some(after) = after {
+            self.columns[after].before = Some(place);
+        }
     }
 
     /// The block, at most [`BLOCK_BYTES_MAX`] bytes; `None` when it has no rows.
     #[must_use]
-    pub fn finish(mut self, catalogue: CatalogueHash) -> Option<Encoded> {
+    pub fn finish(self, catalogue: CatalogueHash) -> Option<Encoded> {
         let (first, last) = self.span?;
         let header = Header {
             catalogue,
@@ -188,11 +336,11 @@ impl BlockBuilder {
         out.varint(last.wrapping_sub(first) as u64);
 
         self.times.write(first, &mut out);
-        self.columns.sort_by_key(|column| column.point);
+
         out.varint(self.columns.len() as u64);
         let mut before = super::Before::default();
-        for column in &self.columns {
-            write_column(column, &self.times, &mut before, &mut out);
+        for (_, place) in &self.order {
+            write_column(&self.columns[*place], &self.times, &mut before, &mut out);
         }
         let mut bytes = out.into_bytes();
         let length = bytes.len() + 4;
@@ -237,11 +385,12 @@ fn write_column(column: &Column, times: &Times, before: &mut super::Before, out:
         None => ValueKind::Raw,
     };
     out.put(kind as u64, 2);
-    unless_expected(column.point.0 == before.point_next, u64::from(column.point.0 - before.point), out);
-    (before.point, before.point_next) = (column.point.0, column.point.0.wrapping_add(1));
-    unless_expected(column.times == before.times, u64::from(column.times), out);
-    before.times = column.times;
-    let unused = times.len_of(column.times) - column.count;
+    let Said { point, times: column_times, count, .. } = column.said;
+    unless_expected(point == before.point_next, u64::from(point - before.point), out);
+    (before.point, before.point_next) = (point, point.wrapping_add(1));
+    unless_expected(column_times == before.times, u64::from(column_times), out);
+    before.times = column_times;
+    let unused = times.len_of(column_times) - count;
     unless_expected(unused == before.unused, unused as u64, out);
     before.unused = unused;
 
@@ -264,18 +413,9 @@ fn write_column(column: &Column, times: &Times, before: &mut super::Before, out:
         }
         (ValueKind::Constant, _) => out.put(raw[0].to_bits(), 64),
         (ValueKind::Raw, _) => {
-            let mut xor = super::values::Xor::default();
+            let mut xor = Xor::default();
             raw.iter().for_each(|value| xor.write(value.to_bits(), out));
         }
         _ => {}
-    }
-}
-
-impl Column {
-    fn value_bits(&self) -> u64 {
-        match &self.values {
-            Values::Scaled(_, ints) => ints.bits,
-            Values::Raw(floats) => floats.bits,
-        }
     }
 }

@@ -92,28 +92,51 @@ fn any_rows() -> impl Strategy<Value = Vec<(Row, Option<i8>)>> {
     prop::collection::vec(one, 1..600)
 }
 
+/// Many points on two buses, polled a few times: what they say beside their values is most of such a block.
+fn many_points() -> impl Strategy<Value = Vec<(Row, Option<i8>)>> {
+    let exponent = prop_oneof![Just(Some(0i8)), Just(Some(-1))]; // raw values, counted generously, would hide the rest
+    let point = (exponent, 1u32..4, 0u8..20);
+    (prop::collection::vec(point, 100..400), 100usize..1600).prop_map(|(points, count)| {
+        let rows = (0i64..).flat_map(|tick| {
+            points.iter().scan(0, move |number, (exponent, step, quality)| {
+                *number += step;
+                let value = (*quality > 0).then(|| f64::from(*number % 5) + tick as f64);
+                let (at, quality) = (Timestamp(START + tick * SECOND + i64::from(*number > 300)), Quality::GOOD);
+                Some((Row { point: PointNo(*number), at, value, quality }, *exponent))
+            })
+        });
+        rows.take(count).collect()
+    })
+}
+
+fn rows_of_any_kind() -> impl Strategy<Value = Vec<(Row, Option<i8>)>> {
+    prop_oneof![3 => any_rows(), 1 => many_points()]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn every_row_comes_back_and_every_block_fits(rows in any_rows(), in_order in any::<bool>(), boot in any::<[u8; 16]>()) {
+    fn every_row_comes_back_and_every_block_fits(rows in rows_of_any_kind(), in_order in any::<bool>(), boot in any::<[u8; 16]>()) {
         let mut rows = rows;
         if in_order {
             rows.sort_by_key(|(row, _)| row.at);
         }
         let base = if boot[0] & 1 == 0 { TimeBase::Utc } else { TimeBase::SinceBoot(BootId(boot)) };
         let mut builder = BlockBuilder::new(base);
-        let mut blocks = Vec::new();
+        let mut builders = Vec::new();
         for (row, exponent) in &rows {
             if !builder.push(*row, *exponent) {
-                let full = std::mem::replace(&mut builder, BlockBuilder::new(base));
-                blocks.extend(full.finish(CATALOGUE));
+                builders.push(std::mem::replace(&mut builder, BlockBuilder::new(base)));
                 prop_assert!(builder.push(*row, *exponent), "an empty block takes any row");
             }
         }
-        blocks.extend(builder.finish(CATALOGUE));
+        builders.push(builder);
         let mut back = Vec::new();
-        for block in blocks {
+        for builder in builders {
+            let bits_max = builder.bits_max;
+            let block = builder.finish(CATALOGUE).unwrap();
+            prop_assert!(block.bytes.len() as u64 * 8 <= bits_max, "{} bytes, {bits_max} bits", block.bytes.len());
             prop_assert!(block.bytes.len() <= BLOCK_BYTES_MAX);
             prop_assert_eq!(read_header(&block.bytes), Ok(block.header));
             prop_assert_eq!(block.header.base, base);
@@ -214,6 +237,32 @@ fn a_small_block_that_claims_the_most_rows_allocates_no_more_than_those() {
     let block = builder.finish(CATALOGUE).unwrap();
     assert!(block.bytes.len() < 80, "{} bytes", block.bytes.len());
     assert_eq!(decode(&block.bytes).unwrap().rows.len(), READINGS_MAX);
+}
+
+/// The part of a full block that its bytes fill.
+fn filled(rows: impl Iterator<Item = Row>) -> f64 {
+    let mut builder = BlockBuilder::new(TimeBase::Utc);
+    for row in rows {
+        if !builder.push(row, Some(-2)) {
+            return builder.finish(CATALOGUE).unwrap().bytes.len() as f64 / BLOCK_BYTES_MAX as f64;
+        }
+    }
+    panic!("it never was full");
+}
+
+#[test]
+fn a_block_of_many_points_is_full_when_it_says_so() {
+    let noise = |n: i64| {
+        let mixed = n.wrapping_mul(6_364_136_223_846_793_005);
+        ((mixed ^ mixed >> 29).wrapping_mul(0x5851_f42d_4c95_7f2d) >> 60) as f64 / 100.0
+    };
+    let tick = |n: i64, late: i64| START + n / 1000 * SECOND + n % 10 * late;
+    let polled = |n: i64| row((n % 1000) as u32, tick(n, 0), 4.0 + noise(n));
+    let in_turns = |n: i64| row((n % 10 * 100 + n / 10 % 100) as u32, tick(n, 700), 4.0 + noise(n));
+    let by_themselves = |n: i64| row((n % 300) as u32, START + n * 12_345, 4.0 + noise(n));
+    assert!(filled((0..).map(polled)) > 0.95, "{}", filled((0..).map(polled)));
+    assert!(filled((0..).map(in_turns)) > 0.9, "{}", filled((0..).map(in_turns)));
+    assert!(filled((0..).map(by_themselves)) > 0.85, "{}", filled((0..).map(by_themselves)));
 }
 
 #[test]

@@ -11,9 +11,6 @@ use std::collections::HashMap;
 const UNIT_EXPONENT_MAX: u8 = 10;
 const UNIT_BITS: u32 = 4;
 
-/// More than a column costs beside its steps: kind, start or place of the fork, count, unit, code.
-const COLUMN_BITS_MAX: u64 = 1 + 80 + 24 + UNIT_BITS as u64 + Code::BITS as u64;
-
 fn unit(exponent: u8) -> i64 {
     10i64.pow(u32::from(exponent.min(15)))
 }
@@ -85,22 +82,50 @@ impl Column {
     }
 }
 
-/// Where a point's next timestamp goes, and what that does to the bits needed at most.
-pub(super) struct Place {
-    kind: Kind,
-    pub(super) bits_freed: u64,
-    pub(super) bits_taken: u64,
+/// What all columns together take.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Totals {
+    starts: u64,
+    forks: u64,
+    stepped: u64, // columns with steps
+    step_bits: u64,
+    longest: usize,
 }
 
-impl Place {
-    fn free(number: u32) -> Self {
-        Place { kind: Kind::Follow(number), bits_freed: 0, bits_taken: 0 }
+impl Totals {
+    /// Bits at most, when all timestamps lie within `span` microseconds.
+    pub(super) fn bits_max(&self, span: u64) -> u64 {
+        let columns = self.starts + self.forks;
+        let (number, count) = (varint_bits(columns), self.count_bits());
+        let starts = self.starts * varint_bits(span);
+        let forks = self.forks * (number + count);
+        let steps = self.stepped * u64::from(UNIT_BITS + Code::BITS) + self.step_bits;
+        u64::from(UNIT_BITS) + number + columns * (1 + count) + starts + forks + steps
+    }
+
+    /// Bits that a number of timestamps of one column takes at most.
+    pub(super) fn count_bits(&self) -> u64 {
+        varint_bits(self.longest as u64)
+    }
+
+    /// Bits that the number of a column takes at most.
+    pub(super) fn number_bits(&self) -> u64 {
+        varint_bits(self.starts + self.forks)
     }
 }
 
+/// Where a point's next timestamp goes.
+pub(super) struct Place {
+    kind: Kind,
+    /// The number of its column.
+    pub(super) number: u32,
+    /// What all columns take then.
+    pub(super) totals: Totals,
+}
+
 enum Kind {
-    Follow(u32),
-    Append(u32, StepPlan, u64),
+    Follow,
+    Append(StepPlan, u64),
     Fork { from: Option<(u32, usize)>, plan: Option<StepPlan>, bits: u64 },
 }
 
@@ -109,58 +134,75 @@ enum Kind {
 pub(super) struct Times {
     columns: Vec<Column>,
     forks: HashMap<(Option<(u32, usize)>, i64), u32>,
+    totals: Totals,
 }
 
 impl Times {
     /// The place of a timestamp for a point that stands at `from` (column, timestamps used), `None` at its first.
     pub(super) fn locate(&self, from: Option<(u32, usize)>, at: i64) -> Place {
+        let follow = |number| Place { kind: Kind::Follow, number, totals: self.totals };
         if let Some((number, used)) = from {
             let column = &self.columns[number as usize];
             match column.times.get(used) {
-                Some(next) if *next == at => return Place::free(number),
+                Some(next) if *next == at => return follow(number),
                 Some(_) => {}
-                None => {
-                    let (plan, bits) = column.with(at);
-                    let kind = Kind::Append(number, plan, bits);
-                    return Place { kind, bits_freed: column.bits, bits_taken: bits };
-                }
+                None => return self.append(number, column, at),
             }
         }
-        if let Some(number) = self.forks.get(&(from, at)) {
-            return Place::free(*number);
+        match self.forks.get(&(from, at)) {
+            Some(number) => follow(*number),
+            None => self.fork(from, at),
         }
+    }
+
+    fn append(&self, number: u32, column: &Column, at: i64) -> Place {
+        let (plan, bits) = column.with(at);
+        let mut totals = self.totals;
+        totals.stepped += u64::from(column.plan.is_none());
+        totals.step_bits = totals.step_bits - column.bits + bits;
+        totals.longest = totals.longest.max(column.times.len() + 1);
+        Place { kind: Kind::Append(plan, bits), number, totals }
+    }
+
+    fn fork(&self, from: Option<(u32, usize)>, at: i64) -> Place {
+        let mut totals = self.totals;
         let (plan, bits) = match from {
-            None => (None, 0),
+            None => {
+                totals.starts += 1;
+                (None, 0)
+            }
             Some((number, used)) => {
+                totals.forks += 1;
+                totals.stepped += 1;
                 let before = self.columns[number as usize].times[used - 1];
                 let (plan, bits) = StepPlan::fit(&[at.wrapping_sub(before)], false);
                 (Some(plan), bits)
             }
         };
-        Place { kind: Kind::Fork { from, plan, bits }, bits_freed: 0, bits_taken: COLUMN_BITS_MAX + bits }
+        totals.step_bits += bits;
+        totals.longest = totals.longest.max(from.map_or(0, |(_, used)| used) + 1);
+        Place { kind: Kind::Fork { from, plan, bits }, number: self.columns.len() as u32, totals }
     }
 
-    /// Puts the timestamp there; the column's number.
-    pub(super) fn take(&mut self, place: Place, at: i64) -> u32 {
+    /// Puts the timestamp there.
+    pub(super) fn take(&mut self, place: Place, at: i64) {
+        self.totals = place.totals;
         match place.kind {
-            Kind::Follow(number) => number,
-            Kind::Append(number, plan, bits) => {
-                let column = &mut self.columns[number as usize];
+            Kind::Follow => {}
+            Kind::Append(plan, bits) => {
+                let column = &mut self.columns[place.number as usize];
                 column.times.push(at);
                 column.plan = Some(plan);
                 column.bits = bits;
-                number
             }
             Kind::Fork { from, plan, bits } => {
-                let number = self.columns.len() as u32;
                 let mut times = match from {
                     Some((parent, common)) => self.columns[parent as usize].times[..common].to_vec(),
                     None => Vec::new(),
                 };
                 times.push(at);
                 self.columns.push(Column { parent: from, times, plan, bits });
-                self.forks.insert((from, at), number);
-                number
+                self.forks.insert((from, at), place.number);
             }
         }
     }
