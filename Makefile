@@ -1,7 +1,7 @@
 # make demo   the main job on the embedded default; needs nothing but the toolchain
 #             make demo ARGS="--check 20" compares every value with what the sensors hold; ARGS=--help lists the rest
 # make test   installs what the tests need, then runs them all
-# make bench  figures against the budgets, with the machine named
+# make bench  figures against the budgets, with the machine named; make bench ARGS=--json for programs
 # make cross  static agent binaries for aarch64 and armv7, in .cross/out
 # make packages  Debian packages of them, beside them
 SHELL := /bin/bash
@@ -29,7 +29,7 @@ test-deps: .venv/.done
 	@touch $@
 
 bench:
-	@scripts/bench
+	@scripts/bench $(ARGS)
 
 cross:
 	cross/build.sh aarch64 armv7

@@ -4,14 +4,17 @@
 //! sorting, dirty marks and account of blocks in one transaction; COPY with rows that were sorted and encoded before
 //! the clock started. The server is the newest that Debian's packages installed, with fsync, in a temporary folder.
 //!
-//! `cargo run --release -p collector --example warm_bench [FLUSHES]`
+//! `warm_bench [--json] [FLUSHES]`
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a tool for developers: what fails says where
 
+#[path = "../../shared/examples/figures/mod.rs"]
+mod figures;
 #[path = "../tests/services/mod.rs"]
 mod services;
 
 use collector::tiers::warm::postgres::PostgresWarm;
 use collector::tiers::{Flush, SeriesId, StoredReading, StreamSeqs, WarmTier};
+use figures::{Budget, figure};
 use services::postgres::Postgres;
 use shared::catalogue::{Class, Entry};
 use shared::ids::{GatewayId, NodeId, Seq, StreamId};
@@ -33,7 +36,8 @@ const EPOCH: i64 = 946_684_800_000_000;
 
 #[tokio::main]
 async fn main() {
-    let flushes: usize = std::env::args().nth(1).map_or(40, |n| n.parse().expect("how many flushes?"));
+    let (as_json, arguments) = figures::arguments();
+    let flushes: usize = arguments.first().map_or(40, |n| n.parse().expect("how many flushes?"));
     let settings = ["max_wal_size=8GB", "shared_buffers=256MB", "checkpoint_timeout=1h"];
     let server = Postgres::start_with("trust", &settings).await;
     let warm_settings = server.database().await;
@@ -63,16 +67,9 @@ async fn main() {
     }
     let total = |times: &[Duration]| times.iter().sum::<Duration>().as_secs_f64();
     let rate = |times: &[Duration]| (ROWS * flushes) as f64 / total(times);
-    println!("{flushes} flushes of {ROWS} readings ({} series), blocks of {BLOCK}, fsync on", ours.len());
-    println!("raw binary COPY     {:>9.0} readings/s, {:.1} ms a flush (median)", rate(&by_copy), median(&mut by_copy));
-    println!(
-        "commit of the tier  {:>9.0} readings/s, {:.1} ms a flush (median)",
-        rate(&by_commit),
-        median(&mut by_commit)
-    );
-    println!("ratio {:.2} of the whole (target >= 0.9), {:.2} of the medians", total(&by_copy) / total(&by_commit), {
-        median(&mut by_copy) / median(&mut by_commit)
-    });
+    let (commit_rate, copy_rate) = (rate(&by_commit), rate(&by_copy));
+    let ratio = total(&by_copy) / total(&by_commit);
+    let (commit_ms, copy_ms) = (median(&mut by_commit), median(&mut by_copy));
     let started = Instant::now();
     let mut buckets = 0;
     loop {
@@ -81,8 +78,21 @@ async fn main() {
             done => buckets += done,
         }
     }
-    let readings = (ROWS * (flushes + 1)) as f64 / started.elapsed().as_secs_f64();
-    println!("rollups afterwards  {readings:>9.0} readings/s ({buckets} buckets in {:.1?})", started.elapsed());
+    let rolled_up = (ROWS * (flushes + 1)) as f64 / started.elapsed().as_secs_f64();
+    let under = format!(
+        "{flushes} flushes of {ROWS} readings ({} series) into PostgreSQL, blocks of {BLOCK}, fsync on, {buckets} buckets",
+        ours.len()
+    );
+    let found = [
+        figure("raw binary COPY", copy_rate, "readings/s", Budget::None),
+        figure("  a flush, median", copy_ms, "ms", Budget::None),
+        figure("commit of the tier", commit_rate, "readings/s", Budget::None),
+        figure("  a flush, median", commit_ms, "ms", Budget::None),
+        figure("commit's part of COPY's speed", ratio, "", Budget::AtLeast(0.9)),
+        figure("  by the medians", copy_ms / commit_ms, "", Budget::None),
+        figure("rollups afterwards", rolled_up, "readings/s", Budget::None),
+    ];
+    figures::print(&under, &found, as_json);
     tier.close().await;
 }
 

@@ -1,9 +1,17 @@
 //! What the agent costs: memory, processor, writes to the disk and bytes on the wire, with a thousand points read
 //! once a second in ten requests of a hundred, from a Modbus server in this process; and its memory with a million
-//! readings waiting. `agent_bench [SECONDS]`; it runs the program `edge-agent` that was built beside it.
+//! readings waiting. `agent_bench [--json] [SECONDS]`; it runs the program `edge-agent` that was built beside it, with
+//! the environment of systemd/edge-agent.service.
+
+#[path = "../../shared/examples/figures/disk.rs"]
+mod disk;
+#[path = "../../shared/examples/figures/mod.rs"]
+mod figures;
 
 use anyhow::{Context, Result, ensure};
+use disk::Disk;
 use edge_agent::catalogues::Catalogues;
+use figures::{Budget, figure};
 use futures::{SinkExt, StreamExt, future};
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 use shared::block::{BlockBuilder, Row, TimeBase};
@@ -15,7 +23,7 @@ use shared::reading::{Quality, Timestamp};
 use shared::spool::{Options, Record, Spool, WhenFull};
 use shared::wire::{Codec, Message};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,71 +39,95 @@ const SETTLING: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let seconds: u64 = std::env::args().nth(1).map_or(Ok(60), |text| text.parse()).context("SECONDS is a number")?;
-    let dir = tempfile::tempdir()?;
+    let (as_json, arguments) = figures::arguments();
+    let seconds: u64 = arguments.first().map_or(Ok(60), |text| text.parse()).context("SECONDS is a number")?;
+    let dir = tempfile::Builder::new().prefix("agent-bench.").tempdir_in(".")?;
     certificates(dir.path())?;
     let modbus = serve_modbus().await?;
     let (collector, wire) = serve_collector(dir.path()).await?;
 
-    let agent = Agent::start(dir.path(), modbus, collector)?;
+    let disk = Disk::mount(dir.path(), 512 << 20);
+    let data = disk.as_ref().map_or(dir.path(), Disk::path).join("data");
+    let agent = Agent::start(dir.path(), &data, modbus, collector)?;
     tokio::time::sleep(SETTLING).await;
-    let (before, sent_before) = (agent.usage()?, wire.snapshot());
+    let written = || disk.as_ref().map_or_else(|_| agent.write_bytes(), |disk| Ok(disk.written()));
+    let (cpu_before, written_before, sent_before) = (agent.cpu_s(), written()?, wire.snapshot());
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let (after, sent_after) = (agent.usage()?, wire.snapshot());
+    let (cpu_after, written_after, sent_after) = (agent.cpu_s(), written()?, wire.snapshot());
+    let rss = agent.rss_mb();
     agent.stop()?;
-    let cpu = (after.cpu_s - before.cpu_s) / seconds as f64;
-    let per_day = (after.written - before.written) as f64 / seconds as f64 * 86_400.0;
-    let [readings, blocks, all] = [0, 1, 2].map(|at| (sent_after[at] - sent_before[at]) as f64);
-    println!("1,000 points at 1 s, blocks of at most 10 s, connected over TLS, {seconds} s measured");
-    println!("  memory (RSS)            {:6.1} MB   budget 20", after.rss_mb);
-    println!("  processor               {:6.2} %    of one core, budget 1", cpu * 100.0);
-    println!("  written to the disk     {:6.1} MB/day", per_day / 1e6);
-    println!("  readings delivered      {:6.1} per second", readings / seconds as f64);
-    println!("  in blocks               {:6.2} bytes per reading", blocks / readings);
-    println!("  newest values besides   {:6.2} bytes per reading", (all - blocks) / readings);
+    let cpu = (cpu_after - cpu_before) / seconds as f64;
+    let per_day = (written_after - written_before) as f64 / seconds as f64 * 86_400.0;
+    let [readings, blocks, all, count] = [0, 1, 2, 3].map(|at| (sent_after[at] - sent_before[at]) as f64);
+    ensure!(readings > 0.0, "nothing was delivered");
+    let how = match &disk {
+        Ok(_) => "sectors of an ext4 on a loop device".to_owned(),
+        Err(why) => format!("write_bytes of the process, which exaggerates: no loop mounts here ({why})"),
+    };
+    let under =
+        format!("agent with 1,000 points at 1 s, blocks of at most 10 s, connected over TLS, {seconds} s; disk: {how}");
+    let found = [
+        figure("memory (RSS)", rss, "MB", Budget::AtMost(20.0)),
+        figure("processor", cpu * 100.0, "% of a core", Budget::AtMost(1.0)),
+        figure("written to the disk", per_day / 1e6, "MB a day", Budget::None),
+        figure("readings delivered", readings / seconds as f64, "readings/s", Budget::None),
+        figure("readings in a block", readings / count, "readings", Budget::None),
+        figure("in blocks", blocks / readings, "bytes a reading", Budget::None),
+        figure("newest values besides", (all - blocks) / readings, "bytes a reading", Budget::None),
+    ];
+    figures::print(&under, &found, as_json);
 
-    let waiting = tempfile::tempdir()?;
+    let waiting = tempfile::Builder::new().prefix("agent-bench.").tempdir_in(".")?;
     certificates(waiting.path())?;
-    fill(&waiting.path().join("data"), 1_000_000)?;
-    let agent = Agent::start(waiting.path(), modbus, 1)?; // nobody listens on port 1
+    let data = waiting.path().join("data");
+    fill(&data, 1_000_000)?;
+    let agent = Agent::start(waiting.path(), &data, modbus, 1)?; // nobody listens on port 1
     tokio::time::sleep(SETTLING * 2).await;
-    println!("a million readings waiting, no collector");
-    println!("  memory (RSS)            {:6.1} MB   budget 30", agent.usage()?.rss_mb);
-    agent.stop()
+    let found = [figure("memory (RSS)", agent.rss_mb(), "MB", Budget::AtMost(30.0))];
+    figures::print("agent with a million readings waiting, no collector", &found, as_json);
+    agent.stop()?;
+
+    let size = fs::metadata(program()?)?.len() as f64 / 1e6;
+    let found = [figure("edge-agent, stripped", size, "MB", Budget::AtMost(10.0))];
+    figures::print("program", &found, as_json);
+    Ok(())
+}
+
+fn program() -> Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let program = here.parent().and_then(Path::parent).context("a target folder")?.join("edge-agent");
+    ensure!(program.exists(), "{} is missing: cargo build --release -p edge-agent", program.display());
+    Ok(program)
 }
 
 struct Agent {
     child: Child,
 }
 
-struct Cost {
-    rss_mb: f64,
-    cpu_s: f64,
-    written: u64,
-}
-
 impl Agent {
-    fn start(dir: &Path, modbus: u16, collector: u16) -> Result<Self> {
+    fn start(dir: &Path, data: &Path, modbus: u16, collector: u16) -> Result<Self> {
         let config = dir.join("agent.toml");
-        fs::write(&config, configuration(dir, modbus, collector))?;
-        let here = std::env::current_exe()?;
-        let program = here.parent().and_then(Path::parent).context("a target folder")?.join("edge-agent");
-        ensure!(program.exists(), "{} is missing: cargo build --release -p edge-agent", program.display());
-        Ok(Self { child: Command::new(program).arg("run").arg("--config").arg(config).spawn()? })
+        fs::write(&config, configuration(dir, data, modbus, collector))?;
+        let mut command = Command::new(program()?);
+        command.envs([
+            ("MALLOC_ARENA_MAX", "1"),
+            ("MALLOC_TRIM_THRESHOLD_", "65536"),
+            ("MALLOC_MMAP_THRESHOLD_", "65536"),
+        ]);
+        Ok(Self { child: command.arg("run").arg("--config").arg(config).spawn()? })
     }
 
-    fn usage(&self) -> Result<Cost> {
-        let read = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.child.id()));
-        let (status, stat, io) = (read("status")?, read("stat")?, read("io")?);
-        let field = |text: &str, name: &str| -> Result<u64> {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)).context("a known line")?;
-            line.split_whitespace().next().context("a number")?.parse().context("a number")
-        };
-        let after_name = stat.rsplit_once(") ").context("a process")?.1;
-        let ticks = |at: usize| after_name.split(' ').nth(at).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-        let cpu_s = (ticks(11) + ticks(12)) / 100.0; // utime, stime in hundredths of a second (`man 5 proc`)
-        let rss_mb = field(&status, "VmRSS:")? as f64 * 1024.0 / 1e6;
-        Ok(Cost { rss_mb, cpu_s, written: field(&io, "write_bytes:")? })
+    fn rss_mb(&self) -> f64 {
+        figures::memory(self.child.id()).0 as f64 / 1e6
+    }
+
+    fn cpu_s(&self) -> f64 {
+        figures::processor(self.child.id())
+    }
+
+    fn write_bytes(&self) -> Result<u64> {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.child.id()))?;
+        Ok(figures::number_after(&io, "write_bytes:"))
     }
 
     fn stop(mut self) -> Result<()> {
@@ -106,10 +138,17 @@ impl Agent {
     }
 }
 
-fn configuration(dir: &Path, modbus: u16, collector: u16) -> String {
-    let folder = dir.display();
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn configuration(dir: &Path, data: &Path, modbus: u16, collector: u16) -> String {
+    let (folder, data) = (dir.display(), data.display());
     let mut text = format!(
-        "data_dir = '{folder}/data'\n[uplink]\ncollectors = ['localhost:{collector}']\nca = '{folder}/ca.pem'\n\
+        "data_dir = '{data}'\n[uplink]\ncollectors = ['localhost:{collector}']\nca = '{folder}/ca.pem'\n\
          cert = '{folder}/gateway.pem'\nkey = '{folder}/gateway.key'\n[http]\nlisten = '127.0.0.1:0'\n\
          [log]\nlevel = 'error'\n[[modbus]]\nname = 'bench'\ntransport = 'tcp'\naddress = '127.0.0.1:{modbus}'\n"
     );
@@ -162,13 +201,13 @@ async fn serve_modbus() -> Result<u16> {
     Ok(port)
 }
 
-/// Readings in blocks, bytes of blocks, bytes of all messages.
+/// Readings in blocks, bytes of blocks, bytes of all messages, blocks.
 #[derive(Default)]
-struct Wire([AtomicU64; 3]);
+struct Wire([AtomicU64; 4]);
 
 impl Wire {
-    fn snapshot(&self) -> [u64; 3] {
-        [0, 1, 2].map(|at: usize| self.0[at].load(Ordering::Relaxed))
+    fn snapshot(&self) -> [u64; 4] {
+        [0, 1, 2, 3].map(|at: usize| self.0[at].load(Ordering::Relaxed))
     }
 }
 
@@ -200,6 +239,7 @@ async fn serve_collector(dir: &Path) -> Result<(u16, Arc<Wire>)> {
                 let Ok(header) = shared::block::read_header(&bytes) else { continue };
                 counted.0[0].fetch_add(header.readings.into(), Ordering::Relaxed);
                 counted.0[1].fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                counted.0[3].fetch_add(1, Ordering::Relaxed);
                 let seqs: SeqRanges = [seq].into_iter().collect();
                 let _ = connection.send(Message::Stored(seqs.clone())).await;
                 let _ = connection.send(Message::Committed(seqs)).await;

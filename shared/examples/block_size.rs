@@ -1,9 +1,13 @@
 //! Bytes a reading takes in a block, beside Influx line protocol and JSON, both through gzip.
 //!
-//! `cargo run --release -p shared --example block_size`. The station is made up, with a fixed seed: 10 flows
+//! `block_size [--json]`. The station is made up, with a fixed seed: 10 flows
 //! and 10 pressures every 10 s, noise 0.3 % around a slow daily course, resolution 0.01. Each batch is encoded
 //! by itself, as it would have to be sent.
 
+#[path = "figures/mod.rs"]
+mod figures;
+
+use figures::{Budget, figure};
 use flate2::{Compression, write::GzEncoder};
 use shared::block::{BLOCK_BYTES_MAX, BlockBuilder, Row, TimeBase, decode};
 use shared::catalogue::{CatalogueHash, PointNo};
@@ -106,53 +110,56 @@ fn blocks(rows: &[Row]) -> Vec<bytes::Bytes> {
 }
 
 fn main() {
+    let (as_json, _) = figures::arguments();
     let seed = 42;
     let rows = station(&mut Noise(seed));
-    println!("{POINTS} points every {INTERVAL_S} s for {HOURS} h (made up, seed {seed}), {} readings", rows.len());
-    println!("bytes per reading");
-    println!(
-        "{:>10} {:>10} {:>10} {:>14} {:>12} {:>8}",
-        "age", "readings", "block", "influx+gzip", "json+gzip", "blocks"
-    );
-    for age_s in [10, 60, 600, 3600] {
-        let batch = (age_s / INTERVAL_S) as usize * POINTS as usize;
-        let (mut ours, mut lines, mut objects, mut count) = (0, 0, 0, 0);
-        for batch in rows.chunks(batch) {
-            let encoded = blocks(batch);
-            assert!(encoded.iter().all(|bytes| bytes.len() <= BLOCK_BYTES_MAX));
-            ours += encoded.iter().map(bytes::Bytes::len).sum::<usize>();
-            count += encoded.len();
-            lines += gzip(&influx(batch));
-            objects += gzip(&json(batch));
-        }
-        let per_reading = |bytes: usize| bytes as f64 / rows.len() as f64;
-        println!(
-            "{:>8} s {batch:>10} {:>10.2} {:>14.2} {:>12.2} {count:>8}",
-            age_s,
-            per_reading(ours),
-            per_reading(lines),
-            per_reading(objects)
-        );
-    }
+    let sizes: Vec<_> = [(10, None), (60, Some(2.5)), (600, Some(1.2)), (3600, None)]
+        .into_iter()
+        .flat_map(|(age_s, bound)| sizes(&rows, age_s, bound.map_or(Budget::None, Budget::AtMost)))
+        .collect();
+    let station = format!("a station of {POINTS} points every {INTERVAL_S} s for {HOURS} h, made up, seed {seed}");
+    figures::print(&station, &sizes, as_json);
+    let times: Vec<_> = [120, 1200, 2000].into_iter().flat_map(|readings| times(&rows, readings)).collect();
+    figures::print("the same, one core", &times, as_json);
+}
 
-    println!("nanoseconds per reading (this machine, one core)");
-    println!("{:>10} {:>10} {:>10} {:>10}", "readings", "push", "finish", "decode");
-    for batch in [120, 1200, 2000] {
-        let (mut push, mut finish, mut read, mut readings) = (0, 0, 0, 0);
-        for batch in rows.chunks_exact(batch) {
-            let mut builder = BlockBuilder::new(TimeBase::Utc);
-            let start = Instant::now();
-            let taken = batch.iter().filter(|row| builder.push(**row, Some(-2))).count();
-            push += start.elapsed().as_nanos();
-            let start = Instant::now();
-            let encoded = builder.finish(CatalogueHash([0; 16]));
-            finish += start.elapsed().as_nanos();
-            let start = Instant::now();
-            let back = encoded.and_then(|encoded| decode(&encoded.bytes).ok()).map_or(0, |block| block.rows.len());
-            read += start.elapsed().as_nanos();
-            assert_eq!(back, taken, "every row comes back");
-            readings += taken as u128;
-        }
-        println!("{batch:>10} {:>10} {:>10} {:>10}", push / readings, finish / readings, read / readings);
+fn sizes(rows: &[Row], age_s: i64, budget: Budget) -> [figures::Figure; 3] {
+    let (mut ours, mut lines, mut objects) = (0, 0, 0);
+    for batch in rows.chunks((age_s / INTERVAL_S) as usize * POINTS as usize) {
+        let encoded = blocks(batch);
+        assert!(encoded.iter().all(|bytes| bytes.len() <= BLOCK_BYTES_MAX));
+        ours += encoded.iter().map(bytes::Bytes::len).sum::<usize>();
+        lines += gzip(&influx(batch));
+        objects += gzip(&json(batch));
     }
+    let per_reading = |what: &str, bytes: usize, budget: Budget| {
+        figure(format!("{what} of {age_s} s"), bytes as f64 / rows.len() as f64, "bytes a reading", budget)
+    };
+    [
+        per_reading("blocks", ours, budget),
+        per_reading("  Influx lines, gzip,", lines, Budget::None),
+        per_reading("  JSON, gzip,", objects, Budget::None),
+    ]
+}
+
+fn times(rows: &[Row], batch: usize) -> [figures::Figure; 3] {
+    let (mut push, mut finish, mut read, mut readings) = (0, 0, 0, 0);
+    for batch in rows.chunks_exact(batch) {
+        let mut builder = BlockBuilder::new(TimeBase::Utc);
+        let start = Instant::now();
+        let taken = batch.iter().filter(|row| builder.push(**row, Some(-2))).count();
+        push += start.elapsed().as_nanos();
+        let start = Instant::now();
+        let encoded = builder.finish(CatalogueHash([0; 16]));
+        finish += start.elapsed().as_nanos();
+        let start = Instant::now();
+        let back = encoded.and_then(|encoded| decode(&encoded.bytes).ok()).map_or(0, |block| block.rows.len());
+        read += start.elapsed().as_nanos();
+        assert_eq!(back, taken, "every row comes back");
+        readings += taken as u128;
+    }
+    [("push", push), ("finish", finish), ("decode", read)].map(|(what, nanos)| {
+        let name = format!("{what}, {batch} readings a block");
+        figure(name, (nanos / readings) as f64, "ns a reading", Budget::None)
+    })
 }
