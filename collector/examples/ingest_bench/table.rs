@@ -23,8 +23,8 @@ async fn open(site: &Site) -> Result<SqliteConnection> {
     Ok(SqliteConnectOptions::new().filename(path(site)).connect().await?)
 }
 
-/// A reading of every series at each of `ticks` seconds from `start` on, with rollups.
-pub(crate) async fn fill(site: &Site, start: i64, ticks: u64) -> Result<()> {
+/// A reading of every series at each of so many seconds from `start` on, with rollups.
+pub(crate) async fn fill(site: &Site, start: i64, seconds: i64) -> Result<()> {
     let tier = warm::open(&collector::config::Config::default().warm, &path(site)).await?;
     for n in 0..GATEWAYS {
         let entries = catalogue(n)?.entries().to_vec();
@@ -36,7 +36,7 @@ pub(crate) async fn fill(site: &Site, start: i64, ticks: u64) -> Result<()> {
     let readings = "WITH RECURSIVE tick(n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM tick WHERE n + 1 < ?) \
          INSERT INTO readings SELECT series_id, (? + n) * ?, 4.0 + (n * 7919 + series_id) % 8 / 100.0, 0, 0 \
          FROM series CROSS JOIN tick ORDER BY series_id, n";
-    let query = sqlx::query(readings).bind(ticks as i64).bind(start).bind(MICROS_PER_SECOND);
+    let query = sqlx::query(readings).bind(seconds).bind(start).bind(MICROS_PER_SECOND);
     query.execute(&mut table).await?;
     let marks =
         "INSERT INTO dirty_buckets SELECT DISTINCT series_id, ts - ts % 300000000 FROM readings ORDER BY series_id, ts";
