@@ -2,8 +2,7 @@
 
 use super::rows::number;
 use super::time::PgTime;
-use crate::tiers::{SeriesId, StoredReading};
-use shared::reading::Timestamp;
+use crate::tiers::StoredReading;
 use sqlx::PgConnection;
 
 /// Rows are sent when they fill so many bytes.
@@ -25,20 +24,17 @@ impl Row<'_> {
 }
 
 /// Gives the number of rows that were written.
-async fn copy<T>(
+async fn copy(
     connection: &mut PgConnection,
     sql: &'static str,
-    columns: i16,
-    rows: &[T],
-    encode: impl Fn(&T, &mut Row<'_>),
+    readings: &[StoredReading],
 ) -> Result<u64, sqlx::Error> {
     let mut copy = connection.copy_in_raw(sql).await?;
     let mut bytes = Vec::with_capacity(CHUNK + 256);
     bytes.extend_from_slice(SIGNATURE);
     bytes.extend_from_slice(&[0; 8]); // no flags, no extension of the header
-    for row in rows {
-        bytes.extend_from_slice(&columns.to_be_bytes());
-        encode(row, &mut Row(&mut bytes));
+    for reading in readings {
+        encode(reading, &mut Row(&mut bytes));
         if bytes.len() >= CHUNK {
             copy.send(bytes.as_slice()).await?;
             bytes.clear();
@@ -49,7 +45,8 @@ async fn copy<T>(
     copy.finish().await
 }
 
-fn encode_reading(reading: &StoredReading, row: &mut Row<'_>) {
+fn encode(reading: &StoredReading, row: &mut Row<'_>) {
+    row.0.extend_from_slice(&5i16.to_be_bytes());
     row.field(&number(reading.series).to_be_bytes());
     row.field(&i16::from(reading.held.quality.0).to_be_bytes());
     row.field(&PgTime(reading.at).to_wire());
@@ -63,24 +60,11 @@ fn encode_reading(reading: &StoredReading, row: &mut Row<'_>) {
 /// Into `readings`; fails when a key is there already.
 pub(super) async fn readings(connection: &mut PgConnection, readings: &[StoredReading]) -> Result<u64, sqlx::Error> {
     let sql = "COPY readings (series_id, quality, ts, value, revision) FROM STDIN (FORMAT binary)";
-    copy(connection, sql, 5, readings, encode_reading).await
+    copy(connection, sql, readings).await
 }
 
 /// Into `staged_readings`.
 pub(super) async fn staged(connection: &mut PgConnection, readings: &[StoredReading]) -> Result<u64, sqlx::Error> {
     let sql = "COPY staged_readings (series_id, quality, ts, value, revision) FROM STDIN (FORMAT binary)";
-    copy(connection, sql, 5, readings, encode_reading).await
-}
-
-/// Into `dirty_buckets`.
-pub(super) async fn marks(
-    connection: &mut PgConnection,
-    buckets: &[(SeriesId, Timestamp)],
-) -> Result<u64, sqlx::Error> {
-    let sql = "COPY dirty_buckets (series_id, bucket) FROM STDIN (FORMAT binary)";
-    copy(connection, sql, 2, buckets, |(series, bucket), row| {
-        row.field(&number(*series).to_be_bytes());
-        row.field(&PgTime(*bucket).to_wire());
-    })
-    .await
+    copy(connection, sql, readings).await
 }
