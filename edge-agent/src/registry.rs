@@ -6,7 +6,7 @@ use crate::report::Deadband;
 use crate::sample::Sample;
 use shared::catalogue::{Catalogue, Entry, POINTS_MAX, PointNo};
 use shared::ids::NodeId;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A point as its source configures it.
@@ -68,6 +68,7 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Inner {
     points: Vec<PointState>,
+    links: BTreeMap<String, Option<String>>,
     by_series: HashMap<(NodeId, String, String), PointNo>,
     catalogue: Option<Arc<Catalogue>>, // made when asked for, so that discovering n points hashes once, not n times
 }
@@ -142,6 +143,17 @@ impl Registry {
         }
         state.error = error;
         state.last = Some(*sample);
+    }
+
+    /// Notes how a link or broker is: what is wrong with it, or `None` when it is up.
+    pub fn link(&self, name: &str, wrong: Option<String>) {
+        self.lock().links.insert(name.to_owned(), wrong);
+    }
+
+    /// Every link and broker that was tried, and what is wrong with it.
+    #[must_use]
+    pub fn links(&self) -> BTreeMap<String, Option<String>> {
+        self.lock().links.clone()
     }
 
     /// How many points there are.
@@ -229,6 +241,9 @@ mod tests {
         let good = Sample { point, at: At::Mono(1), value: Some(1.0), quality: Quality::GOOD };
         let bad = Sample { at: At::Mono(2), value: None, quality: Quality::BAD_TIMEOUT, ..good };
         registry.seen(point, &good, None);
+        registry.link("bus", Some("no route".into()));
+        registry.link("bus", None);
+        assert_eq!(registry.links(), [("bus".to_owned(), None)].into());
         registry.seen(point, &bad, Some("timeout".into()));
         assert_eq!(registry.counts(), (1, 1));
         assert_eq!(registry.snapshot()[0].last_usable, Some(good));

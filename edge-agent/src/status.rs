@@ -51,6 +51,9 @@ pub struct View {
     pub spool: SpoolView,
     /// Readings.
     pub readings: ReadingsView,
+    /// Every link and broker that was tried, and what is wrong with it.
+    #[serde(default)]
+    pub links: std::collections::BTreeMap<String, Option<String>>,
     /// All points.
     pub points: Vec<PointView>,
 }
@@ -168,6 +171,7 @@ impl Status {
                 lost: count(&self.vitals.lost),
                 rejected_blocks: count(&self.vitals.rejected),
             },
+            links: self.current.borrow().registry.links(),
             points: points.into_iter().map(|point| self.point(point)).collect(),
         }
     }
@@ -210,7 +214,7 @@ impl Status {
             At::Mono(at) => self.clock.mono_us() - at,
             At::Utc(Timestamp(at)) => self.clock.at_least().0.saturating_sub(at),
         };
-        age_us as f64 / 1e6
+        age_us.max(0) as f64 / 1e6 // its own time may be ahead of what is certain here
     }
 
     /// Brings the gauges of `/metrics` up to date.

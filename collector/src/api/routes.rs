@@ -129,7 +129,12 @@ async fn one(api: &Api, params: &Params) -> Result<SeriesInfo, Problem> {
     }
     let mut found = chosen(api, params).await?;
     if !by_number && params.text("channel").is_none() {
+        let channels: Vec<String> = found.iter().map(|series| format!("'{}'", series.key.channel)).collect();
         found.retain(|series| series.key.channel.is_empty());
+        if found.is_empty() && !channels.is_empty() {
+            let detail = format!("it must be given here, one of {}", channels.join(", "));
+            return Err(Problem::parameter("channel", detail));
+        }
     }
     let words = |names: &[&str]| {
         let given: Vec<String> = names.iter().filter_map(|n| Some(format!("{n}={}", params.text(n)?))).collect();

@@ -78,6 +78,12 @@ fn show(view: &View, errors_only: bool) {
     if let Some(bytes) = spool.disk_bytes_per_day {
         line(Style::new(), "flash", format!("{:.1} MiB written per day", mib(bytes)));
     }
+    for (name, wrong) in &view.links {
+        match wrong {
+            None => line(GOOD, "source", format!("{name}: connected")),
+            Some(why) => line(BAD, "source", format!("{name}: {why}")),
+        }
+    }
     let bad = view.points.iter().filter(|point| point.error.is_some()).count();
     let style = if bad > 0 { BAD } else { GOOD };
     line(style, "points", format!("{} points, {bad} in error", view.points.len()));

@@ -30,7 +30,8 @@ pub struct Poller {
     client: Client,
     devices: Vec<Polled>,
     breakers: HashMap<u8, Breaker>,
-    link_down: bool,
+    /// `None` until it was used.
+    link_down: Option<bool>,
     registry: Arc<Registry>,
     outlet: Outlet,
     clock: Clock,
@@ -81,7 +82,7 @@ impl Poller {
         }
         let client = Client::new(link.transport, link.timeout);
         let name = link.name;
-        Ok(Self { name, client, devices, breakers: HashMap::new(), link_down: false, registry, outlet, clock })
+        Ok(Self { name, client, devices, breakers: HashMap::new(), link_down: None, registry, outlet, clock })
     }
 
     /// Polls until told to stop, or until nobody takes the readings.
@@ -177,11 +178,13 @@ impl Poller {
         };
         metrics::counter!("edge_modbus_requests_total", "link" => self.name.clone(), "outcome" => outcome).increment(1);
         let link_down = matches!(result, Err(ReadError::Link(_)));
-        if link_down != self.link_down {
-            self.link_down = link_down;
+        if Some(link_down) != self.link_down {
+            let first = self.link_down.replace(link_down).is_none();
+            self.registry.link(&self.name, result.as_ref().err().filter(|_| link_down).map(ToString::to_string));
             match result {
-                Err(error) => tracing::warn!(link = self.name, %error, "link is down"),
-                Ok(_) => tracing::info!(link = self.name, "link is up"),
+                Err(error) if link_down => tracing::warn!(link = self.name, %error, "link is down"),
+                _ if first => {}
+                _ => tracing::info!(link = self.name, "link is up"),
             }
         }
         if link_down {

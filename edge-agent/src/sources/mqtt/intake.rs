@@ -120,6 +120,11 @@ impl Intake {
         sample
     }
 
+    /// The broker is there, or away for this reason.
+    pub(super) fn link(&self, away: Option<&str>) {
+        self.registry.link(&self.broker.name, away.map(|why| format!("away: {why}")));
+    }
+
     fn complain(&mut self, trouble: Trouble, arrival: Arrival, topic: &str, problem: &str) {
         self.complaints.tell(trouble, arrival.now_us, topic, problem);
     }

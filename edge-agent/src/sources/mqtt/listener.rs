@@ -145,6 +145,7 @@ impl Listener {
         self.refused.fill(None);
         let broker = self.broker.name.as_str();
         metrics::counter!("edge_mqtt_connections_total", "broker" => self.broker.name.clone()).increment(1);
+        self.intake.link(None);
         tracing::info!(broker, resumed, "broker is connected");
         if away.is_some() && !resumed && !self.broker.session.is_zero() {
             tracing::warn!(broker, "the broker kept nothing for us: what came meanwhile is lost");
@@ -170,6 +171,7 @@ impl Listener {
             Link::Down { since_us, why, was_up } => (*since_us, *was_up, *why != lost.reason),
         };
         if is_news {
+            self.intake.link(Some(&lost.reason));
             tracing::warn!(broker, error = lost.reason, "broker is away");
         }
         if lost.is_poison {
