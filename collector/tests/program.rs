@@ -102,7 +102,10 @@ async fn what_was_acknowledged_is_there_after_kill_9_and_sigterm_ends_in_order()
     to.wait_for_history("DIST_001", &[(Timestamp(at), Some(1.0))]).await;
     client.block(2, block(hash, TimeBase::Utc, &[(0, at + SECOND, 2.0)])).await;
     client.wait_stored(seqs([2])).await;
-    assert!(process.terminate().success());
+    let (status, log) = process.terminate();
+    assert!(status.success());
+    let said = |what: &str| log.iter().any(|line| line.contains(what));
+    assert!(said("the collector stops") && !said("revoked"), "{log:#?}");
     client.wait_closed().await;
 
     let process = site.spawn();

@@ -173,7 +173,9 @@ where
         return end;
     }
     let revocation = async {
-        let _ = revoked.wait_for(|serials| serials.contains(&who.serial)).await;
+        if revoked.wait_for(|serials| serials.contains(&who.serial)).await.is_err() {
+            std::future::pending::<()>().await; // the collector stops, and nobody looks at the list any more
+        }
     };
     let end = tokio::select! {
         biased;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Where cargo built it.
@@ -24,6 +25,7 @@ pub struct Process {
     pub api: SocketAddr,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    reading: Option<JoinHandle<()>>,
 }
 
 impl Site {
@@ -59,7 +61,7 @@ impl Site {
             .unwrap();
         let (log, (up, is_up)) = (Arc::new(Mutex::new(Vec::new())), mpsc::channel());
         let (lines, stderr) = (Arc::clone(&log), BufReader::new(child.stderr.take().unwrap()));
-        std::thread::spawn(move || {
+        let reading = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 if let Some(addresses) = addresses(&line) {
                     let _ = up.send(addresses);
@@ -68,7 +70,7 @@ impl Site {
             }
         });
         match is_up.recv_timeout(super::PATIENCE) {
-            Ok((ingest, api)) => Process { ingest, api, child, log },
+            Ok((ingest, api)) => Process { ingest, api, child, log, reading: Some(reading) },
             Err(error) => {
                 let _ = child.kill();
                 panic!("the collector didn't come up ({error}): {:#?}", log.lock().unwrap());
@@ -98,14 +100,15 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and its exit code.
-    pub fn terminate(mut self) -> ExitStatus {
+    /// SIGTERM; its exit code, and all it said.
+    pub fn terminate(mut self) -> (ExitStatus, Vec<String>) {
         let id = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
         let deadline = Instant::now() + super::PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
+                self.reading.take().unwrap().join().unwrap();
+                return (status, self.log());
             }
             assert!(Instant::now() < deadline, "it doesn't end: {:#?}", self.log());
             std::thread::sleep(Duration::from_millis(20));

@@ -25,6 +25,9 @@ const TIER: &str = "warm tier (SQLite)";
 const READERS: u32 = 4;
 /// How long a statement waits for another process's lock.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// Rows that the thread of a connection reads ahead: with sqlx's default of 50 it and its reader wake each other all
+/// the time when a rollup reads its readings.
+const ROWS_AHEAD: usize = 4_096;
 /// Most rows that are kept aside.
 pub const QUARANTINE_ROWS_MAX: u32 = 100_000;
 
@@ -49,9 +52,12 @@ impl SqliteWarm {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(LOCK_WAIT)
+            .row_buffer_size(ROWS_AHEAD)
             .pragma("cache_size", "-32768") // 32 MiB for each connection
             .pragma("temp_store", "memory");
-        let write = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await;
+        // A commit that waits for a slice of the rollups is nothing to warn of.
+        let one = SqlitePoolOptions::new().max_connections(1).acquire_slow_threshold(LOCK_WAIT);
+        let write = one.connect_with(options.clone()).await;
         let write = write.map_err(|e| named(path, failed(e)))?;
         schema::bring_up(&write).await.map_err(|error| named(path, error))?;
         let read =
