@@ -7,11 +7,11 @@
 //! A value holds from its reading to the next one, but no longer than `hold`: beyond that nobody knows. A bad
 //! reading ends it. So a sensor that was silent for a day counts for `hold` and not for the day.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::reading::{Held, QualityClass, Timestamp};
 
 /// A usable value and its moment.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Sample {
     /// When.
     pub at: Timestamp,
@@ -20,7 +20,7 @@ pub struct Sample {
 }
 
 /// The sum of a run of readings.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Rollup {
     /// Readings of quality good.
     pub good: u32,
@@ -39,7 +39,7 @@ pub struct Rollup {
 }
 
 /// The sum of the usable readings of a run.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Usable {
     /// Smallest value.
     pub min: f64,

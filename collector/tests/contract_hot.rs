@@ -6,6 +6,8 @@ use shared::reading::{Held, MICROS_PER_SECOND, Quality, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+mod services;
+
 const HOUR: i64 = 3_600 * MICROS_PER_SECOND;
 /// When the tier under test is made; it was told that it is complete from then on.
 const START: i64 = 1_800_000_000 * MICROS_PER_SECOND;
@@ -16,6 +18,8 @@ const B: SeriesId = SeriesId(2);
 struct Bench<T> {
     tier: T,
     now: Arc<AtomicI64>,
+    /// What it runs on, if anything.
+    _service: Option<services::redis::Redis>,
 }
 
 impl<T> Bench<T> {
@@ -170,8 +174,26 @@ mod memory {
         let now = Arc::new(AtomicI64::new(START));
         let clock = now.clone();
         let tier = MemoryHot::new(Timestamp(START), 1_000, Arc::new(move || Timestamp(clock.load(Ordering::SeqCst))));
-        Bench { tier, now }
+        Bench { tier, now, _service: None }
     }
 
     whole_contract!(bench());
+}
+
+mod redis {
+    use super::*;
+    use collector::tiers::hot::redis::{Before, RedisHot};
+    use collector::tiers::hot::settings::HotSettings;
+
+    async fn bench() -> Bench<RedisHot> {
+        let service = services::redis::Redis::start().await;
+        let now = Arc::new(AtomicI64::new(START));
+        let clock = now.clone();
+        let settings = HotSettings { readings_max: Some(1_000), ..service.settings() };
+        let before = Before { complete_from: Timestamp(START), future_max: 600 * MICROS_PER_SECOND };
+        let clock = Arc::new(move || Timestamp(clock.load(Ordering::SeqCst)));
+        Bench { tier: RedisHot::new(&settings, before, clock).unwrap(), now, _service: Some(service) }
+    }
+
+    whole_contract!(bench().await);
 }

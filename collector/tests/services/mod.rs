@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, unreachable_pub)] // no test binary needs all of them
 
 pub mod postgres;
+pub mod redis;
 pub mod timescale;
 
 use std::process::{Child, Command, Stdio};

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 
-/// How long readings stay, microseconds.
+/// How long readings stay if nothing else is said, microseconds.
 pub const AGE_MAX: i64 = 24 * 3_600 * 1_000_000;
 /// Whoever asks from when on this is complete has so long to ask for it, microseconds: the horizon moves on meanwhile.
 const TIME_TO_ASK: i64 = 60 * 1_000_000;
@@ -23,6 +23,7 @@ pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// The tier.
 pub struct MemoryHot {
     now: Now,
+    age: i64,
     readings_max: usize,
     held: Mutex<Table>,
     feed: broadcast::Sender<Arc<[StoredReading]>>,
@@ -49,7 +50,13 @@ impl MemoryHot {
     #[must_use]
     pub fn new(complete_from: Timestamp, readings_max: usize, now: Now) -> Self {
         let table = Table { series: HashMap::new(), floor: complete_from, readings: 0, evicted: 0 };
-        Self { now, readings_max, held: Mutex::new(table), feed: broadcast::channel(FEED_BATCHES).0 }
+        Self { now, age: AGE_MAX, readings_max, held: Mutex::new(table), feed: broadcast::channel(FEED_BATCHES).0 }
+    }
+
+    /// Keeps readings for so long, microseconds.
+    #[must_use]
+    pub fn with_age(self, age: i64) -> Self {
+        Self { age, ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -63,7 +70,7 @@ impl MemoryHot {
     }
 
     fn horizon(&self) -> Timestamp {
-        (self.now)().plus_micros(-AGE_MAX)
+        (self.now)().plus_micros(-self.age)
     }
 }
 

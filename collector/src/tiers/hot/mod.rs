@@ -1,4 +1,8 @@
 //! Hot tiers.
 
+pub mod days;
 pub mod guarded;
 pub mod memory;
+pub mod redis;
+pub mod settings;
+pub mod shelf;

@@ -1,0 +1,236 @@
+//! Days of a series' rollups that were asked for, kept until something of the day changes.
+//!
+//! Every (series, day) has a version. Whoever commits readings of a past day says so before (`begin`): from then on
+//! nothing of that day is taken from here or kept; and after (`end`): the day has a new version, which nobody has kept
+//! anything under. Whoever reads takes the version first and keeps what it found under that one. So what is found here
+//! is what the warm tier would say, and late data throws out exactly the days it touched.
+//!
+//! One trait, one contract suite (`tests/contract_days.rs`), memory and Redis.
+
+use crate::rollup::Rollup;
+use crate::tiers::{Bucket, SeriesId, StoredReading, TierError, TierFuture};
+use shared::reading::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A day in microseconds.
+pub const DAY: i64 = 24 * 3_600 * 1_000_000;
+/// A day is kept from so long after its end on: clocks of collectors differ, and it hardly changes then.
+const SETTLED: i64 = 2 * 3_600 * 1_000_000;
+/// Most days in memory; of five minutes a day takes about 50 KB.
+const DAYS_MAX: usize = 2_000;
+
+/// A day of a series, counted from 1970 in UTC.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SeriesDay {
+    /// The series.
+    pub series: SeriesId,
+    /// The day.
+    pub day: i64,
+}
+
+/// What is known of a day.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Kept {
+    /// Its rollups, as they are now.
+    Day(Vec<u8>),
+    /// Nothing yet: what is read from now on may be kept under this version.
+    Nothing(u64),
+    /// It is being changed: nothing may be kept.
+    Changing,
+}
+
+/// Where days are kept. What is given back is only ever what was kept under the version that still holds.
+pub trait Days: Send + Sync + 'static {
+    /// What is known of a day.
+    fn find(&self, of: SeriesDay, bucket: Bucket) -> TierFuture<'_, Kept>;
+
+    /// Keeps a day, if that is still its version.
+    fn keep(&self, of: SeriesDay, bucket: Bucket, version: u64, bytes: Vec<u8>) -> TierFuture<'_, ()>;
+
+    /// Something of these days is about to change.
+    fn begin<'a>(&'a self, days: &'a [SeriesDay]) -> TierFuture<'a, ()>;
+
+    /// It has changed.
+    fn end<'a>(&'a self, days: &'a [SeriesDay]) -> TierFuture<'a, ()>;
+
+    /// Throws out everything.
+    fn drop_all(&self) -> TierFuture<'_, ()>;
+}
+
+/// Days, and whether they can be trusted: what could not be told to them makes them useless until they are empty.
+pub struct DayCache {
+    days: Arc<dyn Days>,
+    /// Counts what could not be told.
+    faults: AtomicU64,
+    /// So many of them are made good.
+    healed: AtomicU64,
+}
+
+impl DayCache {
+    /// Nothing of before is trusted.
+    #[must_use]
+    pub fn new(days: Arc<dyn Days>) -> Self {
+        Self { days, faults: AtomicU64::new(1), healed: AtomicU64::new(0) }
+    }
+
+    /// The faults up to now, all of them made good; `None` when that can't be.
+    async fn healed(&self) -> Option<u64> {
+        let faults = self.faults.load(Ordering::SeqCst);
+        if self.healed.load(Ordering::SeqCst) < faults {
+            self.days.drop_all().await.ok()?;
+            self.healed.fetch_max(faults, Ordering::SeqCst);
+        }
+        Some(faults)
+    }
+
+    fn note<T>(&self, told: &Result<T, TierError>) {
+        if told.is_err() {
+            self.faults.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Before a commit. Gives what [`DayCache::end`] is told when it succeeded; when it failed, nobody knows what became
+    /// of it, and these days are not kept until it was repeated.
+    pub async fn begin<'a>(
+        &self,
+        readings: impl IntoIterator<Item = &'a StoredReading>,
+        now: Timestamp,
+    ) -> Vec<SeriesDay> {
+        let days = past(readings, now);
+        if !days.is_empty() {
+            self.note(&self.days.begin(&days).await);
+        }
+        days
+    }
+
+    /// After a commit that succeeded.
+    pub async fn end(&self, days: &[SeriesDay]) {
+        if !days.is_empty() {
+            self.note(&self.days.end(days).await);
+        }
+    }
+
+    /// The rollups of a past day.
+    ///
+    /// # Errors
+    /// When they are not there, with the version under which they may be kept, if they may.
+    pub async fn find(
+        &self,
+        of: SeriesDay,
+        bucket: Bucket,
+        now: Timestamp,
+    ) -> Result<Vec<(Timestamp, Rollup)>, Option<u64>> {
+        let settled = (of.day + 1).saturating_mul(DAY).saturating_add(SETTLED) <= now.0;
+        if !settled {
+            return Err(None);
+        }
+        let Some(faults) = self.healed().await else { return Err(None) };
+        let found = match self.days.find(of, bucket).await {
+            Ok(Kept::Day(bytes)) => postcard::from_bytes(&bytes).map_err(|_| None),
+            Ok(Kept::Nothing(version)) => Err(Some(version)),
+            Ok(Kept::Changing) | Err(_) => Err(None),
+        };
+        // What could not be told while this was looked for makes it worthless.
+        let found = if self.faults.load(Ordering::SeqCst) == faults { found } else { Err(None) };
+        let outcome = if found.is_ok() { "hit" } else { "miss" };
+        metrics::counter!("collector_cache_lookups_total", "outcome" => outcome).increment(1);
+        found
+    }
+
+    /// Keeps a day's rollups, none of which is out of date.
+    pub async fn keep(&self, of: SeriesDay, bucket: Bucket, version: u64, rollups: &[(Timestamp, Rollup)]) {
+        let Ok(bytes) = postcard::to_allocvec(rollups) else { return };
+        if let Err(error) = self.days.keep(of, bucket, version, bytes).await {
+            tracing::debug!(%error, "a day of rollups is not cached");
+        }
+    }
+}
+
+/// The past days among these readings' days.
+fn past<'a>(readings: impl IntoIterator<Item = &'a StoredReading>, now: Timestamp) -> Vec<SeriesDay> {
+    let today = now.0.div_euclid(DAY);
+    let days = readings.into_iter().map(|r| SeriesDay { series: r.series, day: r.at.0.div_euclid(DAY) });
+    days.filter(|of| of.day < today).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// In this process's memory: right only where nobody else commits.
+#[derive(Default)]
+pub struct MemoryDays {
+    table: Mutex<Table>,
+    versions: AtomicU64,
+}
+
+#[derive(Default)]
+struct Table {
+    versions: BTreeMap<SeriesDay, Option<u64>>,
+    days: BTreeMap<(SeriesDay, bool), (u64, Vec<u8>)>,
+}
+
+impl Table {
+    fn clear(&mut self) {
+        self.days.clear();
+        self.versions.retain(|_, version| version.is_none());
+    }
+}
+
+impl MemoryDays {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fresh(&self) -> u64 {
+        self.versions.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Days for MemoryDays {
+    fn find(&self, of: SeriesDay, bucket: Bucket) -> TierFuture<'_, Kept> {
+        let mut table = self.lock();
+        if table.versions.len() >= 4 * DAYS_MAX {
+            table.clear();
+        }
+        let version = *table.versions.entry(of).or_insert_with(|| Some(self.fresh()));
+        let found = match (version, table.days.get(&(of, bucket == Bucket::Hour))) {
+            (None, _) => Kept::Changing,
+            (Some(version), Some((kept, bytes))) if *kept == version => Kept::Day(bytes.clone()),
+            (Some(version), _) => Kept::Nothing(version),
+        };
+        Box::pin(async { Ok(found) })
+    }
+
+    fn keep(&self, of: SeriesDay, bucket: Bucket, version: u64, bytes: Vec<u8>) -> TierFuture<'_, ()> {
+        let mut table = self.lock();
+        if table.days.len() >= DAYS_MAX {
+            // Whoever is looking at these days finds them again; a version that is gone is never used again.
+            table.clear();
+        } else if table.versions.get(&of) == Some(&Some(version)) {
+            table.days.insert((of, bucket == Bucket::Hour), (version, bytes));
+        }
+        Box::pin(async { Ok(()) })
+    }
+
+    fn begin<'a>(&'a self, days: &'a [SeriesDay]) -> TierFuture<'a, ()> {
+        let mut table = self.lock();
+        for of in days {
+            table.versions.insert(*of, None);
+            table.days.remove(&(*of, false));
+            table.days.remove(&(*of, true));
+        }
+        Box::pin(async { Ok(()) })
+    }
+
+    fn end<'a>(&'a self, days: &'a [SeriesDay]) -> TierFuture<'a, ()> {
+        let mut table = self.lock();
+        for of in days {
+            table.versions.remove(of); // the next to ask gets a fresh one
+        }
+        Box::pin(async { Ok(()) })
+    }
+
+    fn drop_all(&self) -> TierFuture<'_, ()> {
+        self.lock().clear();
+        Box::pin(async { Ok(()) })
+    }
+}

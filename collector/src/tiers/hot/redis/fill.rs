@@ -1,0 +1,166 @@
+//! Filling in what the tier lacks, from the warm tier, while it works.
+//!
+//! A bucket's floor is lowered when every series of it has been read from the warm tier and put, and only when
+//! nothing was lost meanwhile. Whoever fills must have seen to it that what was put before the loss and isn't in the
+//! warm tier yet is put again: then the warm tier and what was put since are everything.
+
+use super::batch::{BUCKETS, batches, bucket_of};
+use super::record::{self, HOUR, hour_of};
+use super::{EXACT_MAX, Inner, RedisHot, identity};
+use crate::tiers::{SeriesId, StoredReading, TierError};
+use futures::future::BoxFuture;
+use shared::reading::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Read at once from the warm tier, microseconds.
+const STRETCH: i64 = 6 * HOUR;
+/// The tier is not filled beyond this part of what it may hold: tenths.
+const FULL: u64 = 9;
+
+/// Where it is filled from: the readings of a series with `from <= at < to`.
+pub trait Source: Sync {
+    /// Reads them.
+    fn range(
+        &self,
+        series: SeriesId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> BoxFuture<'_, Result<Vec<StoredReading>, TierError>>;
+}
+
+/// What a filling did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Filled {
+    /// Readings that were put.
+    pub readings: u64,
+    /// Buckets of series that are complete now.
+    pub buckets: u32,
+    /// Buckets that lost something meanwhile.
+    pub left: u32,
+    /// Whether there was no room for all.
+    pub full: bool,
+}
+
+/// What is proved of a bucket.
+pub(super) struct Look {
+    born: u64,
+    floor: i64,
+    own: BTreeMap<u32, i64>,
+}
+
+impl RedisHot {
+    /// Whether a bucket can prove less than it might.
+    ///
+    /// # Errors
+    /// When Redis doesn't answer.
+    pub async fn lacks(&self) -> Result<bool, TierError> {
+        // What ran out lately is not worth a filling.
+        let target = self.inner.horizon().plus_micros(HOUR);
+        for bucket in 0..BUCKETS {
+            let look = self.inner.look(bucket).await?;
+            if look.floor > target.0 || !look.own.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Fills in what is missing of these series: all there are.
+    ///
+    /// # Errors
+    /// When a tier doesn't answer; what was filled until then stays.
+    pub async fn fill(&self, series: &[SeriesId], source: &dyn Source) -> Result<Filled, TierError> {
+        let mut filled = Filled::default();
+        for bucket in 0..BUCKETS {
+            if self.inner.is_full() {
+                filled.full = true;
+                break;
+            }
+            let of_bucket: Vec<SeriesId> = series.iter().copied().filter(|id| bucket_of(*id) == bucket).collect();
+            match self.inner.fill(bucket, &of_bucket, source).await? {
+                Some(readings) => {
+                    filled.readings += readings;
+                    filled.buckets += 1;
+                }
+                None => filled.left += 1,
+            }
+        }
+        Ok(filled)
+    }
+}
+
+impl Inner {
+    pub(super) async fn look(&self, bucket: u32) -> Result<Look, TierError> {
+        let mut call = self.call(&self.scripts.look, bucket);
+        call.arg(identity()).arg(self.floor_at_birth(bucket));
+        let found: Vec<i64> = self.link.tell(&call).await?;
+        let [born, floor, own @ ..] = &found[..] else {
+            return Ok(Look { born: 0, floor: EXACT_MAX, own: BTreeMap::new() });
+        };
+        let own = own.chunks_exact(2).map(|pair| (pair[0] as u32, pair[1])).collect();
+        let look = Look { born: born.unsigned_abs(), floor: *floor, own };
+        self.note(bucket, look.born, None);
+        Ok(look)
+    }
+
+    async fn fill(&self, bucket: u32, series: &[SeriesId], source: &dyn Source) -> Result<Option<u64>, TierError> {
+        let look = self.look(bucket).await?;
+        let target = self.horizon();
+        let mut put = 0;
+        for id in series {
+            let until = look.own.get(&id.0).copied().unwrap_or(0).max(look.floor);
+            let mut from = target;
+            while from.0 < until {
+                if self.is_full() {
+                    return Ok(None);
+                }
+                let to = Timestamp(until.min(hour_of(from) * HOUR + STRETCH));
+                put += self.fill_stretch(*id, (from, to), source).await?;
+                from = to;
+            }
+        }
+        let mut call = self.call(&self.scripts.lower, bucket);
+        call.arg(look.born).arg(look.floor).arg(target.0.clamp(0, EXACT_MAX));
+        for (id, floor) in &look.own {
+            call.arg(*id).arg(*floor);
+        }
+        let lowered: bool = self.link.tell(&call).await?;
+        Ok(lowered.then_some(put))
+    }
+
+    fn is_full(&self) -> bool {
+        let records: u64 = self.lock().iter().map(|b| b.records).sum();
+        records > self.readings_max / 10 * FULL
+    }
+
+    /// Puts what it hasn't got; gives how many that were.
+    async fn fill_stretch(
+        &self,
+        series: SeriesId,
+        (from, to): (Timestamp, Timestamp),
+        source: &dyn Source,
+    ) -> Result<u64, TierError> {
+        let mut readings = source.range(series, from, to).await?;
+        if readings.is_empty() {
+            return Ok(0);
+        }
+        let held: BTreeSet<_> = self.held(series, (from, to)).await?.iter().map(record::newest).collect();
+        readings.retain(|reading| !held.contains(&record::newest(reading)));
+        for batch in batches(&readings, from) {
+            self.put_batch(&batch).await?;
+        }
+        Ok(readings.len() as u64)
+    }
+
+    /// What is there, whether it is all or not.
+    async fn held(
+        &self,
+        series: SeriesId,
+        (from, to): (Timestamp, Timestamp),
+    ) -> Result<Vec<StoredReading>, TierError> {
+        let mut call = self.call(&self.scripts.range, bucket_of(series));
+        call.arg(series.0).arg(EXACT_MAX).arg(hour_of(from).max(0)).arg(hour_of(to.plus_micros(-1)).max(0));
+        let found: Vec<Vec<u8>> = self.link.tell(&call).await?;
+        Ok(found.get(1..).and_then(|hours| super::readings_of(series, hours)).unwrap_or_default())
+    }
+}

@@ -1,0 +1,172 @@
+//! The connection to Redis. It comes back by itself; while Redis is away, whoever only asks is told so at once instead
+//! of waiting each time.
+
+use super::TIER;
+use crate::tiers::TierError;
+use crate::tiers::hot::settings::HotSettings;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, ScriptInvocation};
+use std::fs;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// After a failure nobody who only asks waits for Redis, for so long.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The connection.
+pub(super) struct Link {
+    client: Client,
+    manager: ConnectionManager,
+    place: String,
+    quiet_until: Mutex<Option<Instant>>,
+}
+
+/// Asks a server what it is, and whether it is set up so that nothing is lost.
+///
+/// # Errors
+/// When it can't be reached, or drops data when its memory is full.
+pub fn probe(settings: &HotSettings) -> Result<String, TierError> {
+    let client = client(settings)?;
+    let failed = |error: RedisError| TierError::Unavailable { tier: TIER, why: explained(&place(settings), &error) };
+    let mut connection = client.get_connection_with_timeout(settings.timeout.0).map_err(failed)?;
+    let mut ask = |section| redis::cmd("INFO").arg(section).query::<String>(&mut connection).map_err(failed);
+    let (server, memory) = (ask("server")?, ask("memory")?);
+    if let Some(why) = loses_data(&memory) {
+        return Err(TierError::Unavailable { tier: TIER, why: format!("{}: {why}", place(settings)) });
+    }
+    Ok(format!("version {} at {}", field(&server, "redis_version"), place(settings)))
+}
+
+/// What is wrong with a server's memory settings.
+pub(super) fn loses_data(memory: &str) -> Option<String> {
+    let policy = field(memory, "maxmemory_policy");
+    (policy != "noeviction").then(|| {
+        format!(
+            "maxmemory-policy is {policy}: when memory is full it drops readings, alerts and sessions of its own accord; \
+             set maxmemory-policy noeviction"
+        )
+    })
+}
+
+fn field<'a>(info: &'a str, name: &str) -> &'a str {
+    let value = |line: &'a str| line.strip_prefix(name)?.strip_prefix(':');
+    info.lines().find_map(value).unwrap_or("unknown").trim()
+}
+
+fn place(settings: &HotSettings) -> String {
+    if settings.host.starts_with('/') { settings.host.clone() } else { format!("{}:{}", settings.host, settings.port) }
+}
+
+fn client(settings: &HotSettings) -> Result<Client, TierError> {
+    let broken = |why: String| TierError::Broken { tier: TIER, why };
+    let address = if settings.host.starts_with('/') {
+        ConnectionAddr::Unix(settings.host.clone().into())
+    } else {
+        ConnectionAddr::Tcp(settings.host.clone(), settings.port)
+    };
+    let wrong = |error: RedisError| broken(format!("[hot] host = \"{}\": {error}", settings.host));
+    let info = address.into_connection_info().map_err(wrong)?;
+    let mut login = info.redis_settings().clone().set_db(i64::from(settings.database));
+    if let Some(user) = &settings.user {
+        login = login.set_username(user);
+    }
+    if let Some(password) = password(settings)? {
+        login = login.set_password(password);
+    }
+    Client::open(info.set_redis_settings(login)).map_err(wrong)
+}
+
+impl Link {
+    /// Not connected yet: that is made when it is first needed.
+    ///
+    /// # Errors
+    /// When the settings make no address, or the password can't be read.
+    pub(super) fn new(settings: &HotSettings) -> Result<Self, TierError> {
+        let client = client(settings)?;
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(0)
+            .set_connection_timeout(Some(settings.timeout.0))
+            .set_response_timeout(Some(settings.timeout.0));
+        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config);
+        let manager = manager.map_err(|error| TierError::Broken { tier: TIER, why: error.to_string() })?;
+        Ok(Self { client, manager, place: place(settings), quiet_until: Mutex::default() })
+    }
+
+    /// Another connection, for subscriptions.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Where it is, for messages.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Runs a script for someone who only asks.
+    pub(super) async fn ask<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, TierError> {
+        self.not_quiet()?;
+        self.tell(call).await
+    }
+
+    /// Runs a script for someone who tries until it works.
+    pub(super) async fn tell<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, TierError> {
+        let outcome = call.invoke_async(&mut self.manager.clone()).await;
+        self.watched(outcome)
+    }
+
+    /// Runs a command for someone who only asks.
+    pub(super) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, TierError> {
+        self.not_quiet()?;
+        let outcome = command.query_async(&mut self.manager.clone()).await;
+        self.watched(outcome)
+    }
+
+    fn not_quiet(&self) -> Result<(), TierError> {
+        let quiet = *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+        match quiet {
+            Some(until) if Instant::now() < until => Err(self.unavailable("it didn't answer a moment ago")),
+            _ => Ok(()),
+        }
+    }
+
+    fn watched<T>(&self, outcome: Result<T, RedisError>) -> Result<T, TierError> {
+        let away = outcome.as_ref().is_err_and(|e| e.is_io_error() || e.is_timeout() || e.is_connection_dropped());
+        *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner) = away.then(|| Instant::now() + QUIET);
+        outcome.map_err(|error| self.explain(&error))
+    }
+
+    /// What to do about an error.
+    pub(super) fn explain(&self, error: &RedisError) -> TierError {
+        TierError::Unavailable { tier: TIER, why: explained(&self.place, error) }
+    }
+
+    fn unavailable(&self, why: &str) -> TierError {
+        TierError::Unavailable { tier: TIER, why: format!("{}: {why}", self.place) }
+    }
+}
+
+fn explained(place: &str, error: &RedisError) -> String {
+    let advice = match (error.kind(), error.code()) {
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS")) => {
+            "; see [hot] user and password_file, or REDIS_PASSWORD"
+        }
+        (_, Some("NOPERM")) => "; the user of [hot] needs all commands on the keys and channels of [hot] prefix",
+        (_, Some("OOM")) => "; raise Redis' maxmemory, or lower [hot] readings_max",
+        _ => "",
+    };
+    format!("{place}: {error}{advice}")
+}
+
+fn password(settings: &HotSettings) -> Result<Option<String>, TierError> {
+    if let Some(password) = &settings.password {
+        return Ok(Some(password.reveal().to_owned()));
+    }
+    let Some(path) = &settings.password_file else { return Ok(None) };
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text.lines().next().map(str::to_owned)),
+        Err(error) => {
+            let why = format!("[hot] password_file = \"{}\": {error}", path.display());
+            Err(TierError::Broken { tier: TIER, why })
+        }
+    }
+}

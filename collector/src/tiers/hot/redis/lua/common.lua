@@ -1,0 +1,93 @@
+-- Every script works on one bucket of series; its keys share a hash tag, so that a cluster keeps them together:
+--   root     what is proved: `run`, the server's run id when it was made; `born`, its identity; `floor`, nothing before
+--            it is proved; `nf` and `fmax`, number and largest of the series' own floors; `evicted`; `h<hour>`, records
+--            of that hour
+--   floors   series -> its own floor
+--   i:<hour> series -> records of that hour; `t`, all of them, which must equal the root's
+--   d:<series>:<hour>   the records themselves; the length must equal what i:<hour> says
+--   latest   series -> newest value
+-- A key that was deleted, evicted, left over from another run of the server or changed by others breaks the chain, and
+-- then nothing is proved that rested on it.
+local root, p = KEYS[1], ARGV[1]
+local floors, latest = p .. 'floors', p .. 'latest'
+local HOUR, WIDTH = 3600000000, 13
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+
+local function num(x) return string.format('%.0f', x) end
+local function valid() return redis.call('HGET', root, 'run') == run end
+local function root_number(field) return tonumber(redis.call('HGET', root, field)) end
+
+local function make(born, floor)
+  redis.call('DEL', root, floors)
+  redis.call('HSET', root, 'run', run, 'born', born, 'floor', floor, 'nf', 0, 'fmax', 0, 'evicted', 0)
+end
+
+-- Nothing of the bucket before `at` is proved any more.
+local function raise_all(at)
+  if at > root_number('floor') then redis.call('HSET', root, 'floor', num(at)) end
+end
+
+-- When the series' floors were lost the largest of them holds for all.
+local function mend_floors()
+  if redis.call('HLEN', floors) ~= root_number('nf') then
+    raise_all(root_number('fmax'))
+    redis.call('DEL', floors)
+    redis.call('HSET', root, 'nf', 0)
+  end
+end
+
+local function raise_one(series, at)
+  mend_floors()
+  local old = redis.call('HGET', floors, series)
+  if old and tonumber(old) >= at then return end
+  redis.call('HSET', floors, series, num(at))
+  if not old then redis.call('HINCRBY', root, 'nf', 1) end
+  if at > root_number('fmax') then redis.call('HSET', root, 'fmax', num(at)) end
+end
+
+local function floor_of(series)
+  mend_floors()
+  return math.max(root_number('floor'), tonumber(redis.call('HGET', floors, series) or 0))
+end
+
+local function index_key(hour) return p .. 'i:' .. hour end
+local function data_key(series, hour) return p .. 'd:' .. series .. ':' .. hour end
+
+local function count(series, hour, by)
+  redis.call('HINCRBY', index_key(hour), series, by)
+  redis.call('HINCRBY', index_key(hour), 't', by)
+  redis.call('HINCRBY', root, 'h' .. hour, by)
+end
+
+-- Hours of the bucket with their records.
+local function hours()
+  local all, found = redis.call('HGETALL', root), {}
+  for i = 1, #all, 2 do
+    local hour = string.match(all[i], '^h(%d+)$')
+    if hour then found[#found + 1] = { hour, all[i + 1] } end
+  end
+  return found
+end
+
+local function total()
+  local sum = 0
+  for _, of in ipairs(hours()) do sum = sum + tonumber(of[2]) end
+  return sum
+end
+
+local function newer(a, b)
+  if #b ~= 24 then return true end
+  local x = { struct.unpack('>I4I4I4I4I4I4', a) }
+  local y = { struct.unpack('>I4I4I4I4I4I4', b) }
+  for i = 1, 6 do
+    if x[i] ~= y[i] then return x[i] > y[i] end
+  end
+  return false
+end
+
+local function offer_latest(first)
+  for i = first, #ARGV, 2 do
+    local old = redis.call('HGET', latest, ARGV[i])
+    if not old or newer(ARGV[i + 1], old) then redis.call('HSET', latest, ARGV[i], ARGV[i + 1]) end
+  end
+end

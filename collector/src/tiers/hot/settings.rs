@@ -1,0 +1,194 @@
+//! `[hot]`: which hot tier, and how it is reached. The reference's environment variables (`REDIS_HOST`, `REDIS_PORT`,
+//! `REDIS_DB`, `CACHE_TTL_HOURS`, `CACHE_REFRESH_HOURS`) go before the file.
+
+use crate::tiers::warm::settings::Secret;
+use serde::Deserialize;
+use shared::config::HumanDuration;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `[hot]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HotSettings {
+    /// Where the newest readings are kept; default: `redis` when `REDIS_HOST` is set, else `memory`.
+    pub store: Option<Store>,
+    /// How many hours of readings are kept; also the longest time an answer is cached.
+    pub ttl_hours: u32,
+    /// Every so many hours what the tier lacks is filled in from the warm tier; it is also when it came back.
+    pub refresh_hours: u32,
+    /// Most readings; default 4 million in memory at 32 bytes each, 100 million in Redis at about 15.
+    pub readings_max: Option<u64>,
+    /// Redis: host name, address, or the path of its socket.
+    pub host: String,
+    /// Redis: port.
+    pub port: u16,
+    /// Redis: number of the database; a cluster has only 0.
+    pub database: u32,
+    /// Redis: user; default: the server's default user.
+    pub user: Option<String>,
+    /// Redis: file with the password in its first line.
+    pub password_file: Option<PathBuf>,
+    /// Redis: the password; only from `REDIS_PASSWORD`.
+    #[serde(skip)]
+    pub password: Option<Secret>,
+    /// Redis: first part of all keys, so that several installations can share a server.
+    pub prefix: String,
+    /// Redis: longest wait for a connection or an answer.
+    pub timeout: HumanDuration,
+}
+
+/// Which hot tier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Store {
+    /// This process's memory.
+    Memory,
+    /// Redis 7 or newer, or Valkey.
+    Redis,
+}
+
+/// 32 bytes each.
+const READINGS_MAX_MEMORY: u64 = 4_000_000;
+/// About 15 bytes each.
+const READINGS_MAX_REDIS: u64 = 100_000_000;
+
+impl Default for HotSettings {
+    fn default() -> Self {
+        Self {
+            store: None,
+            ttl_hours: 24,
+            refresh_hours: 6,
+            readings_max: None,
+            host: "localhost".into(),
+            port: 6379,
+            database: 0,
+            user: None,
+            password_file: None,
+            password: None,
+            prefix: "telemetry".into(),
+            timeout: HumanDuration(Duration::from_secs(1)),
+        }
+    }
+}
+
+impl HotSettings {
+    /// Puts what the environment says in the place of what the file says.
+    ///
+    /// # Errors
+    /// With the variable and its value, when it can't be used.
+    pub fn apply_environment(
+        &mut self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), (&'static str, String)> {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        fn number<T: std::str::FromStr>(name: &'static str, value: String) -> Result<T, (&'static str, String)> {
+            value.parse().map_err(|_| (name, value))
+        }
+        if let Some(host) = set("REDIS_HOST") {
+            self.host = host;
+            self.store = self.store.or(Some(Store::Redis));
+        }
+        if let Some(port) = set("REDIS_PORT") {
+            self.port = number("REDIS_PORT", port)?;
+        }
+        if let Some(database) = set("REDIS_DB") {
+            self.database = number("REDIS_DB", database)?;
+        }
+        if let Some(password) = set("REDIS_PASSWORD") {
+            self.password = Some(Secret::new(password));
+        }
+        if let Some(hours) = set("CACHE_TTL_HOURS") {
+            self.ttl_hours = number("CACHE_TTL_HOURS", hours)?;
+        }
+        if let Some(hours) = set("CACHE_REFRESH_HOURS") {
+            self.refresh_hours = number("CACHE_REFRESH_HOURS", hours)?;
+        }
+        Ok(())
+    }
+
+    /// Which hot tier it is.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        self.store.unwrap_or(Store::Memory)
+    }
+
+    /// Most readings.
+    #[must_use]
+    pub fn readings_max(&self) -> u64 {
+        self.readings_max.unwrap_or(match self.store() {
+            Store::Memory => READINGS_MAX_MEMORY,
+            Store::Redis => READINGS_MAX_REDIS,
+        })
+    }
+
+    /// How long readings stay, microseconds.
+    #[must_use]
+    pub fn age(&self) -> i64 {
+        i64::from(self.ttl_hours) * 3_600 * 1_000_000
+    }
+
+    /// The first setting that can't be used: its name, its value and why.
+    #[must_use]
+    pub fn mistake(&self) -> Option<(&'static str, String, &'static str)> {
+        for (key, hours) in [("hot.ttl_hours", self.ttl_hours), ("hot.refresh_hours", self.refresh_hours)] {
+            if !(1..=168).contains(&hours) {
+                return Some((key, hours.to_string(), "1 to 168 are possible"));
+            }
+        }
+        if self.readings_max.is_some_and(|max| max < 1_000) {
+            return Some(("hot.readings_max", self.readings_max().to_string(), "at least 1000 are needed"));
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
+        if self.prefix.is_empty() || self.prefix.len() > 64 || !self.prefix.chars().all(plain) {
+            return Some(("hot.prefix", self.prefix.clone(), "letters, digits and _-.: are possible, 64 at most"));
+        }
+        if !(Duration::from_millis(50)..=Duration::from_secs(10)).contains(&self.timeout.0) {
+            return Some(("hot.timeout", self.timeout.to_string(), "50ms to 10s are possible"));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_references_variables_go_before_the_file() {
+        let mut settings = HotSettings { host: "file".into(), ..HotSettings::default() };
+        let variable = |name: &str| {
+            let value = match name {
+                "REDIS_HOST" => "cache",
+                "REDIS_PORT" => "6380",
+                "REDIS_DB" => "3",
+                "REDIS_PASSWORD" => "hush",
+                "CACHE_TTL_HOURS" => "12",
+                "CACHE_REFRESH_HOURS" => "2",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        settings.apply_environment(variable).unwrap();
+        assert_eq!((settings.store(), settings.host.as_str(), settings.port), (Store::Redis, "cache", 6380));
+        assert_eq!((settings.database, settings.ttl_hours, settings.refresh_hours), (3, 12, 2));
+        assert!(!format!("{settings:?}").contains("hush"), "never shown");
+        assert_eq!(settings.mistake(), None);
+        let wrong = settings.apply_environment(|name| (name == "REDIS_DB").then(|| "first".into()));
+        assert_eq!(wrong, Err(("REDIS_DB", "first".into())));
+    }
+
+    #[test]
+    fn what_cant_be_is_named() {
+        let mistake = |change: fn(&mut HotSettings)| {
+            let mut settings = HotSettings::default();
+            change(&mut settings);
+            settings.mistake().map(|(key, ..)| key)
+        };
+        assert_eq!(mistake(|_| ()), None);
+        assert_eq!(mistake(|s| s.ttl_hours = 0), Some("hot.ttl_hours"));
+        assert_eq!(mistake(|s| s.readings_max = Some(1)), Some("hot.readings_max"));
+        assert_eq!(mistake(|s| s.prefix = "a{b}".into()), Some("hot.prefix"));
+        assert_eq!(mistake(|s| s.timeout = Duration::from_secs(60).into()), Some("hot.timeout"));
+    }
+}
