@@ -3,6 +3,7 @@
 
 use crate::etl::jobs::{JobSettings, SettingsError};
 use crate::grants::Grants;
+use crate::tiers::hot::settings::HotSettings;
 use crate::tiers::warm::settings::WarmSettings;
 use serde::Deserialize;
 use shared::config::{ByteSize, ConfigError, HumanDuration};
@@ -24,6 +25,8 @@ pub struct Config {
     pub spool: Spool,
     /// When the queue is written to the warm tier.
     pub buffer: Buffer,
+    /// Where the newest readings are kept.
+    pub hot: HotSettings,
     /// Where the last 90 days are kept.
     pub warm: WarmSettings,
     /// Regular work.
@@ -110,6 +113,7 @@ impl Default for Config {
             api: Api::default(),
             spool: Spool::default(),
             buffer: Buffer::default(),
+            hot: HotSettings::default(),
             warm: WarmSettings::default(),
             jobs: JobSettings::default(),
             grants: Grants::default(),
@@ -186,7 +190,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, LoadError> {
         let mut config: Self = shared::config::load(path)?;
         let variable = |name: &str| std::env::var(name).ok();
-        let set = config.warm.apply_environment(variable);
+        let set = config.hot.apply_environment(variable).and_then(|()| config.warm.apply_environment(variable));
         set.map_err(|(key, value)| ValueError { key, value, why: "a number is needed".into() })
             .and_then(|()| config.validate())
             .map_err(|source| LoadError::Value { path: path.into(), source })?;
@@ -222,7 +226,7 @@ impl Config {
         if self.ingest.connections_max == 0 || self.ingest.handshakes_max == 0 {
             return wrong("ingest.connections_max", "0".into(), "nobody could connect");
         }
-        if let Some((key, value, why)) = self.warm.mistake() {
+        if let Some((key, value, why)) = self.hot.mistake().or_else(|| self.warm.mistake()) {
             return wrong(key, value, why);
         }
         if self.spool.bytes_max.as_u64() < 16 << 20 {
@@ -293,7 +297,7 @@ mod tests {
     fn the_example_of_every_section_is_read() {
         let text = "data_dir = '/tmp/x'\n[ingest]\nlisten = '0.0.0.0:7443'\nca = '/etc/ca.pem'\n[api]\nlisten = '[::]:80'\n\
             [spool]\nbytes_max = '1GiB'\n[buffer]\nflush_rows = 100\nflush_interval = '250ms'\n\
-            [warm]\nstore = 'postgres'\nhost = 'db'\npassword_file = '/etc/secret'\ntls = 'verify-full'\n\
+            [hot]\nstore = 'redis'\nhost = '/run/redis.sock'\n[warm]\nstore = 'postgres'\nhost = 'db'\npassword_file = '/etc/secret'\ntls = 'verify-full'\n\
             timescaledb = 'required'\nreplica = 'db2:5433'\n[grants]\nSTATION_7 = ['DIST_*']\n[log]\nformat = 'json'\nlevel = 'debug'\n";
         let config = load(text).unwrap();
         assert_eq!(config.ca(), Path::new("/etc/ca.pem"));
@@ -302,6 +306,7 @@ mod tests {
         assert_eq!(config.buffer.flush_interval.0, Duration::from_millis(250));
         assert_eq!(config.grants.len(), 1);
         assert_eq!((config.warm.store(), config.warm.port), (Store::Postgres, 5432));
+        assert_eq!((config.hot.store(), config.hot.ttl_hours), (crate::tiers::hot::settings::Store::Redis, 24));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub use problem::Problem;
 
 use crate::etl::Scheduler;
 use crate::history::History;
+use crate::tiers::hot::days::DayCache;
 use crate::tiers::{HotTier, WarmTier};
 use axum::Router;
 use axum::extract::{Request, State};
@@ -50,6 +51,8 @@ pub struct Sources {
     pub hot: Arc<dyn HotTier>,
     /// Regular work.
     pub jobs: Arc<Scheduler>,
+    /// Rollups of past days.
+    pub days: Option<Arc<DayCache>>,
     /// Who is connected.
     pub presence: Presence,
     /// What can't go on at the moment: which part, and why.
@@ -121,7 +124,7 @@ pub async fn serve(listener: TcpListener, sources: Sources, stop: CancellationTo
 
 fn router(sources: Sources) -> Router {
     let api = Api {
-        history: History::new(sources.warm.clone(), sources.hot.clone()),
+        history: History::new(sources.warm.clone(), sources.hot.clone()).with_days(sources.days.clone()),
         started: (sources.now)(),
         busy: Arc::new(Semaphore::new(REQUESTS_MAX)),
         sources,

@@ -85,6 +85,7 @@ async fn bench() -> Bench {
             Arc::new(|| Timestamp(NOW)),
             crate::etl::Pace::default(),
         ),
+        days: None,
         presence: Arc::new(|gateway| (gateway.as_str() == "STATION_7").then(|| json!({ "connected": true }))),
         troubles: Arc::new(Vec::new),
         metrics: Arc::new(|| "collector_up 1\n".into()),

@@ -5,6 +5,7 @@ use super::{WRONG, migrate};
 use crate::api;
 use crate::config::{Config, LoadError};
 use crate::revocation;
+use crate::tiers::hot;
 use crate::tiers::warm::{self, SchemaReport};
 use anstream::println;
 use serde::Serialize;
@@ -93,8 +94,27 @@ fn look(path: &Path, config: &Config, findings: &mut Findings) {
     warm_tier(config, findings);
     certificates(config, findings);
     grants(config, findings);
+    hot(config, findings);
     let (rows, interval) = (config.buffer.flush_rows, config.buffer.flush_interval);
     findings.add("[buffer]", Verdict::Ok, format!("commits every {interval}, or with {rows} readings"));
+}
+
+fn hot(config: &Config, findings: &mut Findings) {
+    let (hours, settings) = (config.hot.ttl_hours, &config.hot);
+    match settings.store() {
+        hot::settings::Store::Memory => {
+            findings.add("[hot]", Verdict::Ok, format!("the last {hours} h in memory"));
+            if config.warm.store() == warm::settings::Store::Postgres {
+                let detail =
+                    "in memory this collector doesn't see what others take in: with several, set store = \"redis\"";
+                findings.add("[hot]", Verdict::Warning, detail);
+            }
+        }
+        hot::settings::Store::Redis => match hot::redis::probe(settings) {
+            Ok(found) => findings.add("[hot]", Verdict::Ok, format!("the last {hours} h in Redis, {found}")),
+            Err(error) => findings.add("[hot]", Verdict::Warning, format!("{error}; `run` goes on without it")),
+        },
+    }
 }
 
 fn level(config: &Config, findings: &mut Findings) {

@@ -8,7 +8,7 @@ use shared::block::TimeBase;
 use shared::ids::Seq;
 use shared::ranges::SeqRanges;
 use shared::spool::SpoolError;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,31 +18,66 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Records of the spool whose readings the hot tier has.
 #[derive(Debug, Default)]
-pub struct Followed(Mutex<SeqRanges>);
+pub struct Followed {
+    records: Mutex<Records>,
+    /// Held by a flush from the look at what the hot tier has until the commit.
+    pub(super) flushing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Records {
+    held: SeqRanges,
+    /// Counts how often the hot tier lost something.
+    losses: u64,
+}
 
 impl Followed {
-    fn note(&self, records: &SeqRanges) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(records);
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn losses(&self) -> u64 {
+        self.lock().losses
+    }
+
+    /// Notes what was put since that many losses; what was put before another one may be gone again.
+    fn note(&self, records: &SeqRanges, losses: u64) {
+        let mut followed = self.lock();
+        if followed.losses == losses {
+            followed.held.extend(records);
+        }
     }
 
     /// Whether the hot tier has it.
     #[must_use]
     pub fn has(&self, record: Seq) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(record)
+        self.lock().held.contains(record)
     }
 
     /// Forgets what is committed.
     pub fn forget(&self, records: &SeqRanges) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        records.iter().for_each(|range| held.remove(range));
+        let mut followed = self.lock();
+        records.iter().for_each(|range| followed.held.remove(range));
+    }
+
+    /// The hot tier lost something: whatever is not committed when this returns is put again, before it is committed.
+    pub async fn begin_again(&self) {
+        let _no_flush = self.flushing.lock().await;
+        let mut followed = self.lock();
+        followed.held = SeqRanges::new();
+        followed.losses += 1;
     }
 }
 
 impl Flusher {
     /// Puts what comes into the hot tier, until `stop`.
     pub async fn follow(&self, mut appended: watch::Receiver<()>, stop: CancellationToken) {
-        let mut next = Seq::FIRST;
+        let (mut next, mut losses) = (Seq::FIRST, 0);
         loop {
+            if self.followed.losses() != losses {
+                losses = self.followed.losses();
+                next = Seq::FIRST;
+            }
             match self.read(next).await {
                 Ok(raws) if raws.is_empty() => {
                     if !matches!(stop.run_until_cancelled(appended.changed()).await, Some(Ok(()))) {
@@ -70,6 +105,7 @@ impl Flusher {
         if self.hot.is_down() {
             return; // the flusher finds out when it is back
         }
+        let losses = self.followed.losses();
         let (mut records, mut readings) = (SeqRanges::new(), Vec::new());
         for raw in raws {
             // Times that need a clock fix are the flusher's business, and so is everything out of order.
@@ -87,7 +123,7 @@ impl Flusher {
             }
         }
         if readings.is_empty() || self.hot.put(&readings).await.is_ok() {
-            self.followed.note(&records);
+            self.followed.note(&records, losses);
         }
     }
 

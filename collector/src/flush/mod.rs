@@ -23,6 +23,7 @@ use crate::ingest::intake::OpenGaps;
 use crate::ingest::ledger::Ledger;
 use crate::ingest::sessions::Sessions;
 use crate::resolve::{Origin, Resolver};
+use crate::tiers::hot::days::{DayCache, SeriesDay};
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::{HotTier, Parked, Quarantined, StoredReading, TierError, WarmTier};
 use piece::{Content, Parsed, Piece, Raw};
@@ -31,6 +32,7 @@ use shared::block::{Block, TimeBase};
 use shared::catalogue::Catalogue;
 use shared::ids::{GatewayId, Seq, StreamId};
 use shared::ranges::SeqRanges;
+use shared::reading::Timestamp;
 use shared::spool::{Spool, SpoolError};
 use shared::telemetry::Seldom;
 use shared::wire::Fix;
@@ -65,7 +67,7 @@ pub struct Flusher {
     /// Gets everything first.
     pub hot: Arc<Guarded>,
     /// What the hot tier has already.
-    pub followed: Followed,
+    pub followed: Arc<Followed>,
     /// The catalogues on disk.
     pub catalogues: Arc<Catalogues>,
     /// The series of catalogues in use.
@@ -84,6 +86,8 @@ pub struct Flusher {
     pub gaps: Arc<OpenGaps>,
     /// Told when buckets may be dirty.
     pub dirty: Arc<Notify>,
+    /// Told which past days change.
+    pub days: Option<Arc<DayCache>>,
     /// When it is due.
     pub rules: Rules,
     /// Why nothing can be committed at the moment.
@@ -209,10 +213,13 @@ impl Flusher {
     }
 
     async fn flush(&self, buffer: &mut Buffer) -> Result<(), FlushError> {
+        let _turn = self.followed.flushing.lock().await;
         if !buffer.pieces.is_empty() {
             let started = Instant::now();
             self.put_before(&buffer.pieces).await?;
+            let touched = self.begin_days(buffer.pieces.iter().flat_map(|piece| piece.content.readings())).await;
             self.commit(&buffer.pieces).await?;
+            self.end_days(&touched).await;
             self.settle(&buffer.pieces).await;
             metrics::histogram!("collector_flush_seconds").record(started.elapsed().as_secs_f64());
             metrics::counter!("collector_flushes_total").increment(1);
@@ -247,6 +254,19 @@ impl Flusher {
             Err(error) => std::io::Error::other(error.to_string()),
         };
         Err(FlushError::Io { what: "note what the hot tier missed", source })
+    }
+
+    async fn begin_days<'a>(&self, readings: impl Iterator<Item = &'a StoredReading>) -> Vec<SeriesDay> {
+        match &self.days {
+            Some(days) => days.begin(readings, Timestamp::wall_clock()).await,
+            None => Vec::new(),
+        }
+    }
+
+    async fn end_days(&self, touched: &[SeriesDay]) {
+        if let Some(days) = &self.days {
+            days.end(touched).await;
+        }
     }
 
     /// After the commit: nothing of this is lost by a crash, since it only says what the warm tier says.
@@ -347,7 +367,7 @@ impl Flusher {
         &self,
         origin: Origin,
         bytes: &[u8],
-        span: Option<(shared::reading::Timestamp, shared::reading::Timestamp)>,
+        span: Option<(Timestamp, Timestamp)>,
         why: String,
     ) -> Result<Content, FlushError> {
         self.set_aside(&origin.gateway, origin.stream, origin.seq, bytes.to_vec(), why).await?;

@@ -68,7 +68,9 @@ impl Flusher {
             }
         }
         self.put_or_owe(flush.readings.clone()).await?;
+        let touched = self.begin_days(flush.readings.iter()).await;
         self.warm.commit(flush).await?;
+        self.end_days(&touched).await;
         Ok(())
     }
 

@@ -35,7 +35,7 @@ impl History {
             None => to,
         };
         if from < seam {
-            match self.sums_of_warm(series, base, (from, seam), hold, &mut notes).await {
+            match self.sums_of_warm(series, base, (from, seam), hold, question.now, &mut notes).await {
                 Ok(older) => {
                     notes.warm = true;
                     sums.extend(older);
@@ -103,9 +103,10 @@ impl History {
         base: Bucket,
         (from, to): (Timestamp, Timestamp),
         hold: i64,
+        now: Timestamp,
         notes: &mut Notes,
     ) -> Result<Sums, TierError> {
-        let stored = self.warm.rollups(series, base, from, to).await?;
+        let stored = self.rollups(series, base, (from, to), now).await?;
         let mut sums: Sums = stored.clean.into_iter().collect();
         for run in stored.dirty.chunk_by(|a, b| b.since(*a) == base.micros()).flat_map(|run| run.chunks(AT_ONCE)) {
             let end = run[run.len() - 1].plus_micros(base.micros());

@@ -5,11 +5,13 @@
 //! moment, [`Held::contest`] decides. Buckets that are dirty are summed up from their readings.
 
 mod buckets;
+mod cache;
 mod plan;
 
 pub use plan::{Resolution, Width};
 
 use crate::rollup::{Rollup, Sample, Span, hold};
+use crate::tiers::hot::days::DayCache;
 use crate::tiers::{HotTier, SeriesId, SeriesInfo, StoredReading, TierError, WarmTier};
 use shared::reading::{Held, Timestamp};
 use std::cmp::Ordering;
@@ -81,6 +83,7 @@ pub struct BucketPoint {
 pub struct History {
     warm: Arc<dyn WarmTier>,
     hot: Arc<dyn HotTier>,
+    days: Option<Arc<DayCache>>,
 }
 
 /// Notes for the answer's label, made on the way.
@@ -132,7 +135,7 @@ impl History {
     /// Over these tiers.
     #[must_use]
     pub fn new(warm: Arc<dyn WarmTier>, hot: Arc<dyn HotTier>) -> Self {
-        Self { warm, hot }
+        Self { warm, hot, days: None }
     }
 
     /// Answers.

@@ -1,5 +1,6 @@
 //! The running collector: parse → build → bind → say so → wait → drain.
 
+mod refill;
 mod stores;
 mod wiring;
 
@@ -199,8 +200,9 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     let api_listener = api::bind(config.api.listen).await?;
     let api_at = api_listener.local_addr().map_err(api::ApiError::Serve)?;
     let owed = config.data_dir.join("hot.owed");
+    let days = tiers.days(config);
     let hot = Arc::new(Guarded::new(tiers.hot, &owed).map_err(file_error(&owed))?);
-    let wiring = Wiring::new(config, Disk::open(config).await?, tiers.warm, hot.clone());
+    let wiring = Wiring::new(config, Disk::open(config).await?, tiers.warm, hot.clone(), days);
 
     let scheduler = wiring.scheduler()?;
 
@@ -220,7 +222,7 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     let (flushing, flushing_stop, appended_too) = (flusher, last.clone(), wiring.appended.subscribe());
     let (pressure, spool, relief_stop) = (wiring.pressure.clone(), wiring.disk.spool.clone(), stop.clone());
     let (warm, warm_up_stop) = (wiring.warm.clone(), last.clone());
-    let others = vec![
+    let mut others = vec![
         tokio::spawn(async move { following.follow(appended, following_stop).await }),
         tokio::spawn(keep_rollups(warm.clone(), wiring.dirty.clone(), last.clone())),
         tokio::spawn(heard::keep(wiring.sessions.clone(), warm.clone(), wiring.seen.clone(), last.clone())),
@@ -230,6 +232,15 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
         tokio::spawn(scheduler.run(last.clone())),
         tokio::spawn(notify::watchdog(stop.clone(), || true)),
     ];
+    if let Some(redis) = tiers.redis {
+        let (warm, followed) = (wiring.warm.clone(), wiring.followed.clone());
+        let refill = refill::Refill { redis, warm, followed, appended: wiring.appended.clone() };
+        let every = Duration::from_secs(u64::from(config.hot.refresh_hours) * 3_600);
+        let refill_stop = last.clone();
+        others.push(tokio::spawn(async move {
+            refill_stop.run_until_cancelled(refill.keep(every)).await.unwrap_or(());
+        }));
+    }
     Ok(Running {
         ingest: ingest_at,
         api: api_at,

@@ -7,16 +7,17 @@ use crate::ingest::catalogues::Catalogues;
 use crate::ingest::intake::OpenGaps;
 use crate::ingest::ledger::Ledger;
 use crate::ingest::restore;
+use crate::tiers::hot::days::{DayCache, Days, MemoryDays};
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::memory::MemoryHot;
+use crate::tiers::hot::redis::{Before, RedisHot};
+use crate::tiers::hot::settings::Store;
 use crate::tiers::{HotTier, SeriesId, TierError, WarmTier, warm};
 use shared::reading::Timestamp;
 use shared::spool::{Options, Spool, WhenFull};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most readings in memory, 32 bytes each.
-const HOT_READINGS_MAX: usize = 4_000_000;
 /// Series whose newest value is asked for at once.
 const SERIES_AT_ONCE: usize = 1_000;
 
@@ -26,6 +27,8 @@ pub struct Tiers {
     pub warm: Arc<dyn WarmTier>,
     /// The last 24 hours.
     pub hot: Arc<dyn HotTier>,
+    /// The hot tier itself when it is in Redis: it is filled from the warm tier.
+    pub redis: Option<Arc<RedisHot>>,
 }
 
 impl Tiers {
@@ -37,8 +40,37 @@ impl Tiers {
         std::fs::create_dir_all(&config.data_dir).map_err(file_error(&config.data_dir))?;
         let warm = warm::open(&config.warm, &config.warm_file()).await?;
         let complete_from = complete_from(&*warm, config.ingest.future_max.0).await;
-        let hot = Arc::new(MemoryHot::new(complete_from, HOT_READINGS_MAX, Arc::new(Timestamp::wall_clock)));
-        Ok(Self { warm, hot })
+        let now = Arc::new(Timestamp::wall_clock);
+        match config.hot.store() {
+            Store::Memory => {
+                let readings_max = usize::try_from(config.hot.readings_max()).unwrap_or(usize::MAX);
+                let hot = MemoryHot::new(complete_from, readings_max, now).with_age(config.hot.age());
+                Ok(Self { warm, hot: Arc::new(hot), redis: None })
+            }
+            Store::Redis => {
+                let before = Before { complete_from, future_max: micros(config.ingest.future_max.0) };
+                let hot = Arc::new(RedisHot::new(&config.hot, before, now)?.unadopted());
+                Ok(Self { warm, hot: hot.clone(), redis: Some(hot) })
+            }
+        }
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+impl Tiers {
+    /// The cache of past days, where every commit can be seen by all and is seen at once: in memory only when nobody
+    /// else commits, and not at all when answers come from a replica, which may be behind.
+    pub(super) fn days(&self, config: &Config) -> Option<Arc<DayCache>> {
+        let days: Arc<dyn Days> = match &self.redis {
+            _ if config.warm.replica.is_some() => return None,
+            Some(redis) => Arc::new(redis.days()),
+            None if config.warm.store() == warm::settings::Store::Sqlite => Arc::new(MemoryDays::default()),
+            None => return None,
+        };
+        Some(Arc::new(DayCache::new(days)))
     }
 }
 
@@ -53,8 +85,7 @@ async fn complete_from(warm: &dyn WarmTier, future_max: Duration) -> Timestamp {
         }
         Ok::<_, TierError>(newest.plus_micros(1))
     };
-    let ahead = i64::try_from(future_max.as_micros()).unwrap_or(i64::MAX);
-    let surely = Timestamp::wall_clock().plus_micros(ahead);
+    let surely = Timestamp::wall_clock().plus_micros(micros(future_max));
     newest.await.unwrap_or(surely).min(surely)
 }
 

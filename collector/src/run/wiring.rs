@@ -12,6 +12,7 @@ use crate::ingest::intake::{Desk, Intake};
 use crate::ingest::pressure::Pressure;
 use crate::ingest::sessions::Sessions;
 use crate::resolve::Resolver;
+use crate::tiers::hot::days::DayCache;
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::{StoredReading, WarmTier};
 use shared::ids::StreamId;
@@ -33,6 +34,8 @@ pub(super) struct Wiring<'a> {
     pub(super) disk: Disk,
     pub(super) warm: Arc<dyn WarmTier>,
     pub(super) hot: Arc<Guarded>,
+    pub(super) followed: Arc<Followed>,
+    pub(super) days: Option<Arc<DayCache>>,
     pub(super) resolver: Arc<Resolver>,
     pub(super) fixes: Arc<Fixes>,
     pub(super) sessions: Arc<Sessions>,
@@ -44,12 +47,20 @@ pub(super) struct Wiring<'a> {
 }
 
 impl<'a> Wiring<'a> {
-    pub(super) fn new(config: &'a Config, disk: Disk, warm: Arc<dyn WarmTier>, hot: Arc<Guarded>) -> Self {
+    pub(super) fn new(
+        config: &'a Config,
+        disk: Disk,
+        warm: Arc<dyn WarmTier>,
+        hot: Arc<Guarded>,
+        days: Option<Arc<DayCache>>,
+    ) -> Self {
         Self {
             config,
             disk,
             warm,
             hot,
+            followed: Arc::default(),
+            days,
             resolver: Arc::default(),
             fixes: Arc::default(),
             sessions: Arc::default(),
@@ -66,7 +77,7 @@ impl<'a> Wiring<'a> {
             spool: self.disk.spool.clone(),
             warm: self.warm.clone(),
             hot: self.hot.clone(),
-            followed: Followed::default(),
+            followed: self.followed.clone(),
             catalogues: self.disk.catalogues.clone(),
             resolver: self.resolver.clone(),
             fixes: self.fixes.clone(),
@@ -76,6 +87,7 @@ impl<'a> Wiring<'a> {
             aside: self.disk.aside.clone(),
             gaps: self.disk.gaps.clone(),
             dirty: self.dirty.clone(),
+            days: self.days.clone(),
             rules: Rules {
                 rows: self.config.buffer.flush_rows,
                 interval: self.config.buffer.flush_interval.0,
@@ -146,6 +158,7 @@ impl<'a> Wiring<'a> {
                     ingest.into_iter().chain(stuck.why().map(|why| ("flush", why))).collect()
                 })
             },
+            days: self.days.clone(),
             presence: Arc::new(move |gateway| serde_json::to_value(sessions.seen(gateway)?).ok()),
             metrics: Arc::new(move || {
                 gauge_spool(&spool);

@@ -24,7 +24,7 @@ pub fn faulty(tiers: Tiers) -> (Tiers, Arc<FaultyWarm>, Arc<FaultyHot>) {
         commits: AtomicU64::new(0),
     });
     let hot = Arc::new(FaultyHot { inner: tiers.hot, away: AtomicBool::new(false), forgotten: Mutex::default() });
-    (Tiers { warm: warm.clone(), hot: hot.clone() }, warm, hot)
+    (Tiers { warm: warm.clone(), hot: hot.clone(), redis: tiers.redis }, warm, hot)
 }
 
 fn unavailable() -> TierError {

@@ -1,0 +1,85 @@
+//! Rollups of past days, from the cache where they are there.
+
+use super::History;
+use crate::tiers::hot::days::{DAY, DayCache, SeriesDay};
+use crate::tiers::{Bucket, Rollups, SeriesId, TierError};
+use futures::future::join_all;
+use shared::reading::Timestamp;
+use std::sync::Arc;
+
+/// A stretch of more days is asked of the warm tier: it takes no longer than so many look-ups.
+const DAYS_MAX: i64 = 400;
+
+/// A stretch that the warm tier is asked for, and which days of it may be kept, under which version.
+#[derive(Default)]
+struct Gap {
+    span: Option<(Timestamp, Timestamp)>,
+    days: Vec<(SeriesDay, u64)>,
+}
+
+impl History {
+    /// With a cache. Whoever commits must tell it, too.
+    #[must_use]
+    pub fn with_days(self, days: Option<Arc<DayCache>>) -> Self {
+        Self { days, ..self }
+    }
+
+    /// What the warm tier says of these buckets.
+    pub(super) async fn rollups(
+        &self,
+        series: SeriesId,
+        base: Bucket,
+        (from, to): (Timestamp, Timestamp),
+        now: Timestamp,
+    ) -> Result<Rollups, TierError> {
+        let (first, last) = (from.0.div_euclid(DAY), to.plus_micros(-1).0.div_euclid(DAY));
+        let Some(cache) = self.days.as_deref().filter(|_| from < to && last - first < DAYS_MAX) else {
+            return self.warm.rollups(series, base, from, to).await;
+        };
+        let days: Vec<i64> = (first..=last).collect();
+        let find = async |day: &i64| {
+            let whole = from.0 <= day * DAY && (day + 1) * DAY <= to.0;
+            if whole { cache.find(SeriesDay { series, day: *day }, base, now).await } else { Err(None) }
+        };
+        let (mut rollups, mut gap) = (Rollups::default(), Gap::default());
+        for (day, found) in days.iter().zip(join_all(days.iter().map(find)).await) {
+            match found {
+                Ok(kept) => {
+                    self.close(cache, series, base, &mut gap, &mut rollups).await?;
+                    rollups.clean.extend(kept);
+                }
+                Err(version) => {
+                    let begins = gap.span.map_or(from.max(Timestamp(day * DAY)), |(begins, _)| begins);
+                    gap.span = Some((begins, to.min(Timestamp((day + 1) * DAY))));
+                    gap.days.extend(version.map(|version| (SeriesDay { series, day: *day }, version)));
+                }
+            }
+        }
+        self.close(cache, series, base, &mut gap, &mut rollups).await?;
+        Ok(rollups)
+    }
+
+    /// Asks the warm tier for a stretch, and keeps the days of which nothing is out of date.
+    async fn close(
+        &self,
+        cache: &DayCache,
+        series: SeriesId,
+        base: Bucket,
+        gap: &mut Gap,
+        rollups: &mut Rollups,
+    ) -> Result<(), TierError> {
+        let Gap { span: Some((from, to)), days } = std::mem::take(gap) else { return Ok(()) };
+        let found = self.warm.rollups(series, base, from, to).await?;
+        for (of, version) in days {
+            let within = |at: Timestamp| at.0.div_euclid(DAY) == of.day;
+            if !found.dirty.iter().any(|start| within(*start)) {
+                let begins = found.clean.partition_point(|(start, _)| start.0.div_euclid(DAY) < of.day);
+                let of_day = found.clean[begins..].iter().take_while(|(start, _)| within(*start));
+                cache.keep(of, base, version, &of_day.copied().collect::<Vec<_>>()).await;
+            }
+        }
+        rollups.clean.extend(found.clean);
+        rollups.dirty.extend(found.dirty);
+        Ok(())
+    }
+}

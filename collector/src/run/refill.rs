@@ -1,0 +1,98 @@
+//! Fills the hot tier from the warm one in the background: after the start, whenever Redis came back or lost something,
+//! and every few hours. Questions are answered meanwhile.
+
+use crate::flush::Followed;
+use crate::tiers::hot::redis::{Filled, RedisHot, Source};
+use crate::tiers::{SeriesId, StoredReading, TierError, WarmTier};
+use futures::future::BoxFuture;
+use shared::backoff::Backoff;
+use shared::reading::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Losses that come together are made good together.
+const GATHER: Duration = Duration::from_secs(1);
+
+pub(super) struct Refill {
+    pub(super) redis: Arc<RedisHot>,
+    pub(super) warm: Arc<dyn WarmTier>,
+    pub(super) followed: Arc<Followed>,
+    /// Wakes whoever follows the spool.
+    pub(super) appended: Arc<watch::Sender<()>>,
+}
+
+/// The warm tier, to fill from.
+struct FromWarm(Arc<dyn WarmTier>);
+
+impl Source for FromWarm {
+    fn range(
+        &self,
+        series: SeriesId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> BoxFuture<'_, Result<Vec<StoredReading>, TierError>> {
+        self.0.range(series, from, to, u32::MAX)
+    }
+}
+
+impl Refill {
+    pub(super) async fn keep(&self, every: Duration) {
+        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
+        while let Err(error) = self.adopt().await {
+            tracing::debug!(%error, "the hot tier is not asked yet");
+            tokio::time::sleep(backoff.pause()).await;
+        }
+        let mut lost = self.redis.lost();
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        loop {
+            lost.mark_unchanged();
+            let pause = match self.fill().await {
+                Ok(true) => {
+                    backoff.reset();
+                    every
+                }
+                Ok(false) => backoff.pause(),
+                Err(error) => {
+                    tracing::debug!(%error, "the hot tier is not filled yet");
+                    backoff.pause()
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                changed = lost.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(GATHER).await;
+                }
+            }
+        }
+    }
+
+    /// A warm tier is known by who was first heard, and when.
+    async fn adopt(&self) -> Result<(), TierError> {
+        let gateways = self.warm.gateways().await?;
+        let first = gateways.iter().min_by_key(|g| (g.first_heard, &g.gateway));
+        let warm = first.map(|g| format!("{} {}", g.gateway, g.first_heard.0));
+        self.redis.adopt(warm.as_deref()).await
+    }
+
+    /// Whether it is done; otherwise something was lost meanwhile.
+    async fn fill(&self) -> Result<bool, TierError> {
+        if !self.redis.lacks().await? {
+            return Ok(true);
+        }
+        let started = Instant::now();
+        let series: Vec<SeriesId> = self.warm.series(None).await?.iter().map(|s| s.id).collect();
+        // From here on whatever the hot tier lost is in the warm tier, or is put again.
+        self.followed.begin_again().await;
+        self.appended.send_replace(());
+        let Filled { readings, buckets, left, full } = self.redis.fill(&series, &FromWarm(self.warm.clone())).await?;
+        metrics::counter!("collector_hot_filled_total").increment(readings);
+        let seconds = started.elapsed().as_secs();
+        tracing::info!(readings, buckets, left, full, seconds, "the hot tier is filled from the warm tier");
+        Ok(full || left == 0)
+    }
+}
