@@ -357,3 +357,33 @@ async fn readings_of_another_warm_tier_never_show() {
         tier.put(&[one]).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn wrong_settings_are_named() {
+    use collector::tiers::hot::redis::probe;
+    use collector::tiers::warm::settings::Secret;
+    let ask = |settings: HotSettings| async { tokio::task::spawn_blocking(move || probe(&settings)).await.unwrap() };
+    let error = |outcome: Result<String, TierError>| outcome.unwrap_err().to_string();
+
+    let lossy = Redis::start_with(&["--save", "", "--maxmemory-policy", "allkeys-lru"]).await;
+    let why = error(ask(lossy.settings()).await);
+    assert!(why.contains("maxmemory-policy noeviction"), "{why}");
+
+    let locked = Redis::start_with(&["--save", ""]).await;
+    locked.command::<()>(&["CONFIG", "SET", "requirepass", "only for tests"]).await;
+    let right = HotSettings { password: Some(Secret::new("only for tests")), ..locked.settings() };
+    assert!(ask(right.clone()).await.unwrap().contains("version"));
+    let without = HotSettings { password: None, ..right.clone() };
+    let wrong = HotSettings { password: Some(Secret::new("sesame")), ..right.clone() };
+    for settings in [without, wrong] {
+        let why = error(ask(settings.clone()).await);
+        assert!(why.contains("REDIS_PASSWORD") && !why.contains("sesame"), "{why}");
+        let before = Before { complete_from: Timestamp(START), future_max: FUTURE_MAX };
+        let tier = RedisHot::new(&settings, before, Arc::new(|| Timestamp(START))).unwrap();
+        let why = tier.put(&[reading(1, START, 1.0)]).await.unwrap_err().to_string();
+        assert!(why.contains("REDIS_PASSWORD") && !why.contains("sesame"), "{why}");
+    }
+    let missing = HotSettings { password_file: Some("/nowhere".into()), password: None, ..right };
+    let why = error(ask(missing).await);
+    assert!(why.contains("password_file = \"/nowhere\""), "{why}");
+}

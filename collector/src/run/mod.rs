@@ -234,7 +234,8 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     ];
     if let Some(redis) = tiers.redis {
         let (warm, followed) = (wiring.warm.clone(), wiring.followed.clone());
-        let refill = refill::Refill { redis, warm, followed, appended: wiring.appended.clone() };
+        let refill =
+            refill::Refill { redis, hot: wiring.hot.clone(), warm, followed, appended: wiring.appended.clone() };
         let every = Duration::from_secs(u64::from(config.hot.refresh_hours) * 3_600);
         let refill_stop = last.clone();
         others.push(tokio::spawn(async move {

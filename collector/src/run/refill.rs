@@ -2,6 +2,7 @@
 //! and every few hours. Questions are answered meanwhile.
 
 use crate::flush::Followed;
+use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::redis::{Filled, RedisHot, Source};
 use crate::tiers::{SeriesId, StoredReading, TierError, WarmTier};
 use futures::future::BoxFuture;
@@ -14,9 +15,12 @@ use tokio::time::Instant;
 
 /// Losses that come together are made good together.
 const GATHER: Duration = Duration::from_secs(1);
+/// Between looks at whether it was told all that it missed.
+const LOOK: Duration = Duration::from_secs(5);
 
 pub(super) struct Refill {
     pub(super) redis: Arc<RedisHot>,
+    pub(super) hot: Arc<Guarded>,
     pub(super) warm: Arc<dyn WarmTier>,
     pub(super) followed: Arc<Followed>,
     /// Wakes whoever follows the spool.
@@ -59,16 +63,29 @@ impl Refill {
                     backoff.pause()
                 }
             };
+            if !self.wait(&mut lost, pause).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits until something is lost or owed, or it is time; false when the tier is gone.
+    async fn wait(&self, lost: &mut watch::Receiver<u64>, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        while Instant::now() < until {
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                changed = lost.changed() => {
-                    if changed.is_err() {
-                        return;
+                () = tokio::time::sleep_until(until.min(Instant::now() + LOOK)) => {
+                    if self.hot.owes() {
+                        return true;
                     }
+                }
+                changed = lost.changed() => {
                     tokio::time::sleep(GATHER).await;
+                    return changed.is_ok();
                 }
             }
         }
+        true
     }
 
     /// A warm tier is known by who was first heard, and when.
@@ -81,6 +98,7 @@ impl Refill {
 
     /// Whether it is done; otherwise something was lost meanwhile.
     async fn fill(&self) -> Result<bool, TierError> {
+        self.hot.recover().await?;
         if !self.redis.lacks().await? {
             return Ok(true);
         }

@@ -74,6 +74,20 @@ impl Guarded {
         Ok(())
     }
 
+    /// Whether there is something that it may lack and was not told to forget yet.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        self.owed.load(Ordering::Acquire) != NOTHING
+    }
+
+    /// Tells it to forget what it may lack, without waiting for the next `put`.
+    ///
+    /// # Errors
+    /// When it doesn't answer.
+    pub async fn recover(&self) -> Result<(), TierError> {
+        if self.owes() { self.watched(self.settle()).await } else { Ok(()) }
+    }
+
     async fn settle(&self) -> Result<(), TierError> {
         let owed = self.owed.load(Ordering::Acquire);
         if owed == NOTHING {

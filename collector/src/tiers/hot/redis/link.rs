@@ -110,7 +110,11 @@ impl Link {
 
     /// Runs a script for someone who tries until it works.
     pub(super) async fn tell<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, TierError> {
-        let outcome = call.invoke_async(&mut self.manager.clone()).await;
+        let mut outcome = call.invoke_async(&mut self.manager.clone()).await;
+        // The connection may have been dead for long: that shows when it is used. Nothing is wrong when it is done twice.
+        if outcome.as_ref().is_err_and(|e: &RedisError| e.is_connection_dropped()) {
+            outcome = call.invoke_async(&mut self.manager.clone()).await;
+        }
         self.watched(outcome)
     }
 
@@ -146,7 +150,10 @@ impl Link {
 }
 
 fn explained(place: &str, error: &RedisError) -> String {
+    let text = error.to_string();
     let advice = match (error.kind(), error.code()) {
+        // What a server says to whoever shows no password and asks for more than a few words.
+        _ if text.contains("unauthenticated") => "; see [hot] password_file, or REDIS_PASSWORD",
         (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS")) => {
             "; see [hot] user and password_file, or REDIS_PASSWORD"
         }
@@ -154,7 +161,7 @@ fn explained(place: &str, error: &RedisError) -> String {
         (_, Some("OOM")) => "; raise Redis' maxmemory, or lower [hot] readings_max",
         _ => "",
     };
-    format!("{place}: {error}{advice}")
+    format!("{place}: {text}{advice}")
 }
 
 fn password(settings: &HotSettings) -> Result<Option<String>, TierError> {

@@ -198,7 +198,7 @@ impl Inner {
             (before, before != 0 && before != born)
         };
         if is_other {
-            tracing::warn!(bucket, before, born, "Redis lost readings; they are asked of the warm tier");
+            tracing::debug!(bucket, before, born, "Redis lost readings; they are asked of the warm tier");
             self.lose();
         }
     }
