@@ -4,13 +4,18 @@
 //!   account of the blocks it came from.
 //! * *hot* is a fast copy of the last 24 hours that can be rebuilt at any time. It answers only for stretches it can
 //!   prove complete; otherwise it says nothing, and the warm tier is asked.
+//! * *cold* is the archive: whole UTC days, for good. A day that it proves to hold may leave the warm tier.
 //!
 //! Every tier decides conflicts by [`shared::reading::Held::contest`], so the order of arrival never matters.
 
+pub mod cold;
 pub mod hot;
+mod merge;
 mod model;
 pub mod warm;
 
+pub use cold::rows::{Day, Proof, Run, Runs};
+pub use merge::merge;
 pub use model::*;
 
 use crate::etl::store::JobStore;
@@ -117,6 +122,12 @@ pub trait WarmTier: Send + Sync + 'static {
     /// The last reading before a moment; with `usable`, the last that has a value.
     fn last_before(&self, series: SeriesId, before: Timestamp, usable: bool) -> TierFuture<'_, Option<StoredReading>>;
 
+    /// From when on it holds every reading: the start of a UTC day. What is older has left it, after the archive had
+    /// proved to have it; only what came too late for that may be here as well.
+    fn complete_from(&self) -> TierFuture<'_, Timestamp> {
+        Box::pin(async { Ok(Timestamp(i64::MIN)) }) // a tier from which nothing ever leaves
+    }
+
     /// The rollups of buckets that start in `from <= start < to`, ascending, and which of these buckets are dirty:
     /// a dirty one's rollup, if there is one, is out of date, and its readings must be asked for instead.
     fn rollups(&self, series: SeriesId, bucket: Bucket, from: Timestamp, to: Timestamp) -> TierFuture<'_, Rollups>;
@@ -189,4 +200,58 @@ pub trait HotTier: Send + Sync + 'static {
 
     /// Figures for health and metrics; also the proof that the tier answers.
     fn state(&self) -> TierFuture<'_, HotState>;
+}
+
+/// The archive: whole UTC days, for good. Every method may be called by several tasks at once; only one collector
+/// writes.
+pub trait ColdTier: Send + Sync + 'static {
+    /// Puts these rows in the place of all that it holds of the day, at once or not at all: whoever reads meanwhile
+    /// sees the old day or the new one, and a crash leaves one of them. Gives the proof of what was read back.
+    /// Without rows the day is held as an empty one.
+    fn replace_day<'a>(&'a self, day: Day, runs: Runs<'a>) -> TierFuture<'a, Proof>;
+
+    /// As [`ColdTier::replace_day`], but what it holds of the day stays, unless a new row wins against it.
+    fn merge_day<'a>(&'a self, day: Day, runs: Runs<'a>) -> TierFuture<'a, Proof>;
+
+    /// The proof of what it holds of a day, by reading every row of it; `None` when it doesn't hold the day.
+    fn proof(&self, day: Day) -> TierFuture<'_, Option<Proof>>;
+
+    /// All rows of a day; none when it doesn't hold it.
+    fn day(&self, day: Day) -> Runs<'_>;
+
+    /// The days with `from <= day < to` that it holds, ascending.
+    fn days(&self, from: Day, to: Day) -> TierFuture<'_, Vec<Day>>;
+
+    /// The readings with `from <= at < to`, ascending, at most `count_max` of them.
+    fn range(
+        &self,
+        series: SeriesId,
+        from: Timestamp,
+        to: Timestamp,
+        count_max: u32,
+    ) -> TierFuture<'_, Vec<StoredReading>>;
+
+    /// The last reading before a moment; with `usable`, the last that has a value.
+    fn last_before(&self, series: SeriesId, before: Timestamp, usable: bool) -> TierFuture<'_, Option<StoredReading>>;
+
+    /// The readings with `from <= at < to` summed up by bucket, ascending by start; a value holds for `hold_micros`
+    /// at most. Buckets without readings are left out.
+    fn aggregate(
+        &self,
+        series: SeriesId,
+        bucket: Bucket,
+        from: Timestamp,
+        to: Timestamp,
+        hold_micros: i64,
+    ) -> TierFuture<'_, Vec<(Timestamp, Rollup)>>;
+
+    /// Brings what it holds of days before `before` into the shape that is read fastest; the rows stay the same.
+    /// Gives how many files or tables that touched.
+    fn tidy(&self, before: Day) -> TierFuture<'_, u32>;
+
+    /// Figures for health and metrics; also the proof that the tier answers.
+    fn state(&self) -> TierFuture<'_, ColdState>;
+
+    /// Waits for what is under way; after it the tier is not used any more.
+    fn close(&self) -> BoxFuture<'_, ()>;
 }

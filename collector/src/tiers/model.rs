@@ -1,5 +1,6 @@
 //! What tiers take and give.
 
+use super::cold;
 use crate::analytics::quality::SeriesQuality;
 use serde::{Deserialize, Serialize};
 use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
@@ -292,4 +293,19 @@ pub struct HotState {
     pub readings: u64,
     /// Readings that made room for others before their time.
     pub evicted: u64,
+}
+
+/// How the cold tier is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct ColdState {
+    /// Days it holds.
+    pub days: u64,
+    /// Files or tables they lie in.
+    pub files: u64,
+    /// The first day it holds.
+    pub first: Option<cold::rows::Day>,
+    /// The last day it holds.
+    pub last: Option<cold::rows::Day>,
+    /// Bytes it takes, where it can tell.
+    pub bytes: Option<u64>,
 }

@@ -1,0 +1,346 @@
+//! The archive as Parquet files: in a folder, or in an object store.
+//!
+//! * A day is one file, sorted by series and time; small days of a month are put together into one file later, which
+//!   a series' range over years reads with few requests. [`names`] says which file holds a day.
+//! * Files never change. A new version of a day is a new file: written aside, read back, compared, renamed. The old
+//!   one is removed afterwards; who was reading it looks again.
+//! * Nothing of a file is believed before its bytes were found to be those that were written ([`shelf::Shelf::check`]).
+//!   The proof of a day is computed from its rows whenever it is asked for, and is stored nowhere.
+
+mod names;
+mod reader;
+mod scan;
+mod shelf;
+mod table;
+
+use super::streams::{checked, merged, merged_all};
+use crate::rollup::Rollup;
+use crate::tiers::{Bucket, ColdState, ColdTier, Day, Proof, Runs, SeriesId, StoredReading, TierError, TierFuture};
+use futures::TryStreamExt;
+use futures::future::BoxFuture;
+use names::{FileName, Picture, Piece, month_of};
+use object_store::ObjectStore;
+use object_store::path::Path;
+use parquet::arrow::AsyncArrowWriter;
+use parquet::errors::ParquetError;
+use scan::{Scanner, Wanted, prove};
+use shared::reading::Timestamp;
+use shelf::{Shelf, Summed};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+const TIER: &str = "cold tier (Parquet)";
+/// Days of a month are put together as long as they don't take more than that, bytes.
+const MONTH_BYTES_MAX: u64 = 64 << 20;
+/// How often a question is asked again because a file was replaced meanwhile.
+const LOOKS_MAX: u32 = 5;
+
+/// Says what failed, and of which tier.
+trait Fault<T> {
+    fn fault(self, what: impl Display) -> Result<T, TierError>;
+}
+
+impl<T> Fault<T> for Result<T, object_store::Error> {
+    fn fault(self, what: impl Display) -> Result<T, TierError> {
+        self.map_err(|error| TierError::Unavailable { tier: TIER, why: format!("{what}: {error}") })
+    }
+}
+
+impl<T> Fault<T> for std::io::Result<T> {
+    fn fault(self, what: impl Display) -> Result<T, TierError> {
+        self.map_err(|error| TierError::Unavailable { tier: TIER, why: format!("{what}: {error}") })
+    }
+}
+
+impl<T> Fault<T> for Result<T, ParquetError> {
+    fn fault(self, what: impl Display) -> Result<T, TierError> {
+        self.map_err(|error| {
+            let why = format!("{what}: {error}");
+            match error {
+                // The store's or the system's word; all else is said of the bytes.
+                ParquetError::External(_) => TierError::Unavailable { tier: TIER, why },
+                _ => TierError::Broken { tier: TIER, why },
+            }
+        })
+    }
+}
+
+/// The archive.
+pub struct ParquetCold {
+    scanner: Scanner,
+    /// One file is written at a time.
+    writing: Mutex<()>,
+}
+
+impl ParquetCold {
+    /// In a folder, which is made when it is missing.
+    ///
+    /// # Errors
+    /// When it can't be made or read.
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Result<Self, TierError> {
+        Ok(Self::over(Shelf::in_folder(folder.into())?))
+    }
+
+    /// In any store, with `folder` when that is where it keeps its files.
+    #[must_use]
+    pub fn on(store: Arc<dyn ObjectStore>, folder: Option<PathBuf>) -> Self {
+        Self::over(Shelf::on(store, folder))
+    }
+
+    fn over(shelf: Shelf) -> Self {
+        Self { scanner: Scanner { shelf: Arc::new(shelf) }, writing: Mutex::new(()) }
+    }
+
+    fn shelf(&self) -> &Shelf {
+        &self.scanner.shelf
+    }
+
+    /// Answers from one picture of what is there; when a file of it was replaced meanwhile, from the next one.
+    async fn look<T, F: Future<Output = Result<T, TierError>>>(
+        &self,
+        answer: impl Fn(Arc<Picture>) -> F,
+    ) -> Result<T, TierError> {
+        let mut looks = 1;
+        loop {
+            let picture = Arc::new(self.shelf().picture().await?);
+            let answered = answer(picture.clone()).await;
+            if answered.is_ok() || looks == LOOKS_MAX {
+                return answered;
+            }
+            let now = self.shelf().picture().await?;
+            if picture.files().all(|(file, _)| now.has(file)) {
+                return answered;
+            }
+            looks += 1;
+        }
+    }
+
+    /// Writes a file with these days. Only with `writing` locked.
+    async fn write(&self, picture: &Picture, days: &[Day], runs: Runs<'_>) -> Result<Proof, TierError> {
+        self.shelf().sweep_aside().await;
+        let version = picture.next_version();
+        let (aside, file) = self.shelf().aside(version);
+        let written = self.fill(&aside, file, version, days, runs).await;
+        if written.is_err() {
+            self.shelf().remove(&aside).await;
+            return written;
+        }
+        let now = self.shelf().picture().await?;
+        self.shelf().sweep(&now).await;
+        self.shelf().forget(&now);
+        written
+    }
+
+    async fn fill(
+        &self,
+        aside: &Path,
+        file: Summed,
+        version: u64,
+        days: &[Day],
+        mut runs: Runs<'_>,
+    ) -> Result<Proof, TierError> {
+        let what = self.shelf().shown(aside);
+        let mut writer =
+            AsyncArrowWriter::try_new(file, table::SCHEMA.clone(), Some(table::properties())).fault(&what)?;
+        let mut proof = Proof::default();
+        while let Some(run) = runs.try_next().await? {
+            proof.add(&run);
+            let batch = table::batch_of(&run).map_err(ParquetError::from).fault(&what)?;
+            writer.write(&batch).await.fault(&what)?;
+        }
+        writer.finish().await.fault(&what)?;
+        let crc = writer.into_inner().crc;
+        let back = prove(self.scanner.runs(self.shelf().meta(aside).await?, None)).await?;
+        let name = FileName::new(days.iter().copied(), version, crc);
+        match name.filter(|_| back == proof) {
+            Some(name) => self.shelf().publish(aside, name).await.map(|()| back),
+            None => {
+                let why = format!("{what}: {proof} were written, {back} read back; what was there before stays");
+                Err(TierError::Broken { tier: TIER, why })
+            }
+        }
+    }
+
+    async fn rows(
+        &self,
+        picture: &Picture,
+        wanted: Wanted,
+        mut each: impl FnMut(Vec<StoredReading>) -> bool,
+    ) -> Result<(), TierError> {
+        let (first, end) = Day::touching(wanted.from, wanted.to);
+        let pieces = picture.pieces(first, end);
+        let mut readings = self.scanner.readings(pieces, wanted);
+        while let Some(some) = readings.try_next().await? {
+            if !each(some) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Days before `before` that lie in more than one file of their month, and are small enough for one.
+    fn scattered(picture: &Picture, before: Day) -> Vec<Vec<Piece>> {
+        let mut months = BTreeMap::<Day, Vec<Piece>>::new();
+        for piece in picture.pieces(Day::FIRST, month_of(before)) {
+            months.entry(month_of(piece.days.start)).or_default().push(piece);
+        }
+        let small = |pieces: &Vec<Piece>| {
+            let files: BTreeMap<_, _> = pieces.iter().map(|p| (p.file, p.meta.size)).collect();
+            files.len() > 1 && files.values().sum::<u64>() <= MONTH_BYTES_MAX
+        };
+        months.into_values().filter(small).collect()
+    }
+}
+
+impl ColdTier for ParquetCold {
+    fn replace_day<'a>(&'a self, day: Day, runs: Runs<'a>) -> TierFuture<'a, Proof> {
+        Box::pin(async move {
+            let _turn = self.writing.lock().await;
+            let picture = self.shelf().picture().await?;
+            self.write(&picture, &[day], checked(TIER, day, runs)).await
+        })
+    }
+
+    fn merge_day<'a>(&'a self, day: Day, runs: Runs<'a>) -> TierFuture<'a, Proof> {
+        Box::pin(async move {
+            let _turn = self.writing.lock().await;
+            let picture = self.shelf().picture().await?;
+            let there = self.scanner.day(&picture, day);
+            self.write(&picture, &[day], merged(TIER, there, checked(TIER, day, runs))).await
+        })
+    }
+
+    fn proof(&self, day: Day) -> TierFuture<'_, Option<Proof>> {
+        Box::pin(self.look(move |picture| async move {
+            match picture.pieces(day, day.next()).is_empty() {
+                true => Ok(None),
+                false => prove(self.scanner.day(&picture, day)).await.map(Some),
+            }
+        }))
+    }
+
+    fn day(&self, day: Day) -> Runs<'_> {
+        let rows = async move {
+            let picture = self.shelf().picture().await?;
+            Ok::<_, TierError>(self.scanner.day(&picture, day))
+        };
+        Box::pin(futures::stream::once(rows).try_flatten())
+    }
+
+    fn days(&self, from: Day, to: Day) -> TierFuture<'_, Vec<Day>> {
+        Box::pin(async move { Ok(self.shelf().picture().await?.days(from, to).collect()) })
+    }
+
+    fn range(
+        &self,
+        series: SeriesId,
+        from: Timestamp,
+        to: Timestamp,
+        count_max: u32,
+    ) -> TierFuture<'_, Vec<StoredReading>> {
+        Box::pin(self.look(move |picture| async move {
+            let mut found = Vec::new();
+            let wanted = Wanted { series: Some(series), from, to };
+            self.rows(&picture, wanted, |some| {
+                found.extend(some);
+                found.len() < count_max as usize
+            })
+            .await?;
+            found.truncate(count_max as usize);
+            Ok(found)
+        }))
+    }
+
+    fn last_before(&self, series: SeriesId, before: Timestamp, usable: bool) -> TierFuture<'_, Option<StoredReading>> {
+        Box::pin(self.look(move |picture| async move {
+            let (_, end) = Day::touching(Timestamp(i64::MIN), before);
+            for piece in picture.pieces(Day::FIRST, end).iter().rev() {
+                let (from, to) = piece.within(Timestamp(i64::MIN), before);
+                let mut last = None;
+                let take = |r: &&StoredReading| !usable || r.held.value.is_some() && r.held.quality.is_usable();
+                self.rows(&picture, Wanted { series: Some(series), from, to }, |some| {
+                    last = some.iter().rev().find(take).copied().or(last);
+                    true
+                })
+                .await?;
+                if last.is_some() {
+                    return Ok(last);
+                }
+            }
+            Ok(None)
+        }))
+    }
+
+    fn aggregate(
+        &self,
+        series: SeriesId,
+        bucket: Bucket,
+        from: Timestamp,
+        to: Timestamp,
+        hold_micros: i64,
+    ) -> TierFuture<'_, Vec<(Timestamp, Rollup)>> {
+        Box::pin(self.look(move |picture| async move {
+            let mut sums: Vec<(Timestamp, Rollup)> = Vec::new();
+            self.rows(&picture, Wanted { series: Some(series), from, to }, |some| {
+                for reading in some {
+                    let (start, one) = (bucket.start_of(reading.at), Rollup::of(reading.at, &reading.held));
+                    match sums.last_mut() {
+                        Some((last, sum)) if *last == start => *sum = sum.then(&one, hold_micros),
+                        _ => sums.push((start, one)),
+                    }
+                }
+                true
+            })
+            .await?;
+            Ok(sums)
+        }))
+    }
+
+    fn tidy(&self, before: Day) -> TierFuture<'_, u32> {
+        Box::pin(async move {
+            let _turn = self.writing.lock().await;
+            let mut touched = 0;
+            let picture = self.shelf().picture().await?;
+            for pieces in Self::scattered(&picture, before) {
+                for piece in &pieces {
+                    self.shelf().check(piece.file, &piece.meta).await?;
+                }
+                let days: Vec<Day> =
+                    pieces.iter().flat_map(|p| p.file.days().filter(|day| p.days.contains(day))).collect();
+                let rows = pieces.iter().map(|piece| {
+                    let (from, to) = (piece.days.start.start(), piece.days.end.start());
+                    self.scanner.runs(piece.meta.clone(), Some(Wanted { series: None, from, to })) as Runs<'_>
+                });
+                let rows = merged_all(TIER, rows.collect());
+                let now = self.shelf().picture().await?;
+                self.write(&now, &days, rows).await?;
+                touched += pieces.len() as u32;
+            }
+            self.shelf().sweep(&self.shelf().picture().await?).await;
+            Ok(touched)
+        })
+    }
+
+    fn state(&self) -> TierFuture<'_, ColdState> {
+        Box::pin(async move {
+            let picture = self.shelf().picture().await?;
+            let mut days = picture.days(Day::FIRST, Day::LAST.next());
+            let (first, files) = (days.next(), picture.files().count() as u64);
+            let last = days.next_back().or(first);
+            Ok(ColdState {
+                days: u64::from(first.is_some()) + u64::from(last != first) + days.count() as u64,
+                files,
+                first,
+                last,
+                bytes: Some(picture.files().map(|(_, meta)| meta.size).sum()),
+            })
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move { drop(self.writing.lock().await) })
+    }
+}

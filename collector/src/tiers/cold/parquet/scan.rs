@@ -1,0 +1,157 @@
+//! Reading files. Of a file that has one series among thousands, its footer is read, the columns of series and time of
+//! the row groups that may have it, and then only the pages that hold its readings.
+
+use super::Fault;
+use super::names::{Picture, Piece};
+use super::reader::FileReader;
+use super::shelf::Shelf;
+use super::table::{self, READING, SERIES, TS};
+use crate::tiers::{Day, Proof, Runs, SeriesId, StoredReading, TierError};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{TimestampMicrosecondType, UInt32Type};
+use arrow_array::{BooleanArray, RecordBatch};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
+use parquet::arrow::arrow_reader::{ArrowPredicateFn, ArrowReaderOptions, RowFilter};
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
+use parquet::file::statistics::Statistics;
+use shared::reading::Timestamp;
+use std::sync::Arc;
+
+/// Files that are opened ahead of the one that is read.
+const AHEAD: usize = 4;
+/// Rows that are decoded at once.
+const BATCH_ROWS: usize = 8 * 1024;
+
+type Batches = BoxStream<'static, Result<RecordBatch, TierError>>;
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) series: Option<SeriesId>,
+    pub(super) from: Timestamp,
+    pub(super) to: Timestamp,
+}
+
+impl Wanted {
+    pub(super) fn day(day: Day) -> Self {
+        Self { series: None, from: day.start(), to: day.end() }
+    }
+
+    fn takes(&self, series: u32, at: i64) -> bool {
+        self.series.is_none_or(|SeriesId(wanted)| wanted == series) && self.from.0 <= at && at < self.to.0
+    }
+
+    /// Whether a row group may have some of it, as far as its statistics tell.
+    fn may_be_in(&self, group: &RowGroupMetaData) -> bool {
+        let series = match group.column(SERIES).statistics() {
+            Some(Statistics::Int32(known)) => known.min_opt().zip(known.max_opt()),
+            _ => None,
+        };
+        let at = match group.column(TS).statistics() {
+            Some(Statistics::Int64(known)) => known.min_opt().zip(known.max_opt()),
+            _ => None,
+        };
+        // Parquet keeps 32 bits without a sign in a signed type, and orders them without.
+        let within = |SeriesId(wanted)| series.is_none_or(|(min, max)| *min as u32 <= wanted && wanted <= *max as u32);
+        self.series.is_none_or(within) && at.is_none_or(|(min, max)| *min < self.to.0 && self.from.0 <= *max)
+    }
+
+    /// Which rows of a batch with the columns of series and time.
+    fn among(&self, batch: &RecordBatch) -> Option<BooleanArray> {
+        let series = batch.column_by_name("series")?.as_primitive_opt::<UInt32Type>()?;
+        let at = batch.column_by_name("ts")?.as_primitive_opt::<TimestampMicrosecondType>()?;
+        Some((0..series.len()).map(|n| Some(self.takes(series.value(n), at.value(n)))).collect())
+    }
+}
+
+/// Reads the files of a shelf.
+#[derive(Clone)]
+pub(super) struct Scanner {
+    pub(super) shelf: Arc<Shelf>,
+}
+
+impl Scanner {
+    /// What is wanted of a file, in the order of the file.
+    async fn batches(
+        self,
+        file: ObjectMeta,
+        wanted: Option<Wanted>,
+        columns: Option<&[usize]>,
+    ) -> Result<Batches, TierError> {
+        let what = self.shelf.shown(&file.location);
+        let reader = FileReader { store: self.shelf.store.clone(), path: file.location, bytes: file.size };
+        let options = ArrowReaderOptions::new()
+            .with_schema(table::SCHEMA.clone())
+            .with_offset_index_policy(PageIndexPolicy::Optional);
+        let mut reader = ParquetRecordBatchStreamBuilder::new_with_options(reader, options)
+            .await
+            .fault(&what)?
+            .with_batch_size(BATCH_ROWS);
+        if let Some(columns) = columns {
+            let mask = ProjectionMask::leaves(reader.parquet_schema(), columns.iter().copied());
+            reader = reader.with_projection(mask);
+        }
+        if let Some(wanted) = wanted {
+            let groups = reader.metadata().row_groups().iter().enumerate();
+            let groups = groups.filter(|(_, group)| wanted.may_be_in(group)).map(|(n, _)| n).collect();
+            let mask = ProjectionMask::leaves(reader.parquet_schema(), [SERIES, TS]);
+            let takes = ArrowPredicateFn::new(mask, move |batch| {
+                wanted.among(&batch).ok_or_else(|| {
+                    arrow_schema::ArrowError::SchemaError("series or ts is not as it was written".into())
+                })
+            });
+            reader = reader.with_row_groups(groups).with_row_filter(RowFilter::new(vec![Box::new(takes)]));
+        }
+        let batches = reader.build().fault(&what)?;
+        Ok(batches.map(move |batch| batch.fault(&what)).boxed())
+    }
+
+    /// As [`Scanner::batches`], of a file whose bytes are found sound first.
+    async fn piece(self, piece: Piece, wanted: Wanted) -> Result<Batches, TierError> {
+        self.shelf.check(piece.file, &piece.meta).await?;
+        let (from, to) = piece.within(wanted.from, wanted.to);
+        self.batches(piece.meta, Some(Wanted { from, to, ..wanted }), Some(&READING)).await
+    }
+
+    /// Readings, file by file in the order of time; within a file in the order it is sorted by.
+    pub(super) fn readings(
+        &self,
+        pieces: Vec<Piece>,
+        wanted: Wanted,
+    ) -> BoxStream<'_, Result<Vec<StoredReading>, TierError>> {
+        let opened = stream::iter(pieces).map(move |piece| self.clone().piece(piece, wanted)).buffered(AHEAD);
+        let readings = opened.try_flatten().and_then(|batch| std::future::ready(table::readings(&batch)));
+        Box::pin(readings)
+    }
+
+    /// All rows of a file; with `wanted`, those that it takes.
+    pub(super) fn runs(&self, file: ObjectMeta, wanted: Option<Wanted>) -> Runs<'static> {
+        let batches = stream::once(self.clone().batches(file, wanted, None)).try_flatten();
+        let mut last = None;
+        let runs = batches.and_then(move |batch| std::future::ready(table::runs(&batch, &mut last)));
+        Box::pin(runs.map_ok(|runs| stream::iter(runs.into_iter().map(Ok))).try_flatten())
+    }
+
+    /// All rows of a day.
+    pub(super) fn day(&self, picture: &Picture, day: Day) -> Runs<'static> {
+        let Some(piece) = picture.pieces(day, day.next()).pop() else { return Box::pin(stream::empty()) };
+        let scanner = self.clone();
+        let rows = async move {
+            scanner.shelf.check(piece.file, &piece.meta).await?;
+            Ok::<_, TierError>(scanner.runs(piece.meta, Some(Wanted::day(day))))
+        };
+        Box::pin(stream::once(rows).try_flatten())
+    }
+}
+
+/// What a stream of rows consists of.
+pub(super) async fn prove(mut runs: Runs<'_>) -> Result<Proof, TierError> {
+    let mut proof = Proof::default();
+    while let Some(run) = runs.try_next().await? {
+        proof.add(&run);
+    }
+    Ok(proof)
+}
