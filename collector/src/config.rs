@@ -3,6 +3,7 @@
 
 use crate::etl::jobs::{JobSettings, SettingsError};
 use crate::grants::Grants;
+use crate::tiers::cold::settings::ColdSettings;
 use crate::tiers::hot::settings::HotSettings;
 use crate::tiers::warm::settings::WarmSettings;
 use serde::Deserialize;
@@ -31,6 +32,8 @@ pub struct Config {
     pub warm: WarmSettings,
     /// Regular work.
     pub jobs: JobSettings,
+    /// Where whole days are kept for good.
+    pub cold: ColdSettings,
     /// Which gateway may write which nodes.
     pub grants: Grants,
     /// What is logged.
@@ -116,6 +119,7 @@ impl Default for Config {
             hot: HotSettings::default(),
             warm: WarmSettings::default(),
             jobs: JobSettings::default(),
+            cold: ColdSettings::default(),
             grants: Grants::default(),
             log: Log::default(),
         }
@@ -235,6 +239,12 @@ impl Config {
         Ok(())
     }
 
+    /// Where the archive lies when nothing is said about it.
+    #[must_use]
+    pub fn cold_dir(&self) -> PathBuf {
+        self.data_dir.join("cold")
+    }
+
     /// The folder of the authority.
     #[must_use]
     pub fn ca_dir(&self) -> PathBuf {
@@ -298,7 +308,7 @@ mod tests {
         let text = "data_dir = '/tmp/x'\n[ingest]\nlisten = '0.0.0.0:7443'\nca = '/etc/ca.pem'\n[api]\nlisten = '[::]:80'\n\
             [spool]\nbytes_max = '1GiB'\n[buffer]\nflush_rows = 100\nflush_interval = '250ms'\n\
             [hot]\nstore = 'redis'\nhost = '/run/redis.sock'\n[warm]\nstore = 'postgres'\nhost = 'db'\npassword_file = '/etc/secret'\ntls = 'verify-full'\n\
-            timescaledb = 'required'\nreplica = 'db2:5433'\n[grants]\nSTATION_7 = ['DIST_*']\n[log]\nformat = 'json'\nlevel = 'debug'\n";
+            timescaledb = 'required'\nreplica = 'db2:5433'\n[cold]\nfolder = '/srv/archive'\n[grants]\nSTATION_7 = ['DIST_*']\n[log]\nformat = 'json'\nlevel = 'debug'\n";
         let config = load(text).unwrap();
         assert_eq!(config.ca(), Path::new("/etc/ca.pem"));
         assert_eq!(config.cert(), Path::new("/tmp/x/ca/server.pem"));

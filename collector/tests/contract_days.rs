@@ -229,6 +229,7 @@ impl Bench {
             to: minute(to),
             resolution: Resolution::Buckets(width),
             points_max: POINTS_MAX,
+            thin: None,
             now: self.now,
         };
         let (with, without) = (self.with.ask(&question).await.unwrap(), self.without.ask(&question).await.unwrap());

@@ -16,7 +16,7 @@ pub use problem::Problem;
 use crate::etl::Scheduler;
 use crate::history::History;
 use crate::tiers::hot::days::DayCache;
-use crate::tiers::{HotTier, WarmTier};
+use crate::tiers::{ColdTier, HotTier, WarmTier};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -53,6 +53,8 @@ pub struct Sources {
     pub jobs: Arc<Scheduler>,
     /// Rollups of past days.
     pub days: Option<Arc<DayCache>>,
+    /// The archive, when there is one.
+    pub cold: Option<Arc<dyn ColdTier>>,
     /// Who is connected.
     pub presence: Presence,
     /// What can't go on at the moment: which part, and why.
@@ -124,7 +126,9 @@ pub async fn serve(listener: TcpListener, sources: Sources, stop: CancellationTo
 
 fn router(sources: Sources) -> Router {
     let api = Api {
-        history: History::new(sources.warm.clone(), sources.hot.clone()).with_days(sources.days.clone()),
+        history: History::new(sources.warm.clone(), sources.hot.clone())
+            .with_days(sources.days.clone())
+            .with_cold(sources.cold.clone()),
         started: (sources.now)(),
         busy: Arc::new(Semaphore::new(REQUESTS_MAX)),
         sources,

@@ -2,7 +2,7 @@
 
 use super::params::Params;
 use super::{Api, Problem, views};
-use crate::history::{POINTS_MAX, Question, Resolution};
+use crate::history::{PIXELS_MAX, POINTS_MAX, Question, Resolution, Thin, Way};
 use crate::tiers::{Parked, SeriesId, SeriesInfo};
 use axum::Json;
 use axum::extract::State;
@@ -35,20 +35,28 @@ fn list(mut items: Vec<Value>, limit: u32) -> Json<Value> {
 /// Always 200: the collector answers. `status` says whether all of it does.
 pub(super) async fn health(State(api): State<Api>, params: Params) -> Answered {
     params.only(&[])?;
-    let (warm, hot) = futures::join!(api.sources.warm.state(), api.sources.hot.state());
+    let cold = async {
+        match &api.sources.cold {
+            Some(cold) => cold.state().await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let (warm, hot, cold) = futures::join!(api.sources.warm.state(), api.sources.hot.state(), cold);
     let troubles = (api.sources.troubles)();
-    let ok = warm.is_ok() && hot.is_ok() && troubles.is_empty();
+    let ok = warm.is_ok() && hot.is_ok() && cold.is_ok() && troubles.is_empty();
     let now = (api.sources.now)();
     let warm =
         warm.map_or_else(|e| json!({ "ok": false, "error": e.to_string() }), |s| json!({ "ok": true, "state": s }));
     let hot =
         hot.map_or_else(|e| json!({ "ok": false, "error": e.to_string() }), |s| json!({ "ok": true, "state": s }));
+    let cold =
+        cold.map_or_else(|e| json!({ "ok": false, "error": e.to_string() }), |s| json!({ "ok": true, "state": s }));
     Ok(Json(json!({
         "status": if ok { "ok" } else { "degraded" },
         "version": env!("CARGO_PKG_VERSION"),
         "now": now.to_string(),
         "uptime_s": now.since(api.started) / 1_000_000,
-        "tiers": { "warm": warm, "hot": hot },
+        "tiers": { "warm": warm, "hot": hot, "cold": cold },
         "troubles": troubles.iter().map(|(part, why)| json!({ "part": part, "error": why })).collect::<Vec<_>>(),
     })))
 }
@@ -101,7 +109,8 @@ pub(super) async fn latest(State(api): State<Api>, params: Params) -> Answered {
 }
 
 pub(super) async fn history(State(api): State<Api>, params: Params) -> Answered {
-    let params = params.only(&["series", "node", "metric", "channel", "from", "to", "resolution", "limit"])?;
+    let params =
+        params.only(&["series", "node", "metric", "channel", "from", "to", "resolution", "limit", "pixels", "thin"])?;
     let now = (api.sources.now)();
     let to = params.moment("to", now)?.unwrap_or(now);
     let from = params.moment("from", now)?.unwrap_or(to.plus_micros(-BACK));
@@ -112,10 +121,33 @@ pub(super) async fn history(State(api): State<Api>, params: Params) -> Answered 
     let resolution = Resolution::parse(word)
         .ok_or_else(|| Problem::parameter("resolution", format!("it is one of {}", Resolution::WORDS.join(", "))))?;
     let points_max = params.limit(POINTS, POINTS_MAX)?;
+    let thin = thin(&params, resolution)?;
     let series = one(&api, &params).await?;
-    let question = Question { series, from, to, resolution, points_max, now };
+    let question = Question { series, from, to, resolution, points_max, thin, now };
     let answer = api.history.ask(&question).await?;
     Ok(Json(views::history(&question.series, &answer)))
+}
+
+/// Readings brought down to a screen, when `pixels` says how wide it is.
+fn thin(params: &Params, resolution: Resolution) -> Result<Option<Thin>, Problem> {
+    let way = params.text("thin").map(|word| {
+        let wrong = || Problem::parameter("thin", format!("it is one of {}", Way::WORDS.join(", ")));
+        Way::parse(word).ok_or_else(wrong)
+    });
+    let way = way.transpose()?;
+    let Some(pixels) = params.parsed::<u32>("pixels", "number of pixels")? else {
+        return match way {
+            Some(_) => Err(Problem::parameter("pixels", "it must be given with 'thin'")),
+            None => Ok(None),
+        };
+    };
+    if !(1..=PIXELS_MAX).contains(&pixels) {
+        return Err(Problem::parameter("pixels", format!("1 to {PIXELS_MAX} are possible")));
+    }
+    if matches!(resolution, Resolution::Buckets(_)) {
+        return Err(Problem::parameter("pixels", "it is for readings: with resolution raw or auto"));
+    }
+    Ok(Some(Thin { pixels, way: way.unwrap_or_default() }))
 }
 
 /// The one series that is meant: by its number, or by node and metric, with an empty channel unless one is given.

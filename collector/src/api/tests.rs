@@ -86,6 +86,7 @@ async fn bench() -> Bench {
             crate::etl::Pace::default(),
         ),
         days: None,
+        cold: None,
         presence: Arc::new(|gateway| (gateway.as_str() == "STATION_7").then(|| json!({ "connected": true }))),
         troubles: Arc::new(Vec::new),
         metrics: Arc::new(|| "collector_up 1\n".into()),

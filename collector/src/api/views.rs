@@ -79,6 +79,7 @@ pub(super) fn history(series: &SeriesInfo, answer: &Answer) -> Value {
         ("resolution", json!(resolution)),
         ("truncated", json!(answer.truncated)),
         ("tiers", json!(answer.tiers)),
+        ("thinned_from", json!(answer.thinned_from)),
         ("coverage", json!(answer.coverage)),
         ("recomputed", json!(answer.recomputed)),
         ("degraded", json!(answer.degraded)),

@@ -1,13 +1,16 @@
-//! Answers in buckets: stored rollups, and readings where a rollup isn't there yet.
+//! Answers in buckets: stored rollups, sums of archived days, and readings where neither is right.
 
-use super::{Answer, BucketPoint, History, Notes, Points, Question, Width, merge, share};
+use super::older::{Archived, Said};
+use super::{Answer, BucketPoint, History, Notes, Points, Question, Width, plan, share};
 use crate::rollup::{Rollup, Span, hold};
-use crate::tiers::{Bucket, SeriesId, StoredReading, TierError};
+use crate::tiers::{Bucket, Rollups, SeriesId, StoredReading, TierError, merge};
 use shared::reading::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Dirty buckets that are read at once, so that memory stays bounded however long the stretch is.
 const AT_ONCE: usize = 12;
+/// Readings that came too late for the archive and are looked through at once.
+const LATE_AT_ONCE: u32 = 10_000;
 
 type Sums = BTreeMap<Timestamp, Rollup>;
 
@@ -28,21 +31,18 @@ impl History {
             Some((begins, newer)) => {
                 // The bucket the hot tier's part begins in is made from readings of both.
                 let seam = base.start_of(begins);
-                let older = self.before_hot(series, (seam, begins), &mut notes).await;
+                let older = if seam < begins {
+                    self.older(series, (seam, begins), u32::MAX, &mut notes).await?
+                } else {
+                    Vec::new()
+                };
                 sum_up(&mut sums, base, &merge(older, newer), hold);
                 seam
             }
             None => to,
         };
         if from < seam {
-            match self.sums_of_warm(series, base, (from, seam), hold, question.now, &mut notes).await {
-                Ok(older) => {
-                    notes.warm = true;
-                    sums.extend(older);
-                }
-                Err(error) if notes.hot => notes.degraded.push(format!("{error}: what is before {seam} is missing")),
-                Err(error) => return Err(error),
-            }
+            sums.extend(self.sums_of_older(series, base, (from, seam), hold, question.now, &mut notes).await?);
         }
         let (mut open, mut before) = self.carried_in(&question.series, from, &mut notes).await;
         let sums = widen(sums, width, hold);
@@ -68,36 +68,15 @@ impl History {
             to,
             truncated,
             tiers: notes.tiers(),
+            thinned_from: None,
             coverage: share(covered, to.min(question.now).since(from)),
             recomputed: notes.recomputed,
             degraded: notes.degraded,
         })
     }
 
-    /// The warm tier's readings of the bucket in which the hot tier's part begins.
-    async fn before_hot(
-        &self,
-        series: SeriesId,
-        (from, to): (Timestamp, Timestamp),
-        notes: &mut Notes,
-    ) -> Vec<StoredReading> {
-        if from >= to {
-            return Vec::new();
-        }
-        match self.warm.range(series, from, to, u32::MAX).await {
-            Ok(readings) => {
-                notes.warm = true;
-                readings
-            }
-            Err(error) => {
-                notes.degraded.push(format!("{error}: what is from {from} to {to} is missing"));
-                Vec::new()
-            }
-        }
-    }
-
-    /// Stored rollups, and dirty buckets summed up from their readings.
-    async fn sums_of_warm(
+    /// Stored rollups and sums of archived days; what is out of date is summed up from its readings.
+    async fn sums_of_older(
         &self,
         series: SeriesId,
         base: Bucket,
@@ -106,15 +85,70 @@ impl History {
         now: Timestamp,
         notes: &mut Notes,
     ) -> Result<Sums, TierError> {
-        let stored = self.rollups(series, base, (from, to), now).await?;
-        let mut sums: Sums = stored.clean.into_iter().collect();
-        for run in stored.dirty.chunk_by(|a, b| b.since(*a) == base.micros()).flat_map(|run| run.chunks(AT_ONCE)) {
+        let floor = self.warm.complete_from().await;
+        let until = plan::cold_until(
+            from,
+            to,
+            floor.as_ref().ok().map(|floor| base.start_of(floor.plus_micros(base.micros() - 1))),
+        );
+        let warm = async {
+            floor?;
+            let stored = self.rollups(series, base, (until, to), now).await?;
+            Ok::<_, TierError>((stored, self.late(series, base, (from, until)).await?))
+        };
+        let (warm, mut cold) = futures::join!(warm, self.archived_sums(series, base, (from, until), hold));
+        if warm.is_err() && until < to {
+            cold = self.archived_sums(series, base, (from, to), hold).await; // it died between two questions
+        }
+        let (Rollups { clean, dirty }, late, archived) = match self.said(warm, cold, (from, until, to), notes)? {
+            Said::Warm((stored, late), Some(cold)) => (stored, late, cold.found),
+            Said::Warm((stored, late), None) => (stored, late, Vec::new()),
+            Said::Cold(cold) => (Rollups::default(), BTreeSet::new(), cold.found),
+            Said::Nothing => return Ok(Sums::new()),
+        };
+        let mut sums: Sums = archived.into_iter().chain(clean).collect();
+        let again: Vec<Timestamp> = late.into_iter().chain(dirty).collect();
+        for run in again.chunk_by(|a, b| b.since(*a) == base.micros()).flat_map(|run| run.chunks(AT_ONCE)) {
             let end = run[run.len() - 1].plus_micros(base.micros());
-            let readings = self.warm.range(series, run[0], end, u32::MAX).await?;
+            let readings = self.older(series, (run[0], end), u32::MAX, notes).await?;
+            for start in run {
+                sums.remove(start);
+            }
             sum_up(&mut sums, base, &readings, hold);
             notes.recomputed = notes.recomputed.saturating_add(run.len() as u32);
         }
         Ok(sums)
+    }
+
+    /// Buckets of archived days that the warm tier has readings of: they came too late for the archive.
+    async fn late(
+        &self,
+        series: SeriesId,
+        base: Bucket,
+        (mut from, until): (Timestamp, Timestamp),
+    ) -> Result<BTreeSet<Timestamp>, TierError> {
+        let mut late = BTreeSet::new();
+        while from < until {
+            let some = self.warm.range(series, from, until, LATE_AT_ONCE).await?;
+            late.extend(some.iter().map(|reading| base.start_of(reading.at)));
+            from = match some.last() {
+                Some(last) if some.len() == LATE_AT_ONCE as usize => last.at.plus_micros(1),
+                _ => until,
+            };
+        }
+        Ok(late)
+    }
+
+    async fn archived_sums(
+        &self,
+        series: SeriesId,
+        base: Bucket,
+        (from, to): (Timestamp, Timestamp),
+        hold: i64,
+    ) -> Result<Archived<Vec<(Timestamp, Rollup)>>, TierError> {
+        let Some(cold) = self.cold.as_ref().filter(|_| from < to) else { return Ok(self.no_archive(from, to)) };
+        let (found, days) = futures::join!(cold.aggregate(series, base, from, to, hold), self.held_days(from, to));
+        Ok(Archived { found: found?, ..days? })
     }
 }
 

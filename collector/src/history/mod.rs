@@ -1,24 +1,29 @@
 //! One question about a series' past, answered from all tiers.
 //!
-//! It asks each tier for what that tier can prove: hot from its floor on, warm for what is older. When one is down
-//! the other answers for it as far as it can, and the answer says what it lacks. Where both say something about one
-//! moment, [`Held::contest`] decides. Buckets that are dirty are summed up from their readings.
+//! It asks each tier for what that tier can prove: hot from its floor on, warm for what is older, cold for days that
+//! have left warm. When one is down another answers for it as far as it can, and the answer says what it lacks. Where
+//! several say something about one moment, [`Held::contest`] decides. Buckets that are dirty, and those of archived
+//! days to which something was added since, are summed up from their readings.
 
 mod buckets;
 mod cache;
+mod older;
 mod plan;
+mod thin;
 
 pub use plan::{Resolution, Width};
+pub use thin::{PIXELS_MAX, Thin, Way};
 
 use crate::rollup::{Rollup, Sample, Span, hold};
 use crate::tiers::hot::days::DayCache;
-use crate::tiers::{HotTier, SeriesId, SeriesInfo, StoredReading, TierError, WarmTier};
+use crate::tiers::{ColdTier, HotTier, SeriesId, SeriesInfo, StoredReading, TierError, WarmTier, merge};
 use shared::reading::{Held, Timestamp};
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// Most points in one answer.
 pub const POINTS_MAX: u32 = 10_000;
+/// Readings that are in memory at a time while a long stretch is brought down.
+const PAGE: u32 = 50_000;
 
 /// A question.
 #[derive(Clone, Debug)]
@@ -33,6 +38,9 @@ pub struct Question {
     pub resolution: Resolution,
     /// At most this many points, and never more than [`POINTS_MAX`].
     pub points_max: u32,
+    /// Readings only: brought down to what a screen can show. Then all of the stretch is answered, whatever
+    /// `points_max` says.
+    pub thin: Option<Thin>,
     /// The time by the collector's clock: nothing is known beyond it.
     pub now: Timestamp,
 }
@@ -48,8 +56,10 @@ pub struct Answer {
     pub to: Timestamp,
     /// Whether there is more between `to` and what was asked.
     pub truncated: bool,
-    /// The tiers it was taken from: `hot`, `warm`.
+    /// The tiers it was taken from: `hot`, `warm`, `cold`.
     pub tiers: Vec<&'static str>,
+    /// The readings that the points were chosen from, when they are fewer.
+    pub thinned_from: Option<u64>,
     /// The part of the stretch, up to now, for which a value is known: 0 to 1.
     pub coverage: f64,
     /// Buckets that were summed up from readings because their rollup was out of date.
@@ -84,6 +94,7 @@ pub struct History {
     warm: Arc<dyn WarmTier>,
     hot: Arc<dyn HotTier>,
     days: Option<Arc<DayCache>>,
+    cold: Option<Arc<dyn ColdTier>>,
 }
 
 /// Notes for the answer's label, made on the way.
@@ -91,51 +102,36 @@ pub struct History {
 struct Notes {
     hot: bool,
     warm: bool,
+    cold: bool,
     recomputed: u32,
     degraded: Vec<String>,
 }
 
 impl Notes {
     fn tiers(&self) -> Vec<&'static str> {
-        [("hot", self.hot), ("warm", self.warm)].into_iter().filter(|(_, used)| *used).map(|(name, _)| name).collect()
+        let all = [("hot", self.hot), ("warm", self.warm), ("cold", self.cold)];
+        all.into_iter().filter(|(_, used)| *used).map(|(name, _)| name).collect()
     }
-}
 
-/// Two ascending runs as one; where both have a moment, the rule decides.
-#[must_use]
-pub fn merge(a: Vec<StoredReading>, b: Vec<StoredReading>) -> Vec<StoredReading> {
-    match (a.last(), b.first()) {
-        (None, _) => return b,
-        (_, None) => return a,
-        _ => {}
-    }
-    let mut merged = Vec::with_capacity(a.len() + b.len());
-    let (mut a, mut b) = (a.into_iter().peekable(), b.into_iter().peekable());
-    while let (Some(x), Some(y)) = (a.peek().copied(), b.peek().copied()) {
-        let (from_a, from_b) = match x.at.cmp(&y.at) {
-            Ordering::Less => (true, false),
-            Ordering::Greater => (false, true),
-            Ordering::Equal => (true, true),
-        };
-        let winner = if !from_b || from_a && !y.held.wins_over(&x.held) { x } else { y };
-        merged.push(winner);
-        if from_a {
-            a.next();
-        }
-        if from_b {
-            b.next();
+    /// Says it once, however many questions to the tiers have met with it.
+    fn lacks(&mut self, what: String) {
+        if !self.degraded.contains(&what) {
+            self.degraded.push(what);
         }
     }
-    merged.extend(a);
-    merged.extend(b);
-    merged
 }
 
 impl History {
     /// Over these tiers.
     #[must_use]
     pub fn new(warm: Arc<dyn WarmTier>, hot: Arc<dyn HotTier>) -> Self {
-        Self { warm, hot, days: None }
+        Self { warm, hot, days: None, cold: None }
+    }
+
+    /// With an archive behind them.
+    #[must_use]
+    pub fn with_cold(self, cold: Option<Arc<dyn ColdTier>>) -> Self {
+        Self { cold, ..self }
     }
 
     /// Answers.
@@ -145,6 +141,7 @@ impl History {
     pub async fn ask(&self, question: &Question) -> Result<Answer, TierError> {
         let question = Question { points_max: question.points_max.clamp(1, POINTS_MAX), ..question.clone() };
         match question.resolution.settle(&question) {
+            None if question.thin.is_some() => self.thinned(&question).await,
             None => self.raw(&question).await,
             Some(width) => self.buckets(&question, width).await,
         }
@@ -188,7 +185,7 @@ impl History {
         match self.hot.complete_from(series).await {
             Ok(floor) => floor,
             Err(error) => {
-                notes.degraded.push(format!("{error}: values that are not committed yet are missing"));
+                notes.lacks(format!("{error}: values that are not committed yet are missing"));
                 None
             }
         }
@@ -212,53 +209,76 @@ impl History {
             }
             Ok(None) => None, // its floor has just moved on: the warm tier answers for all
             Err(error) => {
-                notes.degraded.push(format!("{error}: values that are not committed yet are missing"));
+                notes.lacks(format!("{error}: values that are not committed yet are missing"));
                 None
             }
         }
     }
 
     async fn raw(&self, question: &Question) -> Result<Answer, TierError> {
-        let Question { from, to, points_max, now, .. } = *question;
-        let series = question.series.id;
         let mut notes = Notes::default();
-        let (seam, newer) = match self.hot_part(series, (from, to), &mut notes).await {
-            Some((begins, readings)) => (begins, readings),
-            None => (to, Vec::new()),
-        };
-        let mut older = Vec::new();
-        if from < seam {
-            match self.warm.range(series, from, seam, points_max + 1).await {
-                Ok(readings) => {
-                    notes.warm = true;
-                    older = readings;
-                }
-                Err(error) if notes.hot => notes.degraded.push(format!("{error}: what is before {seam} is missing")),
-                Err(error) => return Err(error),
-            }
-        }
-        let mut readings = merge(older, newer);
-        let mut until = to;
-        let truncated = readings.len() > points_max as usize;
-        if truncated {
-            until = readings[points_max as usize].at;
-            readings.truncate(points_max as usize);
-        }
-        let (open, _) = self.carried_in(&question.series, from, &mut notes).await;
-        let hold = hold(question.series.interval_ms, question.series.silence_ms_max);
-        let known_until = until.min(now).max(from);
-        let inside = Rollup::of_all(readings.iter().filter(|r| r.at < known_until).map(|r| (r.at, &r.held)), hold);
-        let span = Span::new((from, known_until), inside.as_ref(), open, None, hold);
+        let span = (question.from, question.to);
+        let (readings, until) = self.page(question.series.id, span, question.points_max, &mut notes).await?;
+        let covered = Cover::new(question, until);
+        let inside = covered.add(None, &readings);
+        let (open, _) = self.carried_in(&question.series, question.from, &mut notes).await;
         Ok(Answer {
             points: Points::Raw(readings),
-            from,
+            from: question.from,
             to: until,
-            truncated,
+            truncated: until < question.to,
             tiers: notes.tiers(),
-            coverage: share(span.covered, known_until.since(from)),
+            thinned_from: None,
+            coverage: covered.share(inside.as_ref(), open),
             recomputed: 0,
             degraded: notes.degraded,
         })
+    }
+
+    /// All of a stretch, read page by page and brought down on the way.
+    async fn thinned(&self, question: &Question) -> Result<Answer, TierError> {
+        let mut notes = Notes::default();
+        let mut sieve = thin::Sieve::new(question.thin.unwrap_or_default(), question.from, question.to);
+        let (mut from, mut inside) = (question.from, None);
+        let covered = Cover::new(question, question.to);
+        while from < question.to {
+            let (readings, until) = self.page(question.series.id, (from, question.to), PAGE, &mut notes).await?;
+            inside = covered.add(inside, &readings);
+            readings.iter().for_each(|reading| sieve.take(reading));
+            from = until;
+        }
+        let (open, _) = self.carried_in(&question.series, question.from, &mut notes).await;
+        let taken = sieve.taken();
+        Ok(Answer {
+            points: Points::Raw(sieve.finish()),
+            from: question.from,
+            to: question.to,
+            truncated: false,
+            tiers: notes.tiers(),
+            thinned_from: Some(taken),
+            coverage: covered.share(inside.as_ref(), open),
+            recomputed: 0,
+            degraded: notes.degraded,
+        })
+    }
+
+    /// The first readings of a stretch, and until when they are all.
+    async fn page(
+        &self,
+        series: SeriesId,
+        (from, to): (Timestamp, Timestamp),
+        count: u32,
+        notes: &mut Notes,
+    ) -> Result<(Vec<StoredReading>, Timestamp), TierError> {
+        let (seam, newer) = match self.hot_part(series, (from, to), notes).await {
+            Some((begins, readings)) => (begins, readings),
+            None => (to, Vec::new()),
+        };
+        let older = if from < seam { self.older(series, (from, seam), count + 1, notes).await? } else { Vec::new() };
+        let mut readings = merge(older, newer);
+        let until = readings.get(count as usize).map_or(to, |first_left_out| first_left_out.at);
+        readings.truncate(count as usize);
+        Ok((readings, until))
     }
 
     /// The value that holds when the stretch begins, and the last usable one before it.
@@ -278,20 +298,42 @@ impl History {
         let hot = self.hot_part(series.id, (near, from), &mut quiet).await.map(|(_, readings)| readings);
         let hot = hot.unwrap_or_default();
         let (last_hot, usable_hot) = (hot.last().copied(), hot.iter().rev().find_map(usable));
-        let warm =
-            futures::join!(self.warm.last_before(series.id, from, false), self.warm.last_before(series.id, from, true));
-        let (last_warm, usable_warm) = match warm {
-            (Ok(last), Ok(usable)) => (last, usable),
-            (Err(error), _) | (_, Err(error)) => {
-                if last_hot.is_none() {
-                    notes.degraded.push(format!("{error}: the value before {from} is missing"));
-                }
-                (None, None)
-            }
-        };
-        let last = last_hot.into_iter().chain(last_warm).max_by(|a, b| a.at.cmp(&b.at).then(a.held.contest(&b.held)));
-        let before = usable_hot.into_iter().chain(usable_warm.as_ref().and_then(usable)).max_by_key(|s| s.at);
+        // When the hot tier knows both, nothing that is wrong with the others matters.
+        let doubts = if last_hot.is_some() && usable_hot.is_some() { &mut quiet } else { notes };
+        let (last_older, usable_older) = self.last_older(series.id, from, doubts).await;
+        let last = last_hot.into_iter().chain(last_older).max_by(|a, b| a.at.cmp(&b.at).then(a.held.contest(&b.held)));
+        let before = usable_hot.into_iter().chain(usable_older.as_ref().and_then(usable)).max_by_key(|s| s.at);
         (last.as_ref().and_then(usable), before)
+    }
+}
+
+/// How much of a stretch is known.
+#[derive(Clone, Copy)]
+struct Cover {
+    from: Timestamp,
+    until: Timestamp,
+    hold: i64,
+}
+
+impl Cover {
+    /// Nothing is known beyond now.
+    fn new(question: &Question, until: Timestamp) -> Self {
+        let hold = hold(question.series.interval_ms, question.series.silence_ms_max);
+        Self { from: question.from, until: until.min(question.now).max(question.from), hold }
+    }
+
+    /// The sum of these readings on top of that of earlier ones.
+    fn add(&self, earlier: Option<Rollup>, readings: &[StoredReading]) -> Option<Rollup> {
+        let known = readings.iter().filter(|r| r.at < self.until).map(|r| (r.at, &r.held));
+        match (earlier, Rollup::of_all(known, self.hold)) {
+            (Some(earlier), Some(new)) => Some(earlier.then(&new, self.hold)),
+            (earlier, new) => earlier.or(new),
+        }
+    }
+
+    fn share(&self, inside: Option<&Rollup>, open: Option<Sample>) -> f64 {
+        let span = Span::new((self.from, self.until), inside, open, None, self.hold);
+        share(span.covered, self.until.since(self.from))
     }
 }
 

@@ -1,7 +1,7 @@
-//! Which resolution answers a question. Pure.
+//! Which resolution answers a question, and which tier which part of it. Pure.
 
 use super::Question;
-use crate::tiers::Bucket;
+use crate::tiers::{Bucket, Day};
 use shared::reading::Timestamp;
 
 /// How fine an answer is wanted.
@@ -112,5 +112,53 @@ impl Resolution {
                 Some(Width::ALL.into_iter().find(fits).unwrap_or(Width::Day))
             }
         }
+    }
+}
+
+/// Where the archive's part of `[from, to)` ends: at the start of what the warm tier holds whole; all of it when that
+/// isn't known.
+pub(super) fn cold_until(from: Timestamp, to: Timestamp, warm_from: Option<Timestamp>) -> Timestamp {
+    warm_from.unwrap_or(to).max(from).min(to)
+}
+
+/// The days of `first..end` that are not among `days`, in words.
+pub(super) fn missing(days: &[Day], first: Day, end: Day) -> Option<String> {
+    let mut next = first;
+    let mut words = Vec::new();
+    let mut count = 0;
+    for held in days.iter().copied().filter(|day| (first..end).contains(day)).chain([end]) {
+        if next < held {
+            count += 1;
+            let last = Day(held.0 - 1);
+            words.push(if next == last { next.to_string() } else { format!("{next} to {last}") });
+        }
+        next = held.next();
+    }
+    words.truncate(5);
+    let more = if count > words.len() { format!(" and {} more stretches", count - words.len()) } else { String::new() };
+    (count > 0).then(|| words.join(", ") + &more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_archives_part_ends_where_the_warm_tiers_begins() {
+        let at = Timestamp;
+        for (warm_from, until) in [(Some(i64::MIN), 10), (Some(10), 10), (Some(15), 15), (Some(99), 20), (None, 20)] {
+            assert_eq!(cold_until(at(10), at(20), warm_from.map(at)), at(until), "{warm_from:?}");
+        }
+    }
+
+    #[test]
+    fn missing_days_are_named() {
+        let days = [19_997, 19_999, 20_000, 20_004].map(Day);
+        assert_eq!(missing(&days, Day(19_997), Day(20_005)).as_deref(), Some("2024-10-02, 2024-10-05 to 2024-10-07"));
+        assert_eq!(missing(&days, Day(19_999), Day(20_001)), None);
+        assert_eq!(missing(&days, Day(20_004), Day(20_006)).as_deref(), Some("2024-10-09"));
+        assert_eq!(missing(&days, Day(20_004), Day(20_004)), None);
+        let scattered: Vec<Day> = (0..20).step_by(2).map(Day).collect();
+        assert!(missing(&scattered, Day(0), Day(20)).unwrap().ends_with("and 5 more stretches"));
     }
 }

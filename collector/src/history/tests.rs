@@ -64,7 +64,8 @@ impl Bench {
 
     async fn ask(&self, from: i64, to: i64, resolution: Resolution, points_max: u32) -> Answer {
         let (from, to) = (Timestamp(START + from), Timestamp(START + to));
-        let question = Question { series: self.series.clone(), from, to, resolution, points_max, now: Timestamp(NOW) };
+        let question =
+            Question { series: self.series.clone(), from, to, resolution, points_max, thin: None, now: Timestamp(NOW) };
         self.history.ask(&question).await.unwrap()
     }
 }
@@ -200,27 +201,8 @@ async fn with_the_warm_tier_gone_hot_answers_and_says_what_is_missing() {
         to: Timestamp(START + HOUR),
         resolution: Resolution::Raw,
         points_max: 10,
+        thin: None,
         now: Timestamp(NOW),
     };
     assert!(bench.history.ask(&question).await.is_err(), "nobody can answer for that");
-}
-
-#[test]
-fn where_both_tiers_have_a_moment_the_rule_decides() {
-    let reading = |at, value, quality| StoredReading {
-        series: SeriesId(1),
-        at: Timestamp(at),
-        held: Held { value, quality, revision: 0 },
-    };
-    let bad = reading(2, None, Quality::BAD_LINK);
-    let (one, two, three) = (
-        reading(1, Some(1.0), Quality::GOOD),
-        reading(2, Some(2.0), Quality::GOOD),
-        reading(3, Some(3.0), Quality::GOOD),
-    );
-    for (a, b) in
-        [(vec![one, bad], vec![two, three]), (vec![two, three], vec![one, bad]), (vec![one, two, three], vec![])]
-    {
-        assert_eq!(merge(a, b), [one, two, three]);
-    }
 }

@@ -202,7 +202,7 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     let owed = config.data_dir.join("hot.owed");
     let days = tiers.days(config);
     let hot = Arc::new(Guarded::new(tiers.hot, &owed).map_err(file_error(&owed))?);
-    let wiring = Wiring::new(config, Disk::open(config).await?, tiers.warm, hot.clone(), days);
+    let wiring = Wiring::new(config, Disk::open(config).await?, tiers.warm, hot.clone(), days, tiers.cold);
 
     let scheduler = wiring.scheduler()?;
 

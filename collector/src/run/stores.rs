@@ -12,7 +12,7 @@ use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::memory::MemoryHot;
 use crate::tiers::hot::redis::{Before, RedisHot};
 use crate::tiers::hot::settings::Store;
-use crate::tiers::{HotTier, SeriesId, TierError, WarmTier, warm};
+use crate::tiers::{ColdTier, HotTier, SeriesId, TierError, WarmTier, warm};
 use shared::reading::Timestamp;
 use shared::spool::{Options, Spool, WhenFull};
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct Tiers {
     pub hot: Arc<dyn HotTier>,
     /// The hot tier itself when it is in Redis: it is filled from the warm tier.
     pub redis: Option<Arc<RedisHot>>,
+    /// Whole days, for good.
+    pub cold: Option<Arc<dyn ColdTier>>,
 }
 
 impl Tiers {
@@ -40,17 +42,18 @@ impl Tiers {
         std::fs::create_dir_all(&config.data_dir).map_err(file_error(&config.data_dir))?;
         let warm = warm::open(&config.warm, &config.warm_file()).await?;
         let complete_from = complete_from(&*warm, config.ingest.future_max.0).await;
+        let cold: Option<Arc<dyn ColdTier>> = Some(config.cold.open(&config.cold_dir())?);
         let now = Arc::new(Timestamp::wall_clock);
         match config.hot.store() {
             Store::Memory => {
                 let readings_max = usize::try_from(config.hot.readings_max()).unwrap_or(usize::MAX);
                 let hot = MemoryHot::new(complete_from, readings_max, now).with_age(config.hot.age());
-                Ok(Self { warm, hot: Arc::new(hot), redis: None })
+                Ok(Self { warm, hot: Arc::new(hot), redis: None, cold })
             }
             Store::Redis => {
                 let before = Before { complete_from, future_max: micros(config.ingest.future_max.0) };
                 let hot = Arc::new(RedisHot::new(&config.hot, before, now)?.unadopted());
-                Ok(Self { warm, hot: hot.clone(), redis: Some(hot) })
+                Ok(Self { warm, hot: hot.clone(), redis: Some(hot), cold })
             }
         }
     }

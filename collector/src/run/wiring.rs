@@ -14,7 +14,7 @@ use crate::ingest::sessions::Sessions;
 use crate::resolve::Resolver;
 use crate::tiers::hot::days::DayCache;
 use crate::tiers::hot::guarded::Guarded;
-use crate::tiers::{StoredReading, WarmTier};
+use crate::tiers::{ColdTier, StoredReading, WarmTier};
 use shared::ids::StreamId;
 use shared::reading::Timestamp;
 use shared::spool::Spool;
@@ -36,6 +36,7 @@ pub(super) struct Wiring<'a> {
     pub(super) hot: Arc<Guarded>,
     pub(super) followed: Arc<Followed>,
     pub(super) days: Option<Arc<DayCache>>,
+    pub(super) cold: Option<Arc<dyn ColdTier>>,
     pub(super) resolver: Arc<Resolver>,
     pub(super) fixes: Arc<Fixes>,
     pub(super) sessions: Arc<Sessions>,
@@ -53,6 +54,7 @@ impl<'a> Wiring<'a> {
         warm: Arc<dyn WarmTier>,
         hot: Arc<Guarded>,
         days: Option<Arc<DayCache>>,
+        cold: Option<Arc<dyn ColdTier>>,
     ) -> Self {
         Self {
             config,
@@ -61,6 +63,7 @@ impl<'a> Wiring<'a> {
             hot,
             followed: Arc::default(),
             days,
+            cold,
             resolver: Arc::default(),
             fixes: Arc::default(),
             sessions: Arc::default(),
@@ -159,6 +162,7 @@ impl<'a> Wiring<'a> {
                 })
             },
             days: self.days.clone(),
+            cold: self.cold.clone(),
             presence: Arc::new(move |gateway| serde_json::to_value(sessions.seen(gateway)?).ok()),
             metrics: Arc::new(move || {
                 gauge_spool(&spool);

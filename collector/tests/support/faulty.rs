@@ -1,5 +1,6 @@
 //! Tiers that fail on command: injected faults around the real ones.
 
+use collector::rollup::Rollup;
 use collector::run::Tiers;
 use collector::tiers::*;
 use futures::future::BoxFuture;
@@ -11,7 +12,7 @@ use shared::reading::Timestamp;
 use shared::wire::Fix;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use tokio::sync::broadcast;
 
 /// Wraps the tiers of a configuration.
@@ -22,9 +23,10 @@ pub fn faulty(tiers: Tiers) -> (Tiers, Arc<FaultyWarm>, Arc<FaultyHot>) {
         loses_answers: AtomicU64::new(0),
         refuses: Mutex::default(),
         commits: AtomicU64::new(0),
+        complete_from: AtomicI64::new(i64::MIN),
     });
     let hot = Arc::new(FaultyHot { inner: tiers.hot, away: AtomicBool::new(false), forgotten: Mutex::default() });
-    (Tiers { warm: warm.clone(), hot: hot.clone(), redis: tiers.redis }, warm, hot)
+    (Tiers { warm: warm.clone(), hot: hot.clone(), redis: tiers.redis, cold: tiers.cold }, warm, hot)
 }
 
 fn unavailable() -> TierError {
@@ -41,6 +43,8 @@ pub struct FaultyWarm {
     pub refuses: Mutex<Vec<f64>>,
     /// Commits that were done.
     pub commits: AtomicU64,
+    /// What is older was taken out of it by the test.
+    pub complete_from: AtomicI64,
 }
 
 impl FaultyWarm {
@@ -131,6 +135,11 @@ impl WarmTier for FaultyWarm {
     fn last_before(&self, series: SeriesId, before: Timestamp, usable: bool) -> TierFuture<'_, Option<StoredReading>> {
         self.answers(self.inner.last_before(series, before, usable))
     }
+    fn complete_from(&self) -> TierFuture<'_, Timestamp> {
+        self.answers(Box::pin(async move {
+            Ok(self.inner.complete_from().await?.max(Timestamp(self.complete_from.load(Ordering::SeqCst))))
+        }))
+    }
     fn rollups(&self, series: SeriesId, bucket: Bucket, from: Timestamp, to: Timestamp) -> TierFuture<'_, Rollups> {
         self.answers(self.inner.rollups(series, bucket, from, to))
     }
@@ -207,5 +216,67 @@ impl HotTier for FaultyHot {
     }
     fn state(&self) -> TierFuture<'_, HotState> {
         self.answers(|| self.inner.state())
+    }
+}
+
+/// An archive that fails on command.
+pub struct FaultyCold {
+    pub inner: Arc<dyn ColdTier>,
+    /// Nothing answers.
+    pub away: AtomicBool,
+}
+
+impl FaultyCold {
+    fn answers<'a, T: Send + 'a>(&'a self, call: TierFuture<'a, T>) -> TierFuture<'a, T> {
+        if self.away.load(Ordering::SeqCst) { Box::pin(async { Err(unavailable()) }) } else { call }
+    }
+}
+
+impl ColdTier for FaultyCold {
+    fn replace_day<'a>(&'a self, day: Day, runs: Runs<'a>) -> TierFuture<'a, Proof> {
+        self.answers(self.inner.replace_day(day, runs))
+    }
+    fn merge_day<'a>(&'a self, day: Day, runs: Runs<'a>) -> TierFuture<'a, Proof> {
+        self.answers(self.inner.merge_day(day, runs))
+    }
+    fn proof(&self, day: Day) -> TierFuture<'_, Option<Proof>> {
+        self.answers(self.inner.proof(day))
+    }
+    fn day(&self, day: Day) -> Runs<'_> {
+        self.inner.day(day)
+    }
+    fn days(&self, from: Day, to: Day) -> TierFuture<'_, Vec<Day>> {
+        self.answers(self.inner.days(from, to))
+    }
+    fn range(
+        &self,
+        series: SeriesId,
+        from: Timestamp,
+        to: Timestamp,
+        count_max: u32,
+    ) -> TierFuture<'_, Vec<StoredReading>> {
+        self.answers(self.inner.range(series, from, to, count_max))
+    }
+    fn last_before(&self, series: SeriesId, before: Timestamp, usable: bool) -> TierFuture<'_, Option<StoredReading>> {
+        self.answers(self.inner.last_before(series, before, usable))
+    }
+    fn aggregate(
+        &self,
+        series: SeriesId,
+        bucket: Bucket,
+        from: Timestamp,
+        to: Timestamp,
+        hold_micros: i64,
+    ) -> TierFuture<'_, Vec<(Timestamp, Rollup)>> {
+        self.answers(self.inner.aggregate(series, bucket, from, to, hold_micros))
+    }
+    fn tidy(&self, before: Day) -> TierFuture<'_, u32> {
+        self.answers(self.inner.tidy(before))
+    }
+    fn state(&self) -> TierFuture<'_, ColdState> {
+        self.answers(self.inner.state())
+    }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.inner.close()
     }
 }

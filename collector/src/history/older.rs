@@ -1,0 +1,159 @@
+//! What is older than the hot tier's part: from the warm tier, and from the archive for days that have left it.
+
+use super::{History, Notes, plan};
+use crate::tiers::{Day, SeriesId, StoredReading, TierError, merge};
+use shared::reading::Timestamp;
+
+/// What the archive says of a stretch.
+#[derive(Default)]
+pub(super) struct Archived<T> {
+    pub(super) found: T,
+    /// Whether it holds any day of it.
+    pub(super) held: bool,
+    /// Days of the stretch that it should hold and doesn't.
+    pub(super) lacks: Option<String>,
+}
+
+/// What both said of a stretch.
+pub(super) enum Said<W, C> {
+    /// Warm, and the archive for what has left it, if it answers for that.
+    Warm(W, Option<Archived<C>>),
+    /// The archive alone.
+    Cold(Archived<C>),
+    /// Nothing, but the answer has another part.
+    Nothing,
+}
+
+impl History {
+    /// The readings of `[from, to)`, the first `count_max` of them.
+    ///
+    /// # Errors
+    /// When nobody answers for any of it, and the hot tier had nothing to say.
+    pub(super) async fn older(
+        &self,
+        series: SeriesId,
+        (from, to): (Timestamp, Timestamp),
+        count_max: u32,
+        notes: &mut Notes,
+    ) -> Result<Vec<StoredReading>, TierError> {
+        let floor = self.warm.complete_from().await;
+        let until = plan::cold_until(from, to, floor.as_ref().ok().copied());
+        let warm = async {
+            floor?;
+            self.warm.range(series, from, to, count_max).await
+        };
+        let (warm, mut cold) = futures::join!(warm, self.archived(series, (from, until), count_max));
+        if warm.is_err() && until < to {
+            cold = self.archived(series, (from, to), count_max).await; // it died between two questions
+        }
+        Ok(match self.said(warm, cold, (from, until, to), notes)? {
+            Said::Warm(warm, Some(cold)) => merge(cold.found, warm),
+            Said::Warm(warm, None) => warm,
+            Said::Cold(cold) => cold.found,
+            Said::Nothing => Vec::new(),
+        })
+    }
+
+    /// Notes who has answered, and what nobody has answered for. `until` is where the archive's part ends.
+    pub(super) fn said<W, C>(
+        &self,
+        warm: Result<W, TierError>,
+        cold: Result<Archived<C>, TierError>,
+        (from, until, to): (Timestamp, Timestamp, Timestamp),
+        notes: &mut Notes,
+    ) -> Result<Said<W, C>, TierError> {
+        let asked = from < until;
+        if let Ok(cold) = &cold {
+            notes.cold |= cold.held;
+            cold.lacks.iter().for_each(|days| notes.lacks(format!("the archive doesn't hold {days}")));
+        }
+        match (warm, cold) {
+            (Ok(warm), Ok(cold)) => {
+                notes.warm |= until < to;
+                Ok(Said::Warm(warm, asked.then_some(cold)))
+            }
+            (Ok(_), Err(error)) if until >= to && !notes.hot => Err(error),
+            (Ok(warm), Err(error)) => {
+                notes.warm |= until < to;
+                notes.lacks(format!("{error}: what is before {until} is missing"));
+                Ok(Said::Warm(warm, None))
+            }
+            (Err(error), Ok(cold)) if cold.held => {
+                notes.lacks(format!("{error}: what is not in the archive yet is missing"));
+                Ok(Said::Cold(cold))
+            }
+            (Err(error), _) if notes.hot => {
+                notes.lacks(format!("{error}: what is before {to} is missing"));
+                Ok(Said::Nothing)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    async fn archived(
+        &self,
+        series: SeriesId,
+        (from, to): (Timestamp, Timestamp),
+        count_max: u32,
+    ) -> Result<Archived<Vec<StoredReading>>, TierError> {
+        let Some(cold) = self.cold.as_ref().filter(|_| from < to) else { return Ok(self.no_archive(from, to)) };
+        let (found, days) = futures::join!(cold.range(series, from, to, count_max), self.held_days(from, to));
+        Ok(Archived { found: found?, ..days? })
+    }
+
+    /// What is to be said when there is none to ask, or nothing to ask it for.
+    pub(super) fn no_archive<T: Default>(&self, from: Timestamp, to: Timestamp) -> Archived<T> {
+        let lacks = (from < to).then(|| format!("anything before {to}: none is configured"));
+        Archived { lacks, ..Archived::default() }
+    }
+
+    /// Which days of a stretch the archive holds: whether any, and which it lacks since its first one.
+    pub(super) async fn held_days<T: Default>(&self, from: Timestamp, to: Timestamp) -> Result<Archived<T>, TierError> {
+        let Some(cold) = &self.cold else { return Ok(Archived::default()) };
+        let (first, end) = Day::touching(from, to);
+        let days = cold.days(Day::FIRST, end).await?;
+        let held = days.last().is_some_and(|last| *last >= first);
+        let lacks = days.first().and_then(|begins| plan::missing(&days, first.max(*begins), end));
+        Ok(Archived { found: T::default(), held, lacks })
+    }
+
+    /// The last reading before a moment, and the last that has a value; what may be wrong about them is noted.
+    pub(super) async fn last_older(&self, series: SeriesId, before: Timestamp, notes: &mut Notes) -> Last {
+        let warm = async {
+            let floor = self.warm.complete_from().await?;
+            let (last, usable) = futures::join!(
+                self.warm.last_before(series, before, false),
+                self.warm.last_before(series, before, true)
+            );
+            Ok::<_, TierError>((floor, (last?, usable?)))
+        };
+        let (floor, found) = match warm.await {
+            Ok((floor, found)) => (Some(floor), found),
+            Err(error) => {
+                notes.lacks(format!("{error}: the value before {before} may be missing"));
+                (None, (None, None))
+            }
+        };
+        // What is found in the time that the warm tier holds whole needs no second word.
+        let sure = |found: &Option<StoredReading>| found.is_some_and(|r| floor.is_some_and(|floor| r.at >= floor));
+        let Some(cold) = &self.cold else { return found };
+        if floor == Some(Timestamp(i64::MIN)) || sure(&found.0) && sure(&found.1) {
+            return found;
+        }
+        let until = floor.map_or(before, |floor| floor.min(before));
+        match futures::join!(cold.last_before(series, until, false), cold.last_before(series, until, true)) {
+            (Ok(last), Ok(usable)) => (newer(found.0, last), newer(found.1, usable)),
+            (Err(error), _) | (_, Err(error)) => {
+                notes.lacks(format!("{error}: the value before {before} may be missing"));
+                found
+            }
+        }
+    }
+}
+
+/// The last reading, and the last with a value.
+pub(super) type Last = (Option<StoredReading>, Option<StoredReading>);
+
+fn newer(a: Option<StoredReading>, b: Option<StoredReading>) -> Option<StoredReading> {
+    a.into_iter().chain(b).max_by(|a, b| a.at.cmp(&b.at).then(a.held.contest(&b.held)))
+}
