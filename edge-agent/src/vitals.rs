@@ -32,6 +32,8 @@ pub struct Vitals {
     pub held_back: AtomicU64,
     /// Readings written to the spool.
     pub spooled: AtomicU64,
+    /// Blocks that a collector said it has on its disk.
+    pub acknowledged: AtomicU64,
     /// Readings given up because the disk refused them for too long.
     pub lost: AtomicU64,
     /// Bytes of blocks sent.
@@ -53,6 +55,7 @@ impl Default for Vitals {
             readings: AtomicU64::default(),
             held_back: AtomicU64::default(),
             spooled: AtomicU64::default(),
+            acknowledged: AtomicU64::default(),
             lost: AtomicU64::default(),
             bytes_sent: AtomicU64::default(),
             rejected: AtomicU64::default(),

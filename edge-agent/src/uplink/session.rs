@@ -20,6 +20,7 @@ use shared::telemetry::Seldom;
 use shared::wire::{ClockState, Fix, Message, RejectReason, Status};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -264,7 +265,9 @@ impl<'a> Session<'a> {
     }
 
     fn stored(&mut self, seqs: &SeqRanges, now: Instant) {
-        for seq in self.in_flight_of(seqs) {
+        let landed = self.in_flight_of(seqs);
+        self.parts.vitals.acknowledged.fetch_add(landed.len() as u64, Ordering::Relaxed);
+        for seq in landed {
             self.landed(seq, now);
         }
         self.settled.extend(seqs);
