@@ -230,6 +230,9 @@ impl Config {
         if self.ingest.connections_max == 0 || self.ingest.handshakes_max == 0 {
             return wrong("ingest.connections_max", "0".into(), "nobody could connect");
         }
+        if self.api.listen == self.ingest.listen && self.api.listen.port() != 0 {
+            return wrong("api.listen", self.api.listen.to_string(), "[ingest] listens there; each needs its own port");
+        }
         if let Some((key, value, why)) = self.hot.mistake().or_else(|| self.warm.mistake()) {
             return wrong(key, value, why);
         }
@@ -325,6 +328,8 @@ mod tests {
         assert!(unknown.contains("collector.toml:2") && unknown.contains("listen"), "{unknown}");
         let value = load("[buffer]\nflush_rows = 0").unwrap_err().to_string();
         assert!(value.contains("buffer.flush_rows = 0"), "{value}");
+        let twice = load("[api]\nlisten = '127.0.0.1:7443'").unwrap_err().to_string();
+        assert!(twice.contains("api.listen") && twice.contains("[ingest]"), "{twice}");
         let node = load("[grants]\nSTATION_7 = ['a b']").unwrap_err().to_string();
         assert!(node.contains("'a b' is no node pattern"), "{node}");
     }

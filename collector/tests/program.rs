@@ -69,6 +69,19 @@ fn check_names_every_mistake_at_once_and_changes_nothing() {
 }
 
 #[test]
+fn check_says_whose_certificate_is_not_a_servers_and_which_key_everybody_can_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::new(&["STATION_7"], |_| {});
+    std::fs::copy(site.ca("STATION_7.pem"), site.ca("server.pem")).unwrap();
+    std::fs::copy(site.ca("STATION_7.key"), site.ca("server.key")).unwrap();
+    std::fs::set_permissions(site.ca("server.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let output = collector(&["check", "-c", site.write_config("").to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stdout);
+    assert!(said.contains("server.pem is a gateway's") && said.contains("chmod 600"), "{said}");
+}
+
+#[test]
 fn certificates_are_issued_and_taken_back_on_the_command_line() {
     let site = Site::new(&["STATION_7"], |_| {});
     let config = site.write_config("");

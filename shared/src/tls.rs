@@ -3,6 +3,8 @@
 //! Sessions are never resumed: every connection shows its certificate again, so that one that has run out or was
 //! taken back is noticed at the next connection at the latest.
 
+pub mod file;
+
 use crate::ids::{GatewayId, NameError};
 use crate::wire::ALPN;
 use rustls::client::Resumption;

@@ -10,6 +10,7 @@ use crate::tiers::warm::{self, SchemaReport};
 use anstream::println;
 use serde::Serialize;
 use shared::reading::Timestamp;
+use shared::tls::file::{self, About};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
@@ -191,7 +192,22 @@ fn certificates(config: &Config, findings: &mut Findings) {
     match shared::tls::server_config(&ca, &cert, &key) {
         Ok(_) => {
             for (what, path) in [("authority", &ca), ("certificate", &cert)] {
-                expiry(what, path, findings);
+                match file::about(path) {
+                    Ok(found) => expiry(what, path, &found, findings),
+                    Err(error) => findings.add(what, Verdict::Error, error.to_string()),
+                }
+            }
+            if file::about(&cert).is_ok_and(|found| !found.for_servers) {
+                let detail = format!(
+                    "{} is a gateway's, no gateway would talk to who shows it; `collector ca init` makes a server's",
+                    cert.display()
+                );
+                findings.add("certificate", Verdict::Error, detail);
+            }
+            for secret in [key, config.ca_dir().join("ca.key")] {
+                if let Some(why) = file::readable_by_all(&secret) {
+                    findings.add("key", Verdict::Warning, why);
+                }
             }
         }
         Err(error) => {
@@ -214,48 +230,16 @@ fn certificates(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn expiry(what: &'static str, path: &Path, findings: &mut Findings) {
-    let Some((names, ends)) = read_certificate(path) else {
-        findings.add(what, Verdict::Warning, format!("{}: its dates can't be read", path.display()));
-        return;
-    };
-    let left = ends.since(Timestamp::wall_clock()) / DAY;
-    let date = ends.to_string();
+fn expiry(what: &'static str, path: &Path, found: &About, findings: &mut Findings) {
+    let left = found.ends.since(Timestamp::wall_clock()) / DAY;
+    let date = found.ends.to_string();
     let date = date.split('T').next().unwrap_or_default();
     let (verdict, words) = match left {
         ..=-1 => (Verdict::Error, format!("ended on {date}")),
         0..EXPIRES_SOON => (Verdict::Warning, format!("ends on {date}, in {left} days")),
         _ => (Verdict::Ok, format!("holds until {date}")),
     };
-    findings.add(what, verdict, format!("{} ({names}) {words}", path.display()));
-}
-
-/// Subject and other names, and the end.
-fn read_certificate(path: &Path) -> Option<(String, Timestamp)> {
-    let bytes = std::fs::read(path).ok()?;
-    let (_, pem) = x509_parser::pem::parse_x509_pem(&bytes).ok()?;
-    let certificate = pem.parse_x509().ok()?;
-    let mut names: Vec<String> =
-        certificate.subject().iter_common_name().filter_map(|n| Some(n.as_str().ok()?.to_owned())).collect();
-    if let Ok(Some(others)) = certificate.subject_alternative_name() {
-        for other in &others.value.general_names {
-            match other {
-                x509_parser::extensions::GeneralName::DNSName(name) => names.push((*name).to_owned()),
-                x509_parser::extensions::GeneralName::IPAddress(bytes) => names.extend(ip(bytes)),
-                _ => {}
-            }
-        }
-    }
-    Some((names.join(", "), Timestamp(certificate.validity().not_after.timestamp().saturating_mul(1_000_000))))
-}
-
-fn ip(bytes: &[u8]) -> Option<String> {
-    let address: std::net::IpAddr = match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok()?.into(),
-        16 => <[u8; 16]>::try_from(bytes).ok()?.into(),
-        _ => return None,
-    };
-    Some(address.to_string())
+    findings.add(what, verdict, format!("{} ({}) {words}", path.display(), found.names.join(", ")));
 }
 
 fn grants(config: &Config, findings: &mut Findings) {

@@ -7,6 +7,13 @@ use crate::run;
 use crate::sources::modbus::{self, config::Link};
 use clap::Args;
 use serde_json::json;
+use shared::reading::Timestamp;
+use shared::tls::file;
+use std::path::Path;
+
+/// A certificate that ends sooner than this is worth a word, days.
+const EXPIRES_SOON: i64 = 60;
+const DAY: i64 = 86_400 * 1_000_000;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -65,8 +72,36 @@ fn links(config: &Config) -> Vec<Link> {
     modbus::config::resolve(&config.modbus).unwrap_or_default() // `mistakes` found none
 }
 
+/// What `run` would start with, and what will stop it one day or from outside.
+fn doubts(config: &Config) -> Vec<String> {
+    let uplink = &config.uplink;
+    let mut doubts: Vec<String> = file::readable_by_all(&uplink.key).into_iter().collect();
+    for path in [&uplink.ca, &uplink.cert] {
+        let Ok(found) = file::about(path) else { continue }; // `mistakes` told
+        let left = found.ends.since(Timestamp::wall_clock()) / DAY;
+        let date = found.ends.to_string();
+        let date = date.split('T').next().unwrap_or_default();
+        match left {
+            ..=-1 => doubts.push(format!("{} ended on {date}: no connection will be made", path.display())),
+            0..EXPIRES_SOON => doubts.push(format!("{} ends on {date}, in {left} days", path.display())),
+            _ => {}
+        }
+    }
+    if file::about(&uplink.cert).is_ok_and(|found| !found.for_clients) {
+        doubts.push(format!("{} is a server's certificate: the collector won't accept it", uplink.cert.display()));
+    }
+    // The nearest folder that is there: a missing one is made by `run`.
+    let folder = &config.data_dir;
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    if !there.is_dir() || rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_err() {
+        doubts.push(format!("data_dir {}: {} can't be written by this user", folder.display(), there.display()));
+    }
+    doubts
+}
+
 fn show(config: &Config, points: usize, as_json: bool) {
     let links = links(config);
+    let doubts = doubts(config);
     let name = shared::tls::own_name(&config.uplink.cert).map_or_else(|e| e.to_string(), |n| n.to_string());
     if as_json {
         let links: Vec<_> = links
@@ -81,7 +116,8 @@ fn show(config: &Config, points: usize, as_json: bool) {
             })
             .collect();
         let collectors = &config.uplink.collectors;
-        let view = json!({ "ok": true, "gateway": name, "points": points, "collectors": collectors, "modbus": links });
+        let view = json!({ "ok": true, "gateway": name, "points": points, "collectors": collectors, "modbus": links,
+            "mqtt": config.mqtt.iter().map(|broker| &broker.name).collect::<Vec<_>>(), "doubts": doubts });
         anstream::println!("{view}");
         return;
     }
@@ -89,6 +125,9 @@ fn show(config: &Config, points: usize, as_json: bool) {
     anstream::println!("    to {}", config.uplink.collectors.join(", then "));
     let mib = config.spool_bytes_max() >> 20;
     anstream::println!("    spool in {}, up to {mib} MiB", config.data_dir.display());
+    for doubt in doubts {
+        anstream::println!("    {DOUBT}note:{DOUBT:#} {doubt}");
+    }
     for link in &links {
         anstream::println!("{HEAD}{}{HEAD:#}  {}, timeout {:?}", link.name, link.transport, link.timeout);
         for device in &link.devices {
@@ -105,5 +144,27 @@ fn show(config: &Config, points: usize, as_json: bool) {
                 );
             }
         }
+    }
+    for broker in &config.mqtt {
+        anstream::println!("{HEAD}{}{HEAD:#}  mqtt {}, as {}", broker.name, broker.address, broker.client_id);
+        for subscription in &broker.subscription {
+            anstream::println!("    {}", subscription.topic);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_can_not_be_made_is_told_before_the_agent_starts() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../config/agent.toml"));
+        let mut config = Config::load(path).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        config.data_dir = folder.path().join("not/there/yet");
+        assert_eq!(doubts(&config), Vec::<String>::new());
+        std::fs::write(folder.path().join("not"), "a file").unwrap();
+        assert!(doubts(&config)[0].contains("/not can't be written"), "{:?}", doubts(&config));
     }
 }

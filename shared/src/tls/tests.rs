@@ -293,3 +293,22 @@ fn an_error_names_the_file() {
     fails("ca.pem", "server.pem", "server.pem", "server.pem", "no private key in it");
     fails("ca.pem", "server.pem", "STATION_7.key", "STATION_7.key", "not the key of");
 }
+
+#[test]
+fn a_look_at_a_file_tells_what_its_certificate_is_good_for_and_who_can_read_its_key() {
+    use std::os::unix::fs::PermissionsExt;
+    let ca = Ca::with_both();
+    let about = |name: &str| file::about(&ca.folder.path().join(format!("{name}.pem"))).unwrap();
+    let (server, gateway) = (about("server"), about("STATION_7"));
+    assert_eq!(gateway.names, ["STATION_7", "localhost"]);
+    assert_eq!((server.for_servers, server.for_clients), (true, false));
+    assert_eq!((gateway.for_servers, gateway.for_clients), (false, true));
+    assert!(gateway.begins < gateway.ends);
+    let key = ca.folder.path().join("STATION_7.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(file::readable_by_all(&key), None);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(file::readable_by_all(&key).unwrap().ends_with(&format!("chmod 600 {}", key.display())));
+    let said = file::about(&key).unwrap_err().to_string();
+    assert!(said.contains("no certificate in it"), "{said}");
+}
