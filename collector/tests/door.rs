@@ -99,22 +99,28 @@ async fn whoever_is_slow_to_say_who_it_is_is_turned_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_and_handshakes_are_bounded() {
     let site = Site::new(&["STATION_7", "STATION_8"], |config| {
-        config.ingest.connections_max = 3;
+        config.ingest.connections_max = 4;
         config.ingest.handshakes_max = 2;
     });
     let collector = site.start().await;
     let first = Client::connect(&collector, "STATION_7", hello(STREAM, 0)).await;
-    let (silent, another) =
-        (TcpStream::connect(collector.ingest).await.unwrap(), TcpStream::connect(collector.ingest).await.unwrap());
-    closed(TcpStream::connect(collector.ingest).await.unwrap()).await;
-    drop((silent, another));
+    let silent = async || TcpStream::connect(collector.ingest).await.unwrap();
+    let (oldest, another) = (silent().await, silent().await);
+    // Strangers who say nothing keep no gateway out: the oldest of them makes room.
+    let second = Client::connect(&collector, "STATION_8", hello(STREAM, 0)).await;
+    assert!(second.welcome.is_some());
+    closed(oldest).await;
+    // All four are taken now.
+    let last = silent().await;
+    closed(silent().await).await;
+    drop((another, last));
     // As soon as the two are gone there is room again.
     let again = until(async || {
         let (cert, key) = (site.ca("STATION_8.pem"), site.ca("STATION_8.key"));
         tls(collector.ingest, &site.ca("ca.pem"), &cert, &key).await.is_ok()
     });
     assert!(again.await);
-    drop(first);
+    drop((first, second));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 
 use super::Ingest;
 use super::session::{self, Identity};
+use super::waiting::Waiting;
 use crate::revocation::{Revoked, Serial};
 use futures::StreamExt;
 use shared::telemetry::Seldom;
@@ -89,7 +90,7 @@ impl Door {
     /// Lets gateways in until `stop`; returns when all their sessions are over.
     pub async fn keep(self, listener: TcpListener, stop: CancellationToken) {
         let connections = Arc::new(Semaphore::new(self.limits.connections_max));
-        let handshakes = Arc::new(Semaphore::new(self.limits.handshakes_max));
+        let waiting = Waiting::new(self.limits.handshakes_max);
         let sessions = TaskTracker::new();
         let (turned_away, said) = (Seldom::new(SAID_EVERY), Arc::new(Seldom::new(SAID_EVERY)));
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
@@ -101,19 +102,26 @@ impl Door {
                     continue;
                 }
             };
-            let permits = (Arc::clone(&connections).try_acquire_owned(), Arc::clone(&handshakes).try_acquire_owned());
-            let (Ok(connection), Ok(handshake)) = permits else {
+            let Ok(connection) = Arc::clone(&connections).try_acquire_owned() else {
                 metrics::counter!("collector_connections_turned_away_total").increment(1);
                 if let Some(others) = turned_away.may() {
-                    tracing::warn!(%peer, others, "turned away: too many connections, or too many that don't say who they are");
+                    tracing::warn!(%peer, others, "turned away: too many connections ([ingest] connections_max)");
                 }
                 continue;
             };
+            let (place, crowded) = waiting.enter(peer.ip());
+            if let Some(from) = crowded {
+                metrics::counter!("collector_connections_turned_away_total").increment(1);
+                if let Some(others) = turned_away.may() {
+                    tracing::warn!(%from, others, "turned away: too many connections that don't say who they are");
+                }
+            }
             let (door, stop, said) = (self.clone(), stop.clone(), Arc::clone(&said));
             sessions.spawn(async move {
                 let _connection = connection;
-                let opened = stop.run_until_cancelled(door.open(tcp, peer)).await;
-                drop(handshake);
+                let opening = place.pushed_out.run_until_cancelled(door.open(tcp, peer));
+                let opened = stop.run_until_cancelled(opening).await.flatten();
+                drop(place);
                 match opened {
                     Some(Ok((who, hello, streams))) => door.serve(who, hello, streams, &stop).await,
                     Some(Err(refused)) => {

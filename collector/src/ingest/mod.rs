@@ -1,6 +1,6 @@
 //! Taking in: what gateways send is checked, put on disk, and acknowledged.
 //!
-//! `accept` makes a connection a session, `session` reads and `talk` writes it, `intake` puts blocks on disk for all of
+//! `accept` makes a connection a session (`waiting` bounds who may take how long over it), `session` reads and `talk` writes it, `intake` puts blocks on disk for all of
 //! them, `answers` is what a session owes its gateway. The flusher (`crate::flush`) reports through `sessions`.
 
 pub mod accept;
@@ -17,6 +17,7 @@ pub mod restore;
 pub mod session;
 pub mod sessions;
 mod talk;
+pub mod waiting;
 
 use crate::flush::Fixes;
 use crate::grants::Grants;
