@@ -37,7 +37,7 @@ pub(crate) struct Demands {
 pub(crate) async fn run(client: &Client, field: &Field, up: Instant, demands: Demands) -> anyhow::Result<()> {
     let began = field.record().began();
     let (first, all) = wait_for_all(client, began, up).await?;
-    println!(
+    say!(
         "check: first readings through the API {:.2} s after the programs were up, all {} series after {:.2} s (at most {:?})",
         first.as_secs_f64(),
         SENSORS.len(),
@@ -47,9 +47,9 @@ pub(crate) async fn run(client: &Client, field: &Field, up: Instant, demands: De
     let from = Timestamp::wall_clock();
     let tally = watch(client, field, began, demands.span).await?;
     let to = Timestamp::wall_clock();
-    println!("check: 'latest': {tally} (at most {:?})", demands.behind_max);
+    say!("check: 'latest': {tally} (at most {:?})", demands.behind_max);
     let past = history(client, field, from, to).await?;
-    println!("check: history of {:.1} s: {past}", to.since(from) as f64 / 1e6);
+    say!("check: history of {:.1} s: {past}", to.since(from) as f64 / 1e6);
     let mut wrong: Vec<String> = tally.faults().chain(past.faults()).collect();
     if all > demands.seen_within {
         wrong.push(format!("all series were seen after {all:.2?}, later than {:?}", demands.seen_within));
@@ -57,9 +57,9 @@ pub(crate) async fn run(client: &Client, field: &Field, up: Instant, demands: De
     if tally.behind_us > demands.behind_max.as_micros() as i64 {
         wrong.push(format!("'latest' was {} ms behind, more than {:?}", tally.behind_us / 1_000, demands.behind_max));
     }
-    wrong.iter().take(FAULTS_SHOWN).for_each(|fault| println!("check: wrong: {fault}"));
+    wrong.iter().take(FAULTS_SHOWN).for_each(|fault| say!("check: wrong: {fault}"));
     ensure!(wrong.is_empty(), "the check failed: {} things are wrong", wrong.len());
-    println!("check: passed");
+    say!("check: passed");
     Ok(())
 }
 

@@ -9,6 +9,14 @@
 //! `--check SECONDS` compares, instead of showing: every newest value and the history with what the sensors held.
 //! `--sensors-only` is for agents and brokers elsewhere, as in docker-compose.yml.
 
+/// A line on standard output; nobody may be reading it any more, as behind `head`.
+macro_rules! say {
+    ($($part:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($part)*);
+    }};
+}
+
 #[cfg(test)]
 mod agreement;
 mod api;
@@ -123,11 +131,11 @@ async fn demo(arguments: Arguments) -> anyhow::Result<()> {
     tokio::pin!(stop);
     let place = Place::take(arguments.data.clone())?;
     let (ports, notes) = Ports::choose(arguments.any_ports)?;
-    notes.iter().for_each(|note| println!("{note}"));
+    notes.iter().for_each(|note| say!("{note}"));
     let mut simulators = JoinSet::new();
     let field = simulate(&arguments, &place, &ports, &mut simulators).await?;
     let line = place.line();
-    println!(
+    say!(
         "sensors: Modbus TCP 127.0.0.1:{}, Modbus RTU {}, MQTT 127.0.0.1:{}",
         ports.modbus,
         line.display(),
@@ -159,7 +167,7 @@ async fn demo(arguments: Arguments) -> anyhow::Result<()> {
     // The agent first: what it has read last still reaches the collector.
     let (agent, collector) = (agent.stop().await, collector.stop().await);
     outcome?;
-    println!("stopped: {}, {}; it goes on from {} when started again", agent?, collector?, place.data.display());
+    say!("stopped: {}, {}; it goes on from {} when started again", agent?, collector?, place.data.display());
     Ok(())
 }
 
@@ -174,7 +182,7 @@ async fn sensors_only(arguments: &Arguments, modbus: SocketAddr, broker: &str) -
     let listener = TcpListener::bind(modbus).await.with_context(|| format!("Modbus TCP on {modbus}"))?;
     let login = std::env::var("MQTT_USER").ok().zip(std::env::var("MQTT_PASSWORD").ok());
     let publishers = mqtt::Publishers::connect(host, port, login.as_ref());
-    println!("sensors: Modbus TCP on {modbus}, MQTT to {broker}");
+    say!("sensors: Modbus TCP on {modbus}, MQTT to {broker}");
     let mut simulators = JoinSet::new();
     simulators.spawn(modbus::serve_tcp(listener, units.clone()));
     simulators.spawn(async move {
@@ -234,7 +242,7 @@ async fn start_collector(place: &Place, ports: &Ports) -> anyhow::Result<Program
     }
     if !ca.join(GATEWAY).with_extension("pem").exists() {
         programs::run(&program, &["ca", "issue", GATEWAY, "--config", &text]).await?;
-        println!("certificates: made by `collector ca init` and `collector ca issue {GATEWAY}` in {}", ca.display());
+        say!("certificates: made by `collector ca init` and `collector ca issue {GATEWAY}` in {}", ca.display());
     }
     start("collector", place, &config, ports.api, "/api/v1/health").await
 }
@@ -257,6 +265,6 @@ async fn start(name: &'static str, place: &Place, config: &Path, port: u16, path
             anyhow::bail!("{name} doesn't answer at {address} within {UP_WITHIN:?}; see {}", place.log(name).display());
         }
     }
-    println!("{name}: up after {:.2} s, its log is {}", began.elapsed().as_secs_f64(), place.log(name).display());
+    say!("{name}: up after {:.2} s, its log is {}", began.elapsed().as_secs_f64(), place.log(name).display());
     Ok(program)
 }
