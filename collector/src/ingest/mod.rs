@@ -1,7 +1,8 @@
 //! Taking in: what gateways send is checked, put on disk, and acknowledged.
 //!
-//! `accept` makes a connection a session (`waiting` bounds who may take how long over it), `session` reads and `talk` writes it, `intake` puts blocks on disk for all of
-//! them, `answers` is what a session owes its gateway. The flusher (`crate::flush`) reports through `sessions`.
+//! `accept` makes a connection a session (`waiting` bounds who may take how long over it), `session` reads and `talk`
+//! writes it, `intake` puts blocks on disk for all of them, `answers` is what a session owes its gateway. The flusher
+//! (`crate::flush`) reports through `sessions`.
 
 pub mod accept;
 pub mod answers;
