@@ -1,6 +1,9 @@
 //! The command line.
 
 mod check;
+mod client;
+mod export;
+mod import;
 mod jobs;
 mod migrate;
 mod print;
@@ -81,6 +84,12 @@ enum Command {
         #[command(subcommand)]
         command: jobs::JobsCommand,
     },
+    /// Read CSV files into the running collector
+    #[command(after_help = import::EXAMPLES)]
+    Import(Box<import::Import>),
+    /// Write readings of any stretch to a CSV or Parquet file
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::Export),
     /// The authority that names gateways and collectors
     Ca {
         #[command(subcommand)]
@@ -152,6 +161,8 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Command::Jobs { command } => jobs::jobs(command),
+        Command::Import(asked) => import::import(&asked),
+        Command::Export(asked) => export::export(&asked),
         Command::Ca { command } => ca(command),
     };
     match outcome {

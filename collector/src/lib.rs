@@ -9,6 +9,7 @@ pub mod etl;
 pub mod flush;
 pub mod grants;
 pub mod history;
+pub mod import;
 pub mod ingest;
 pub mod resolve;
 pub mod revocation;

@@ -170,6 +170,8 @@ qualities! {
     BAD_SENSOR_FAULT = 2, 6, "sensor fault";
     /// The link is down: connection refused, port gone, broker away.
     BAD_LINK = 2, 7, "link down";
+    /// A person found it wrong, and nobody knows the right value.
+    BAD_WITHDRAWN = 2, 8, "withdrawn";
     /// Entered by a person.
     MANUAL = 3, 0, "manual";
 }

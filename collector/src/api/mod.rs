@@ -1,9 +1,11 @@
-//! What people and programs ask over HTTP: JSON, on loopback. All is reading, besides starting a job.
+//! What people and programs ask over HTTP: JSON, on loopback. All is reading, besides starting a job and what people enter.
 //!
 //! There is no access control yet, so nothing but a loopback address is bound, and a request whose `Host` is not
 //! this machine is refused: otherwise any web page could read through a person's browser (DNS rebinding).
 //! Errors are RFC 9457 problem details that name the parameter at fault. Every answer is bounded.
 
+mod entry;
+mod export;
 mod jobs;
 mod params;
 mod problem;
@@ -16,9 +18,9 @@ pub use problem::Problem;
 use crate::etl::Scheduler;
 use crate::history::History;
 use crate::tiers::hot::days::DayCache;
-use crate::tiers::{ColdTier, HotTier, WarmTier};
+use crate::tiers::{Audited, ColdTier, CommitReport, HotTier, StoredReading, TierFuture, WarmTier};
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -42,6 +44,9 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// What the rest of the collector knows of a gateway right now, as JSON; `None` when it was never connected.
 pub type Presence = Arc<dyn Fn(&GatewayId) -> Option<serde_json::Value> + Send + Sync>;
 
+/// Stores readings that come past the spool, and what is said about them.
+pub type Write = Arc<dyn Fn(Vec<StoredReading>, Vec<Audited>) -> TierFuture<'static, CommitReport> + Send + Sync>;
+
 /// What the answers are made from.
 #[derive(Clone)]
 pub struct Sources {
@@ -57,6 +62,10 @@ pub struct Sources {
     pub cold: Option<Arc<dyn ColdTier>>,
     /// Who is connected.
     pub presence: Presence,
+    /// Stores what people enter.
+    pub write: Write,
+    /// Readings further ahead of the clock are refused, microseconds.
+    pub future_max_us: i64,
     /// What can't go on at the moment: which part, and why.
     pub troubles: Arc<dyn Fn() -> Vec<(&'static str, String)> + Send + Sync>,
     /// The text of `/metrics`.
@@ -147,6 +156,11 @@ fn router(sources: Sources) -> Router {
         .route("/api/v1/jobs", get(jobs::list))
         .route("/api/v1/jobs/runs", get(jobs::runs))
         .route("/api/v1/jobs/{name}/run", post(jobs::start))
+        .route("/api/v1/readings", post(entry::enter))
+        .route("/api/v1/import", post(entry::import))
+        .route("/api/v1/export", get(export::export))
+        .route("/api/v1/audit", get(entry::audit))
+        .layer(DefaultBodyLimit::max(entry::BODY_BYTES_MAX))
         .route("/metrics", get(routes::metrics))
         .fallback(async |request: Request| Problem::no_such_path(request.uri().path()))
         .method_not_allowed_fallback(async |request: Request| Problem::method(request.method().as_str()))

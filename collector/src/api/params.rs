@@ -54,6 +54,15 @@ impl Params {
         self.text(name).map(parse).transpose()
     }
 
+    /// Whether something is wanted: `true` or `false`, and not when it isn't said.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.text(name) {
+            None | Some("false") => Ok(false),
+            Some("true" | "") => Ok(true),
+            Some(_) => Err(Problem::parameter(name, "it is true or false")),
+        }
+    }
+
     /// How many are wanted.
     pub(super) fn limit(&self, default: u32, most: u32) -> Result<u32, Problem> {
         let Some(text) = self.text("limit") else { return Ok(default) };

@@ -38,6 +38,11 @@ impl Problem {
         Self { parameter: Some(shown(name)), ..problem }
     }
 
+    /// What was sent is wrong.
+    pub(super) fn body(detail: impl Into<String>) -> Self {
+        Self::new("urn:collector:problem:body", "What was sent is wrong", StatusCode::BAD_REQUEST, detail.into())
+    }
+
     /// A series that was asked for isn't there.
     pub(super) fn no_such(what: &'static str, parameter: &str, name: &str) -> Self {
         let detail = format!("there is no {what} {}", shown(name));

@@ -75,7 +75,7 @@ pub(super) async fn nodes(State(api): State<Api>, params: Params) -> Answered {
 }
 
 /// The series that node, metric, channel and series leave over.
-async fn chosen(api: &Api, params: &Params) -> Result<Vec<SeriesInfo>, Problem> {
+pub(super) async fn chosen(api: &Api, params: &Params) -> Result<Vec<SeriesInfo>, Problem> {
     let node = params.parsed::<NodeId>("node", "node name")?;
     let id = params.parsed::<u32>("series", "series number")?;
     let mut all = api.sources.warm.series(node.as_ref()).await?;

@@ -85,6 +85,14 @@ async fn bench() -> Bench {
             Arc::new(|| Timestamp(NOW)),
             crate::etl::Pace::default(),
         ),
+        write: {
+            let warm = warm.clone();
+            Arc::new(move |readings, audit| {
+                let warm = warm.clone();
+                Box::pin(async move { warm.commit(Flush { readings, audit, ..Flush::default() }).await })
+            })
+        },
+        future_max_us: 600 * SECOND,
         days: None,
         cold: None,
         presence: Arc::new(|gateway| (gateway.as_str() == "STATION_7").then(|| json!({ "connected": true }))),

@@ -1,8 +1,8 @@
 //! `collector jobs`: what the running collector's scheduler does, asked over its API.
 
 use super::Where;
+use super::client::{Api, escaped};
 use super::print::{GREEN, RED, YELLOW};
-use crate::config::Config;
 use anstream::{print, println};
 use anstyle::Style;
 use anyhow::{Context, bail};
@@ -14,8 +14,6 @@ use std::time::Duration;
 
 /// Between looks at a run.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Longest answer that is read.
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Characters of a progress bar.
 const BAR: usize = 30;
 
@@ -113,47 +111,6 @@ pub(super) fn jobs(command: JobsCommand) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The running collector's API.
-struct Api(String);
-
-impl Api {
-    fn of(place: &Where) -> anyhow::Result<Self> {
-        Ok(Self(Config::load(&place.config)?.api.listen.to_string()))
-    }
-
-    fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let agent = agent();
-        self.read(agent.get(format!("http://{}/api/v1/{path}", self.0)).call())
-    }
-
-    fn post(&self, path: &str) -> anyhow::Result<Value> {
-        let agent = agent();
-        self.read(agent.post(format!("http://{}/api/v1/{path}", self.0)).send_empty())
-    }
-
-    fn read(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Value> {
-        let mut answer = answer.with_context(|| format!("no collector answers at {}; does it run?", self.0))?;
-        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()?;
-        let value: Value = serde_json::from_str(&body)
-            .with_context(|| format!("{} is no collector, or another version of it", self.0))?;
-        if !answer.status().is_success() {
-            bail!("{}", value["detail"].as_str().unwrap_or("the collector refuses"));
-        }
-        Ok(value)
-    }
-}
-
-fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(40)));
-    config.http_status_as_error(false).build().into()
-}
-
-/// For a path or a query: whatever isn't plain becomes %XX.
-fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 fn items(answer: &Value) -> &[Value] {

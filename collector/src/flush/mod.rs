@@ -5,6 +5,7 @@
 //! crash: the hot tier gets what it hasn't got; the warm tier commits readings, dirty marks, quarantine and the
 //! account of blocks; the spool releases; gateways are told. Repeating all of it changes nothing.
 
+mod direct;
 mod fixes;
 mod follow;
 mod piece;

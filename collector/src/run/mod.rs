@@ -207,7 +207,8 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     let scheduler = wiring.scheduler()?;
 
     // From here on nothing fails.
-    let sources = wiring.sources(scheduler.clone()); // starts the counting, too
+    let flusher = Arc::new(wiring.flusher());
+    let sources = wiring.sources(scheduler.clone(), flusher.clone()); // starts the counting, too
     let (live, live_queue) = mpsc::channel(LIVE_MAX);
     let (intake, intake_task) = wiring.desk().open();
     let door = Door {
@@ -217,7 +218,6 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
         limits: wiring.limits(),
     };
     let last = CancellationToken::new();
-    let flusher = Arc::new(wiring.flusher());
     let (following, appended, following_stop) = (flusher.clone(), wiring.appended.subscribe(), last.clone());
     let (flushing, flushing_stop, appended_too) = (flusher, last.clone(), wiring.appended.subscribe());
     let (pressure, spool, relief_stop) = (wiring.pressure.clone(), wiring.disk.spool.clone(), stop.clone());

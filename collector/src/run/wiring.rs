@@ -148,7 +148,7 @@ impl<'a> Wiring<'a> {
         }
     }
 
-    pub(super) fn sources(&self, jobs: Arc<Scheduler>) -> api::Sources {
+    pub(super) fn sources(&self, jobs: Arc<Scheduler>, flusher: Arc<Flusher>) -> api::Sources {
         let (metrics, spool, sessions) = (shared::telemetry::metrics(), self.disk.spool.clone(), self.sessions.clone());
         api::Sources {
             warm: self.warm.clone(),
@@ -161,6 +161,11 @@ impl<'a> Wiring<'a> {
                     ingest.into_iter().chain(stuck.why().map(|why| ("flush", why))).collect()
                 })
             },
+            write: Arc::new(move |readings, audit| {
+                let flusher = flusher.clone();
+                Box::pin(async move { flusher.write(readings, audit).await })
+            }),
+            future_max_us: i64::try_from(self.config.ingest.future_max.0.as_micros()).unwrap_or(i64::MAX),
             days: self.days.clone(),
             cold: self.cold.clone(),
             presence: Arc::new(move |gateway| serde_json::to_value(sessions.seen(gateway)?).ok()),

@@ -67,7 +67,7 @@ pub trait WarmTier: Send + Sync + 'static {
     fn hand_over<'a>(&'a self, series: &'a SeriesKey, from: &'a GatewayId, to: &'a GatewayId) -> TierFuture<'a, ()>;
 
     /// Stores all of a flush, or nothing of it, in one transaction: readings by the conflict rule, dirty marks, the
-    /// account of blocks, gaps, quarantine, parked blocks. Repeating a flush changes nothing.
+    /// account of blocks, gaps, quarantine, parked blocks. Repeating a flush changes nothing but the audit.
     fn commit(&self, flush: Flush) -> TierFuture<'_, CommitReport>;
 
     /// Which seqs of a stream are committed, and the highest seq known of it (0: none).
@@ -146,6 +146,9 @@ pub trait WarmTier: Send + Sync + 'static {
 
     /// All gateways ever heard.
     fn gateways(&self) -> TierFuture<'_, Vec<GatewayInfo>>;
+
+    /// What people changed, newest first. It is written by [`WarmTier::commit`].
+    fn audit(&self, count_max: u32) -> TierFuture<'_, Vec<Audited>>;
 
     /// Keeps reports on the quality of data, in place of earlier ones; those of days before `keep_from` go.
     fn put_quality<'a>(&'a self, reports: &'a [QualityReport], keep_from: &'a str) -> TierFuture<'a, ()>;

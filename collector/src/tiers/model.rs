@@ -123,6 +123,21 @@ pub struct Flush {
     pub park: Vec<Parked>,
     /// Parked blocks whose readings are in this flush, or that are given up.
     pub unpark: Vec<(GatewayId, StreamId, Seq)>,
+    /// What people changed, and why.
+    pub audit: Vec<Audited>,
+}
+
+/// A change that a person made.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Audited {
+    /// When.
+    pub at: Timestamp,
+    /// Who says to be behind it.
+    pub who: String,
+    /// What kind of change: `reading`, `import`, `quarantine`.
+    pub what: String,
+    /// What was changed, and the reason given.
+    pub detail: serde_json::Value,
 }
 
 /// What a commit did.

@@ -73,6 +73,9 @@ impl WarmTier for FaultyWarm {
             if lost.is_ok() { Err(unavailable()) } else { Ok(report) }
         })
     }
+    fn audit(&self, count_max: u32) -> TierFuture<'_, Vec<Audited>> {
+        self.answers(self.inner.audit(count_max))
+    }
     fn hand_over<'a>(&'a self, series: &'a SeriesKey, from: &'a GatewayId, to: &'a GatewayId) -> TierFuture<'a, ()> {
         self.answers(self.inner.hand_over(series, from, to))
     }

@@ -7,7 +7,7 @@
 use super::fault::{Failure, broken};
 use super::rows::{number, text, wide};
 use super::time::PgTime;
-use super::{PostgresWarm, copy, streams, time};
+use super::{PostgresWarm, audit, copy, streams, time};
 use crate::tiers::warm::account::{StreamNews, by_stream};
 use crate::tiers::warm::rules;
 use crate::tiers::{CommitReport, Flush, Parked, Quarantined, SeriesId, StoredReading, TierError};
@@ -118,6 +118,7 @@ impl PostgresWarm {
             report.quarantine_dropped =
                 set_aside(&mut transaction, &batch.flush.quarantine, self.quarantine_max).await?;
         }
+        audit::put(&mut transaction, &batch.flush.audit).await?;
         transaction.commit().await?;
         Ok(report)
     }

@@ -3,6 +3,7 @@
 //! It is not needed for the start: tables are made or brought up to date when the server is first reached. Until then
 //! every call says what is wrong, and what comes waits in the spool. The tables are in `migrations/postgres`.
 
+mod audit;
 mod commit;
 mod copy;
 mod fault;
@@ -300,6 +301,10 @@ impl WarmTier for PostgresWarm {
 
     fn gateways(&self) -> TierFuture<'_, Vec<GatewayInfo>> {
         self.soon(Box::pin(self.list_gateways()))
+    }
+
+    fn audit(&self, count_max: u32) -> TierFuture<'_, Vec<Audited>> {
+        Box::pin(self.list_audit(count_max))
     }
 
     fn put_quality<'a>(&'a self, reports: &'a [QualityReport], keep_from: &'a str) -> TierFuture<'a, ()> {

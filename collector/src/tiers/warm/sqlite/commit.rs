@@ -1,7 +1,7 @@
 //! A flush in one transaction.
 
 use super::rows::{Batched, wide};
-use super::{SqliteWarm, account, failed};
+use super::{SqliteWarm, account, audit, failed};
 use crate::tiers::warm::account::by_stream;
 use crate::tiers::warm::rules;
 use crate::tiers::{Bucket, CommitReport, Flush, Parked, Quarantined, SeriesId, StoredReading, TierError};
@@ -43,6 +43,7 @@ impl SqliteWarm {
         if !flush.quarantine.is_empty() {
             report.quarantine_dropped = set_aside(&mut transaction, &flush.quarantine, self.quarantine_max).await?;
         }
+        audit::put(&mut transaction, &flush.audit).await?;
         transaction.commit().await.map_err(failed)?;
         Ok(report)
     }

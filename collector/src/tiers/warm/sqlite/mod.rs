@@ -4,6 +4,7 @@
 //! on the disk when it returns. The tables are in `migrations/sqlite`.
 
 mod account;
+mod audit;
 mod commit;
 mod jobs;
 mod lists;
@@ -243,6 +244,10 @@ impl WarmTier for SqliteWarm {
 
     fn gateways(&self) -> TierFuture<'_, Vec<GatewayInfo>> {
         Box::pin(self.list_gateways())
+    }
+
+    fn audit(&self, count_max: u32) -> TierFuture<'_, Vec<Audited>> {
+        Box::pin(self.list_audit(count_max))
     }
 
     fn put_quality<'a>(&'a self, reports: &'a [QualityReport], keep_from: &'a str) -> TierFuture<'a, ()> {

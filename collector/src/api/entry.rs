@@ -1,0 +1,289 @@
+//! What people enter: single readings, corrections, CSV files; and the record of who did.
+
+use super::params::Params;
+use super::{Api, Problem};
+use crate::history::{Points, Question, Resolution};
+use crate::import::{self, Dialect, Fold, Last, Named, Settings};
+use crate::tiers::{Audited, SeriesId, SeriesInfo, SeriesKey, StoredReading};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::catalogue::{Class, Entry};
+use shared::ids::{GatewayId, NodeId};
+use shared::metric::Metric;
+use shared::reading::{Held, Quality, Timestamp};
+use std::collections::{BTreeMap, HashMap};
+
+/// Most bytes of a body.
+pub(super) const BODY_BYTES_MAX: usize = 8 << 20;
+/// Most readings that are entered at once.
+const READINGS_MAX: usize = 1_000;
+/// Longest name of an author, and longest reason, bytes.
+const TEXT_BYTES_MAX: usize = 500;
+/// Who owns the series that files make.
+const OWNER: &str = "import";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Form {
+    author: String,
+    reason: String,
+    readings: Vec<Entered>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entered {
+    node: NodeId,
+    metric: String,
+    #[serde(default)]
+    channel: String,
+    at: Timestamp,
+    /// `null`: what stands there is wrong, and nobody knows better.
+    value: Option<f64>,
+    unit: Option<String>,
+}
+
+/// Stores readings that someone says. What stood at their moments is corrected.
+pub(super) async fn enter(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    params: Params,
+    body: Bytes,
+) -> Result<Json<Value>, Problem> {
+    params.only(&[])?;
+    super::jobs::same_origin(&headers)?;
+    let form: Form = serde_json::from_slice(&body).map_err(|error| Problem::body(format!("the body: {error}")))?;
+    said("author", Some(&form.author))?;
+    said("reason", Some(&form.reason))?;
+    if form.readings.is_empty() || form.readings.len() > READINGS_MAX {
+        return Err(Problem::body(format!("readings: 1 to {READINGS_MAX} at a time; a file is imported")));
+    }
+    let known = known(&api).await?;
+    let now = (api.sources.now)();
+    let (mut readings, mut items) = (Vec::new(), Vec::new());
+    for (n, entered) in form.readings.iter().enumerate() {
+        let wrong = |why: String| Problem::body(format!("readings[{n}]: {why}"));
+        let (node, metric) = (entered.node.clone(), entered.metric.clone());
+        let key = SeriesKey { node, metric, channel: entered.channel.clone() };
+        let series = known.get(&key).ok_or_else(|| wrong(format!("there is no series {key}")))?;
+        let value = canonical(entered, series).map_err(wrong)?;
+        if entered.at > now.plus_micros(api.sources.future_max_us) {
+            return Err(wrong(format!("{} is in the future", entered.at)));
+        }
+        let before = standing(&api, series, entered.at, now).await?;
+        let quality = if value.is_some() { Quality::MANUAL } else { Quality::BAD_WITHDRAWN };
+        let held = Held { value, quality, revision: before.map_or(0, |held| held.revision.saturating_add(1)) };
+        readings.push(StoredReading { series: series.id, at: entered.at, held });
+        items.push(json!({
+            "series": key.to_string(), "at": entered.at, "value": held.value, "quality": held.quality.to_string(),
+            "revision": held.revision, "before": before.map(|held| json!({ "value": held.value, "quality": held.quality.to_string() })),
+        }));
+    }
+    let detail = json!({ "reason": form.reason, "readings": items });
+    let audit = Audited { at: now, who: form.author, what: "reading".into(), detail };
+    let report = (api.sources.write)(readings, vec![audit]).await?;
+    Ok(Json(json!({ "written": report.written, "items": items })))
+}
+
+fn said<'a>(name: &str, text: Option<&'a str>) -> Result<&'a str, Problem> {
+    let text = text.unwrap_or_default().trim();
+    if text.is_empty() || text.len() > TEXT_BYTES_MAX {
+        return Err(Problem::parameter(name, format!("it must be said, in at most {TEXT_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+async fn known(api: &Api) -> Result<HashMap<SeriesKey, SeriesInfo>, Problem> {
+    Ok(api.sources.warm.series(None).await?.into_iter().map(|series| (series.key.clone(), series)).collect())
+}
+
+/// The value in the series' unit, when it can be believed.
+fn canonical(entered: &Entered, series: &SeriesInfo) -> Result<Option<f64>, String> {
+    let Some(value) = entered.value else { return Ok(None) };
+    let Some(metric) = Metric::named(&series.key.metric) else {
+        let same = entered.unit.as_deref().is_none_or(|unit| unit == series.unit);
+        return if same { Ok(Some(value + 0.0)) } else { Err(format!("its unit is {}", series.unit)) };
+    };
+    let unit = entered.unit.as_deref().unwrap_or(metric.unit);
+    let conversion = metric
+        .conversion(unit)
+        .ok_or_else(|| format!("{} can't be said in '{unit}'; known are {}", metric.name, metric.units().join(", ")))?;
+    let value = conversion.apply(value);
+    import::believable(metric, value)?;
+    Ok(Some(value + 0.0))
+}
+
+/// What stands at that moment.
+async fn standing(api: &Api, series: &SeriesInfo, at: Timestamp, now: Timestamp) -> Result<Option<Held>, Problem> {
+    let (from, to) = (at, at.plus_micros(1));
+    let (series, resolution) = (series.clone(), Resolution::Raw);
+    let answer = api.history.ask(&Question { series, from, to, resolution, points_max: 1, thin: None, now }).await?;
+    if let Some(why) = answer.degraded.first() {
+        return Err(Problem::conflict(format!("what stands there can't be looked up now: {why}")));
+    }
+    let Points::Raw(readings) = answer.points else { return Ok(None) };
+    Ok(readings.first().map(|reading| reading.held))
+}
+
+pub(super) async fn audit(State(api): State<Api>, params: Params) -> Result<Json<Value>, Problem> {
+    let params = params.only(&["limit"])?;
+    let limit = params.limit(100, 1_000)?;
+    let mut items = api.sources.warm.audit(limit + 1).await?;
+    let truncated = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    Ok(Json(json!({ "items": items, "truncated": truncated })))
+}
+
+const PARAMETERS: &[&str] = &[
+    "author",
+    "reason",
+    "dry",
+    "create",
+    "delimiter",
+    "decimal",
+    "dates",
+    "zone",
+    "fold",
+    "node",
+    "metric",
+    "unit",
+    "map",
+    "revision",
+    "first_line",
+    "last",
+];
+
+/// Reads a piece of a CSV file, and stores it unless `dry` is set.
+pub(super) async fn import(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    params: Params,
+    body: Bytes,
+) -> Result<Json<Value>, Problem> {
+    let params = params.only(PARAMETERS)?;
+    super::jobs::same_origin(&headers)?;
+    let (dry, create) = (params.flag("dry")?, params.flag("create")?);
+    let now = (api.sources.now)();
+    let settings = settings(&params, now.plus_micros(api.sources.future_max_us))?;
+    let revision = params.parsed::<u32>("revision", "revision")?.unwrap_or(0);
+    let first_line = params.parsed::<u64>("first_line", "line number")?.unwrap_or(2);
+    let last: Last = json_parameter(&params, "last")?;
+    let reading = tokio::task::spawn_blocking(move || import::read(&body, &settings, first_line, &last));
+    let read = reading.await.map_err(|error| Problem::body(error.to_string()))?;
+    let mut batch = read.map_err(|mistake| Problem::body(mistake.to_string()))?;
+    let series = series(&api, &batch.series, create, dry).await?;
+    let mut readings = Vec::with_capacity(batch.points.len());
+    for point in &batch.points {
+        match &series[point.series] {
+            Ok(Some(id)) => {
+                let held = Held { revision, ..point.held };
+                readings.push(StoredReading { series: *id, at: point.at, held });
+            }
+            Ok(None) => {} // a dry run would make it
+            Err(reason) => {
+                let text = point.held.value.map_or_else(String::new, |value| format!("{} {value}", point.at));
+                batch.rejects.push(import::Reject { line: point.line, reason: reason.clone(), text });
+            }
+        }
+    }
+    batch.rejects.sort_by_key(|reject| reject.line);
+    let found = batch.points.len() - batch.points.iter().filter(|point| series[point.series].is_err()).count();
+    let mut answer = json!({
+        "dry": dry, "dialect": batch.dialect, "columns": batch.columns, "rows": batch.rows, "readings": found,
+        "lines": batch.lines.saturating_sub(2), "empty": batch.empty, "rejects": batch.rejects, "last": batch.last,
+        "new": batch.series.iter().zip(&series).filter(|(_, id)| matches!(id, Ok(None))).map(|(named, _)| named.key.to_string()).collect::<Vec<_>>(),
+    });
+    if !dry {
+        let (author, reason) = (said("author", params.text("author"))?, said("reason", params.text("reason"))?);
+        let detail = json!({ "reason": reason, "first_line": first_line, "rows": batch.rows, "readings": readings.len(), "revision": revision });
+        let audit = Audited { at: now, who: author.into(), what: "import".into(), detail };
+        let report = (api.sources.write)(readings, vec![audit]).await?;
+        answer["written"] = json!(report.written);
+        answer["unchanged"] = json!(report.unchanged);
+    }
+    Ok(Json(answer))
+}
+
+fn json_parameter<T: Default + serde::de::DeserializeOwned>(params: &Params, name: &str) -> Result<T, Problem> {
+    let parse =
+        |text| serde_json::from_str(text).map_err(|error| Problem::parameter(name, format!("no such JSON: {error}")));
+    params.text(name).map_or_else(|| Ok(T::default()), parse)
+}
+
+fn settings(params: &Params, latest: Timestamp) -> Result<Settings, Problem> {
+    let one_of = |name: &str, words: &[&str]| match params.text(name) {
+        None => Ok(None),
+        Some(word) => {
+            let found = words.iter().position(|known| *known == word);
+            found.map(Some).ok_or_else(|| Problem::parameter(name, format!("it is one of {}", words.join(", "))))
+        }
+    };
+    let folds = [Fold::Refuse, Fold::Earlier, Fold::Later, Fold::Order];
+    let zone = params.text("zone").map(|name| {
+        jiff::tz::TimeZone::get(name)
+            .map_err(|_| Problem::parameter("zone", format!("'{name}' is no time zone like Europe/Rome or UTC")))
+    });
+    let map: BTreeMap<String, String> = json_parameter(params, "map")?;
+    Ok(Settings {
+        dialect: Dialect {
+            delimiter: params.parsed("delimiter", "single character")?.filter(char::is_ascii),
+            decimal: one_of("decimal", &[".", ","])?.map(|n| ['.', ','][n]),
+            dates: one_of("dates", &["dmy", "mdy"])?.map(|n| [import::DateOrder::Dmy, import::DateOrder::Mdy][n]),
+        },
+        zone: zone.transpose()?,
+        fold: one_of("fold", &["refuse", "earlier", "later", "order"])?.map_or(Fold::Refuse, |n| folds[n]),
+        node: params.parsed("node", "node name")?,
+        metric: params.text("metric").map(str::to_owned),
+        unit: params.text("unit").map(str::to_owned),
+        map: map.into_iter().collect(),
+        latest: Some(latest),
+    })
+}
+
+/// The number of each series, `None` where a dry run would make it, or why there is none.
+async fn series(
+    api: &Api,
+    named: &[Named],
+    create: bool,
+    dry: bool,
+) -> Result<Vec<Result<Option<SeriesId>, String>>, Problem> {
+    let known = known(api).await?;
+    let mut found: Vec<Result<Option<SeriesId>, String>> = named
+        .iter()
+        .map(|named| match known.get(&named.key) {
+            Some(series) if series.unit == named.metric.unit => Ok(Some(series.id)),
+            Some(series) => Err(format!("{} is stored in {}", named.key, series.unit)),
+            None if create => Ok(None),
+            None => Err(format!("there is no series {}: say create to make it", named.key)),
+        })
+        .collect();
+    if dry || !found.iter().any(|id| matches!(id, Ok(None))) {
+        return Ok(found);
+    }
+    let owner = GatewayId::new(OWNER).map_err(|error| Problem::body(error.to_string()))?;
+    let missing: Vec<usize> = (0..found.len()).filter(|n| matches!(found[*n], Ok(None))).collect();
+    let entries: Vec<Entry> = missing.iter().map(|n| entry(&named[*n])).collect();
+    let made = api.sources.warm.series_for(&owner, &entries).await?;
+    for (n, made) in missing.into_iter().zip(made) {
+        found[n] = made.map(Some).map_err(|refused| refused.to_string());
+    }
+    Ok(found)
+}
+
+fn entry(named: &Named) -> Entry {
+    Entry {
+        node: named.key.node.clone(),
+        metric: named.key.metric.clone(),
+        channel: named.key.channel.clone(),
+        kind: named.metric.kind,
+        unit: named.metric.unit.into(),
+        resolution_exp: None,
+        interval_ms: 0,
+        silence_ms_max: 0,
+        class: Class::Raw,
+    }
+}

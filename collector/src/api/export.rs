@@ -1,0 +1,182 @@
+//! Readings of any stretch, out of all tiers, as a CSV or Parquet file that is written while it is read.
+
+use super::params::Params;
+use super::{Api, Problem, routes};
+use crate::history::{POINTS_MAX, Points, Question, Resolution};
+use crate::tiers::{SeriesInfo, StoredReading};
+use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use shared::reading::Timestamp;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// How far back it goes when nothing is said: a day, microseconds.
+const BACK: i64 = 24 * 3_600 * 1_000_000;
+/// Pages on their way to a slow client.
+const PAGES_AHEAD: usize = 2;
+/// Readings of a row group.
+const GROUP: usize = 500_000;
+const HEADER: &str = "timestamp,node,metric,channel,value,unit,quality,revision\n";
+
+type Sender = mpsc::Sender<Result<Bytes, std::io::Error>>;
+
+pub(super) async fn export(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
+    let params = params.only(&["series", "node", "metric", "channel", "from", "to", "format"])?;
+    let now = (api.sources.now)();
+    let to = params.moment("to", now)?.unwrap_or(now);
+    let from = params.moment("from", now)?.unwrap_or(to.plus_micros(-BACK));
+    if from >= to {
+        return Err(Problem::parameter("from", format!("{from} is not before {to}, which is 'to'")));
+    }
+    let (format, kind) = match params.text("format") {
+        None | Some("csv") => ("csv", "text/csv; charset=utf-8"),
+        Some("parquet") => ("parquet", "application/vnd.apache.parquet"),
+        Some(_) => return Err(Problem::parameter("format", "it is csv or parquet")),
+    };
+    let series = routes::chosen(&api, &params).await?;
+    if series.is_empty() {
+        return Err(Problem::unknown("no series fits what is asked for".into()));
+    }
+    let (sender, pages) = mpsc::channel(PAGES_AHEAD);
+    let stretch = Stretch { api, series, from, to, now };
+    tokio::spawn(async move {
+        let written = match format {
+            "csv" => stretch.csv(&sender).await,
+            _ => stretch.parquet(&sender).await,
+        };
+        // The answer has begun: all that can be done is to break it off, so that nobody takes it for whole.
+        if let Err(why) = written {
+            tracing::warn!(why, "an export breaks off");
+            let _ = sender.send(Err(std::io::Error::other(why))).await;
+        }
+    });
+    let name = format!("attachment; filename=\"readings.{format}\"");
+    let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, name)];
+    let stream = futures::stream::unfold(pages, async |mut pages| Some((pages.recv().await?, pages)));
+    Ok((headers, Body::from_stream(stream)).into_response())
+}
+
+struct Stretch {
+    api: Api,
+    series: Vec<SeriesInfo>,
+    from: Timestamp,
+    to: Timestamp,
+    now: Timestamp,
+}
+
+impl Stretch {
+    /// The next readings of a series, and from where to go on.
+    async fn page(
+        &self,
+        series: &SeriesInfo,
+        from: Timestamp,
+    ) -> Result<(Vec<StoredReading>, Option<Timestamp>), String> {
+        let question = Question {
+            series: series.clone(),
+            from,
+            to: self.to,
+            resolution: Resolution::Raw,
+            points_max: POINTS_MAX,
+            thin: None,
+            now: self.now,
+        };
+        let answer = self.api.history.ask(&question).await.map_err(|error| error.to_string())?;
+        if let Some(why) = answer.degraded.first() {
+            return Err(format!("{}: {why}", series.key));
+        }
+        let Points::Raw(readings) = answer.points else { return Err("no readings came".into()) };
+        Ok((readings, (answer.truncated && answer.to > from).then_some(answer.to)))
+    }
+
+    async fn csv(&self, to: &Sender) -> Result<(), String> {
+        let _ = to.send(Ok(Bytes::from_static(HEADER.as_bytes()))).await;
+        for series in &self.series {
+            let mut next = Some(self.from);
+            while let Some(from) = next {
+                let (readings, then) = self.page(series, from).await?;
+                next = then;
+                let lines = lines(series, &readings).map_err(|error| error.to_string())?;
+                if !lines.is_empty() && to.send(Ok(lines.into())).await.is_err() {
+                    return Ok(()); // nobody listens any more
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn parquet(&self, to: &Sender) -> Result<(), String> {
+        let said = |error: parquet::errors::ParquetError| error.to_string();
+        let zstd = ZstdLevel::try_new(3).map_err(said)?;
+        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(zstd)).build();
+        let schema = batch(&self.series[0], &[])?.schema();
+        let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties)).map_err(said)?;
+        for series in &self.series {
+            let mut next = Some(self.from);
+            while let Some(from) = next {
+                let (readings, then) = self.page(series, from).await?;
+                next = then;
+                writer.write(&batch(series, &readings)?).map_err(said)?;
+                if writer.in_progress_rows() >= GROUP {
+                    writer.flush().map_err(said)?;
+                }
+                let ready = std::mem::take(writer.inner_mut());
+                if !ready.is_empty() && to.send(Ok(ready.into())).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        writer.finish().map_err(said)?;
+        let ready = std::mem::take(writer.inner_mut());
+        let _ = to.send(Ok(ready.into())).await;
+        Ok(())
+    }
+}
+
+fn lines(series: &SeriesInfo, readings: &[StoredReading]) -> Result<Vec<u8>, csv::Error> {
+    let mut out = csv::Writer::from_writer(Vec::with_capacity(readings.len() * 64));
+    let (node, key) = (series.key.node.to_string(), &series.key);
+    for reading in readings {
+        let held = &reading.held;
+        let value = held.value.map_or_else(String::new, |value| value.to_string());
+        // Without the reason, so that an import reads it.
+        let quality = held.quality.to_string();
+        let quality = quality.split(' ').next().unwrap_or_default();
+        out.write_record([
+            reading.at.to_string().as_str(),
+            &node,
+            &key.metric,
+            &key.channel,
+            &value,
+            &series.unit,
+            quality,
+            &held.revision.to_string(),
+        ])?;
+    }
+    out.into_inner().map_err(|error| error.into_error().into())
+}
+
+fn batch(series: &SeriesInfo, readings: &[StoredReading]) -> Result<RecordBatch, String> {
+    let same = |text: &str| Arc::new(StringArray::from_iter_values(readings.iter().map(|_| text))) as ArrayRef;
+    let times = TimestampMicrosecondArray::from_iter_values(readings.iter().map(|reading| reading.at.0));
+    let values: Float64Array = readings.iter().map(|reading| reading.held.value).collect();
+    let qualities = StringArray::from_iter_values(readings.iter().map(|reading| reading.held.quality.to_string()));
+    let revisions = UInt32Array::from_iter_values(readings.iter().map(|reading| reading.held.revision));
+    RecordBatch::try_from_iter_with_nullable([
+        ("timestamp", Arc::new(times.with_timezone("UTC")) as ArrayRef, false),
+        ("node", same(&series.key.node.to_string()), false),
+        ("metric", same(&series.key.metric), false),
+        ("channel", same(&series.key.channel), false),
+        ("value", Arc::new(values) as ArrayRef, true),
+        ("unit", same(&series.unit), false),
+        ("quality", Arc::new(qualities) as ArrayRef, false),
+        ("revision", Arc::new(revisions) as ArrayRef, false),
+    ])
+    .map_err(|error| error.to_string())
+}

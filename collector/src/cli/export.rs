@@ -1,0 +1,102 @@
+//! `collector export`: readings of any stretch, out of all tiers.
+
+use super::Where;
+use super::client::{Api, query};
+use anstream::{eprint, eprintln};
+use anyhow::Context;
+use clap::Args;
+use std::fs::File;
+use std::io::{IsTerminal as _, Read, Write};
+use std::path::PathBuf;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  collector export --node DIST_001 --from now-30d --out may.csv
+  collector export --metric flow_rate --from 2026-01-01T00:00:00Z --to 2027-01-01T00:00:00Z --out 2026.parquet
+  collector export --from now-1h | head
+
+What it writes, `collector import` reads.";
+
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    #[command(flatten)]
+    place: Where,
+    /// From when on: RFC 3339, or like now-6h
+    #[arg(long, default_value = "now-1d")]
+    from: String,
+    /// Until when
+    #[arg(long, default_value = "now")]
+    to: String,
+    /// Only of this node
+    #[arg(long)]
+    node: Option<String>,
+    /// Only this metric
+    #[arg(long)]
+    metric: Option<String>,
+    /// Only this channel
+    #[arg(long)]
+    channel: Option<String>,
+    /// csv or parquet; what --out ends with, csv otherwise
+    #[arg(long, value_parser = ["csv", "parquet"])]
+    format: Option<String>,
+    /// The file; standard output by default
+    #[arg(long, short)]
+    out: Option<PathBuf>,
+}
+
+pub(super) fn export(asked: &Export) -> anyhow::Result<()> {
+    let by_name = asked.out.as_ref().and_then(|path| path.extension()).is_some_and(|end| end == "parquet");
+    let format = asked.format.clone().or_else(|| by_name.then(|| "parquet".to_owned()));
+    let path = query([
+        ("from", Some(asked.from.clone())),
+        ("to", Some(asked.to.clone())),
+        ("node", asked.node.clone()),
+        ("metric", asked.metric.clone()),
+        ("channel", asked.channel.clone()),
+        ("format", format),
+    ]);
+    let mut answer = Api::of(&asked.place)?.stream(&format!("export?{path}"))?;
+    let Some(out) = &asked.out else {
+        let copied = copy(&mut answer, &mut std::io::stdout().lock(), false);
+        return match copied {
+            // `export | head` has what it wants.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.map(drop).context("the export broke off"),
+        };
+    };
+    // A file of this name is a whole one.
+    let part = out.with_added_extension("part");
+    let mut file = File::create(&part).with_context(|| part.display().to_string())?;
+    let copied = copy(&mut answer, &mut file, std::io::stderr().is_terminal()).and_then(|bytes| {
+        file.sync_all()?;
+        std::fs::rename(&part, out)?;
+        Ok(bytes)
+    });
+    match copied {
+        Ok(bytes) => eprintln!("{}: {}", out.display(), bytesize::ByteSize::b(bytes)),
+        Err(error) => {
+            let _ = std::fs::remove_file(&part);
+            return Err(error).context("the export broke off; the collector's log says why");
+        }
+    }
+    Ok(())
+}
+
+fn copy(from: &mut impl Read, to: &mut impl Write, tell: bool) -> std::io::Result<u64> {
+    let (mut buffer, mut bytes) = (vec![0; 256 << 10], 0);
+    loop {
+        let count = from.read(&mut buffer)?;
+        if tell {
+            eprint!("\r\x1b[K");
+        }
+        if count == 0 {
+            to.flush()?;
+            return Ok(bytes);
+        }
+        to.write_all(&buffer[..count])?;
+        bytes += count as u64;
+        if tell {
+            eprint!("{}", bytesize::ByteSize::b(bytes));
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! `collector import`: CSV files into the running collector, piece by piece.
+
+use super::Where;
+use super::client::{Api, query};
+use super::print::{GREEN, YELLOW};
+use anstream::{eprint, eprintln, println};
+use anyhow::{Context, bail};
+use clap::Args;
+use flate2::read::MultiGzDecoder;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal as _, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of a piece: some ten thousand rows, which are a transaction.
+const PIECE: usize = 1 << 20;
+/// A longer row is none.
+const ROW_BYTES_MAX: u64 = 256 << 10;
+/// Rejects that are shown.
+const SHOWN: usize = 5;
+const BAR: usize = 30;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  collector import readings.csv --dry-run
+  collector import demand.csv.gz --metric flow_rate --unit m3/h --zone Europe/Rome --fold order --create
+  collector import export.csv --map 'Portata (l/s)=DIST_001/flow_rate' --map 'Note=-' --reason 'logger of May'
+
+A file has one row per reading (timestamp, node, metric, value and maybe channel, unit, quality), or one column per
+series. It can be imported again: what is there already stays. After an interruption the same command goes on where it
+stopped. Rows that can't be taken are written to FILE.rejects.csv with their line and the reason.
+
+Exit codes: 0 all rows were taken, 1 some were not or it failed, 2 wrong configuration";
+
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// CSV files, plain or compressed with gzip
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    place: Where,
+    /// Only read and report; stores nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Make series that aren't there
+    #[arg(long)]
+    create: bool,
+    /// Whose doing it is
+    #[arg(long, env = "USER", default_value = "unknown")]
+    author: String,
+    /// Why, for the audit
+    #[arg(long, default_value = "import of a file")]
+    reason: String,
+    /// Time zone of times without an offset, like Europe/Rome
+    #[arg(long)]
+    zone: Option<String>,
+    /// What a local time means that was twice
+    #[arg(long, value_parser = ["refuse", "order", "earlier", "later"])]
+    fold: Option<String>,
+    /// Order of dates with slashes or dots
+    #[arg(long, value_parser = ["dmy", "mdy"])]
+    dates: Option<String>,
+    /// Between columns; found out by default
+    #[arg(long)]
+    delimiter: Option<char>,
+    /// Before a number's fraction; found out by default
+    #[arg(long, value_parser = [".", ","])]
+    decimal: Option<String>,
+    /// The node, where columns name only metrics
+    #[arg(long)]
+    node: Option<String>,
+    /// The metric, where columns name only nodes
+    #[arg(long)]
+    metric: Option<String>,
+    /// The unit, where columns name none
+    #[arg(long)]
+    unit: Option<String>,
+    /// What a column is: NODE/metric or NODE/metric/channel, with [unit] behind it; - for nothing
+    #[arg(long, value_name = "COLUMN=SERIES", value_parser = pair)]
+    map: Vec<(String, String)>,
+    /// Goes before what has a lower one: to overrule values that are there
+    #[arg(long, default_value_t = 0)]
+    revision: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, series) = text.rsplit_once('=').ok_or("it is COLUMN=SERIES")?;
+    Ok((name.to_owned(), series.to_owned()))
+}
+
+/// What came of a file.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Sum {
+    rows: u64,
+    readings: u64,
+    written: u64,
+    unchanged: u64,
+    empty: u64,
+    rejected: u64,
+}
+
+/// How far a file is, kept beside it until it is done.
+#[derive(Default, Serialize, Deserialize)]
+struct Mark {
+    /// Which file, and said how.
+    of: String,
+    bytes: u64,
+    line: u64,
+    last: BTreeMap<String, String>,
+    dialect: Value,
+    sum: Sum,
+}
+
+pub(super) fn import(asked: &Import) -> anyhow::Result<()> {
+    let api = Api::of(&asked.place)?;
+    let mut rejected = 0;
+    for file in &asked.files {
+        let sum = one(&api, asked, file).with_context(|| file.display().to_string())?;
+        rejected += sum.rejected;
+        if asked.json {
+            println!("{}", json!({ "file": file, "dry": asked.dry_run, "sum": sum }));
+        } else {
+            show(file, asked, &sum);
+        }
+    }
+    if rejected > 0 {
+        bail!("{rejected} rows or cells can't be taken; see FILE.rejects.csv");
+    }
+    Ok(())
+}
+
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn one(api: &Api, asked: &Import, path: &Path) -> anyhow::Result<Sum> {
+    let file = File::open(path)?;
+    let about = file.metadata()?;
+    let (mut pieces, read) = Pieces::open(file)?;
+    let header = pieces.row()?;
+    anyhow::ensure!(!header.is_empty(), "the file is empty");
+    let mark_file = beside(path, ".import");
+    let of = format!("{} bytes, changed {:?}, {}", about.len(), about.modified()?, options(asked, &Value::Null));
+    let mut mark = resume(&mark_file, &of).filter(|_| !asked.dry_run);
+    if let Some(mark) = &mark {
+        eprintln!("goes on at line {}", mark.line);
+        pieces.skip(mark.bytes)?;
+    }
+    let rejects_file = beside(path, ".rejects.csv");
+    let mut rejects = Rejects::new(&rejects_file, mark.is_some());
+    let mut mark = mark.take().unwrap_or_else(|| Mark { of, line: 2, ..Mark::default() });
+    let mut first = true;
+    loop {
+        let piece = pieces.next()?;
+        if piece.is_empty() && !(first && mark.line == 2) {
+            break;
+        }
+        let body = [header.as_slice(), &piece].concat();
+        let answer = send(api, asked, &mark, &body)?;
+        if std::mem::take(&mut first) && !asked.json {
+            found(&answer);
+        }
+        rejects.add(&answer, asked.json)?;
+        take(&mut mark, &answer, piece.len() as u64)?;
+        if !asked.dry_run {
+            std::fs::write(&mark_file, serde_json::to_vec(&mark)?)?;
+        }
+        bar(path, read.load(Ordering::Relaxed), about.len(), &mark.sum);
+    }
+    clear_bar();
+    let _ = std::fs::remove_file(mark_file);
+    Ok(mark.sum)
+}
+
+fn resume(path: &Path, of: &str) -> Option<Mark> {
+    let mark: Mark = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    (mark.of == of).then_some(mark)
+}
+
+/// What is said about the file; what was found in its first piece holds for the others.
+fn options(asked: &Import, dialect: &Value) -> String {
+    let found = |said: Option<String>, name: &str| said.or_else(|| dialect[name].as_str().map(str::to_owned));
+    let map: BTreeMap<&String, &String> = asked.map.iter().map(|(name, series)| (name, series)).collect();
+    query([
+        ("dry", Some(asked.dry_run.to_string())),
+        ("create", Some(asked.create.to_string())),
+        ("author", Some(asked.author.clone())),
+        ("reason", Some(asked.reason.clone())),
+        ("zone", asked.zone.clone()),
+        ("fold", asked.fold.clone()),
+        ("delimiter", found(asked.delimiter.map(String::from), "delimiter")),
+        ("decimal", found(asked.decimal.clone(), "decimal")),
+        ("dates", found(asked.dates.clone(), "dates")),
+        ("node", asked.node.clone()),
+        ("metric", asked.metric.clone()),
+        ("unit", asked.unit.clone()),
+        ("map", (!map.is_empty()).then(|| json!(map).to_string())),
+        ("revision", Some(asked.revision.to_string())),
+    ])
+}
+
+fn send(api: &Api, asked: &Import, mark: &Mark, body: &[u8]) -> anyhow::Result<Value> {
+    let last = (!mark.last.is_empty()).then(|| json!(mark.last).to_string());
+    let place = query([("first_line", Some(mark.line.to_string())), ("last", last)]);
+    api.send(&format!("import?{}&{place}", options(asked, &mark.dialect)), body)
+}
+
+fn take(mark: &mut Mark, answer: &Value, bytes: u64) -> anyhow::Result<()> {
+    let count = |name: &str| answer[name].as_u64().unwrap_or(0);
+    let sum = &mut mark.sum;
+    sum.rows += count("rows");
+    sum.readings += count("readings");
+    sum.written += count("written");
+    sum.unchanged += count("unchanged");
+    sum.empty += count("empty");
+    sum.rejected += answer["rejects"].as_array().map_or(0, Vec::len) as u64;
+    mark.bytes += bytes;
+    mark.line += count("lines");
+    mark.last = serde_json::from_value(answer["last"].clone()).context("another version of the collector answers")?;
+    mark.dialect = answer["dialect"].clone();
+    Ok(())
+}
+
+/// What the file was taken for.
+fn found(answer: &Value) {
+    let dialect = &answer["dialect"];
+    let text = |value: &Value| value.as_str().map_or_else(|| "-".to_owned(), |text| text.escape_default().to_string());
+    eprintln!(
+        "separator '{}', decimal sign '{}', dates {}",
+        text(&dialect["delimiter"]),
+        text(&dialect["decimal"]),
+        text(&dialect["dates"])
+    );
+    for column in answer["columns"].as_array().into_iter().flatten() {
+        eprintln!("  {:<24} {}", text(&column["name"]), text(&column["taken_for"]));
+    }
+}
+
+fn show(path: &Path, asked: &Import, sum: &Sum) {
+    let style = if sum.rejected == 0 { GREEN } else { YELLOW };
+    let done = if asked.dry_run { "would be read" } else { "done" };
+    println!(
+        "{style}{done}{style:#}  {}: {} rows, {} readings, {} new or changed, {} there already, {} empty cells, {} rejected",
+        path.display(),
+        sum.rows,
+        sum.readings,
+        sum.written,
+        sum.unchanged,
+        sum.empty,
+        sum.rejected
+    );
+}
+
+fn bar(path: &Path, read: u64, size: u64, sum: &Sum) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    let part = read.min(size) as f64 / size.max(1) as f64;
+    let full = (part * BAR as f64) as usize;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    eprint!(
+        "\r\x1b[K{name}  [{}{}] {:3.0} %  {} rows",
+        "#".repeat(full),
+        "-".repeat(BAR - full),
+        part * 100.0,
+        sum.rows
+    );
+}
+
+fn clear_bar() {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+}
+
+/// The file of what can't be taken, which is made when there is something.
+struct Rejects {
+    path: PathBuf,
+    append: bool,
+    shown: usize,
+}
+
+impl Rejects {
+    fn new(path: &Path, append: bool) -> Self {
+        if !append {
+            let _ = std::fs::remove_file(path);
+        }
+        Self { path: path.into(), append, shown: 0 }
+    }
+
+    fn add(&mut self, answer: &Value, quiet: bool) -> anyhow::Result<()> {
+        let rejects = answer["rejects"].as_array().map_or(&[][..], Vec::as_slice);
+        if rejects.is_empty() {
+            return Ok(());
+        }
+        let is_new = !std::mem::replace(&mut self.append, true) || !self.path.exists();
+        let file = File::options().create(true).append(true).open(&self.path);
+        let mut out = csv::Writer::from_writer(file.with_context(|| self.path.display().to_string())?);
+        if is_new {
+            out.write_record(["line", "reason", "text"])?;
+        }
+        for reject in rejects {
+            let (line, reason) = (reject["line"].to_string(), reject["reason"].as_str().unwrap_or_default());
+            out.write_record([&line, reason, reject["text"].as_str().unwrap_or_default()])?;
+            if !quiet && self.shown < SHOWN {
+                self.shown += 1;
+                clear_bar();
+                eprintln!("{YELLOW}line {line}{YELLOW:#}: {reason}");
+            }
+        }
+        Ok(out.flush()?)
+    }
+}
+
+/// A file's rows in pieces that end with a row.
+struct Pieces {
+    reader: Box<dyn BufRead>,
+}
+
+/// Counts what is read of a file that may be compressed.
+struct Counted(File, Arc<AtomicU64>);
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        self.1.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+impl Pieces {
+    fn open(file: File) -> anyhow::Result<(Self, Arc<AtomicU64>)> {
+        let read = Arc::new(AtomicU64::new(0));
+        let mut plain = BufReader::new(Counted(file, read.clone()));
+        let compressed = plain.fill_buf()?.starts_with(&[0x1f, 0x8b]);
+        let reader: Box<dyn BufRead> =
+            if compressed { Box::new(BufReader::new(MultiGzDecoder::new(plain))) } else { Box::new(plain) };
+        Ok((Self { reader }, read))
+    }
+
+    /// A row with its line end; one with a line end within quotes is one, too. Empty: there is no more.
+    fn row(&mut self) -> anyhow::Result<Vec<u8>> {
+        let mut row = Vec::new();
+        loop {
+            let before = row.len();
+            (&mut self.reader).take(ROW_BYTES_MAX).read_until(b'\n', &mut row)?;
+            let quotes = row.iter().filter(|byte| **byte == b'"').count();
+            if row.len() == before || row.ends_with(b"\n") && quotes.is_multiple_of(2) {
+                return Ok(row);
+            }
+            anyhow::ensure!(
+                (row.len() as u64) < ROW_BYTES_MAX,
+                "a row is longer than {ROW_BYTES_MAX} bytes; is a quote left open?"
+            );
+        }
+    }
+
+    fn next(&mut self) -> anyhow::Result<Vec<u8>> {
+        let mut piece = Vec::with_capacity(PIECE + 1024);
+        while piece.len() < PIECE {
+            let row = self.row()?;
+            if row.is_empty() {
+                break;
+            }
+            piece.extend(row);
+        }
+        Ok(piece)
+    }
+
+    fn skip(&mut self, bytes: u64) -> anyhow::Result<()> {
+        let skipped = std::io::copy(&mut (&mut self.reader).take(bytes), &mut std::io::sink())?;
+        anyhow::ensure!(skipped == bytes, "the file is shorter than it was");
+        Ok(())
+    }
+}

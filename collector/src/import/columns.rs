@@ -1,0 +1,206 @@
+//! What a file's columns are.
+
+use super::{Mistake, Settings};
+use crate::tiers::SeriesKey;
+use serde::Serialize;
+use shared::ids::NodeId;
+use shared::metric::{Conversion, Metric};
+
+/// A series, and how its values are brought into the canonical unit.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Named {
+    /// Its name.
+    pub key: SeriesKey,
+    /// What is known of its metric.
+    pub metric: &'static Metric,
+    /// From the file's unit.
+    pub conversion: Conversion,
+}
+
+/// What a column is.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Role {
+    /// Date and time, or the date when there is a [`Role::TimeOfDay`].
+    Time,
+    /// The time of day.
+    TimeOfDay,
+    /// Long and half wide files: where.
+    Node,
+    /// Long files: what.
+    Metric,
+    /// Long files: which of a kind.
+    Channel,
+    /// Long files: the value.
+    Value,
+    /// Long files: the value's unit.
+    Unit,
+    /// How far it can be trusted: good, uncertain, bad.
+    Quality,
+    /// Wide files: a series' values.
+    Series(Box<Named>),
+    /// Half wide files: the values of a metric at the row's node.
+    OfNode(&'static Metric, Conversion),
+    /// Nothing that is read.
+    Ignored,
+}
+
+/// A column, and what it was taken for.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Column {
+    /// Its name in the first line.
+    pub name: String,
+    /// In words.
+    pub taken_for: String,
+    #[serde(skip)]
+    pub(super) role: Role,
+}
+
+const TIMES: &[&str] = &["timestamp", "datetime", "date_time", "date time", "ts", "data_ora", "data ora", "time_utc"];
+const DATES: &[&str] = &["date", "data", "datum", "day"];
+const TIMES_OF_DAY: &[&str] = &["time", "ora", "hour", "uhrzeit"];
+const NODES: &[&str] = &["node", "node_id", "site", "station", "nodo"];
+const METRICS: &[&str] = &["metric", "parameter", "variable", "quantity"];
+const CHANNELS: &[&str] = &["channel"];
+const VALUES: &[&str] = &["value", "valore", "reading"];
+const UNITS: &[&str] = &["unit", "units", "uom"];
+const QUALITIES: &[&str] = &["quality", "quality_flag"];
+
+/// What each column is.
+pub(super) fn plan(header: &csv::StringRecord, settings: &Settings) -> Result<Vec<Column>, Mistake> {
+    let names: Vec<&str> = header.iter().map(str::trim).collect();
+    if let Some((name, _)) = settings.map.iter().find(|(name, _)| !names.contains(&name.as_str())) {
+        return Err(Mistake(format!("--map names the column '{name}'; there are: {}", names.join(", "))));
+    }
+    let has = |words: &[&str]| names.iter().any(|name| words.contains(&name.to_lowercase().as_str()));
+    if !has(TIMES) && !has(DATES) && !has(TIMES_OF_DAY) {
+        return Err(Mistake(format!(
+            "no column is called timestamp, datetime, date or time; there are: {}. Is the first line the one that names \
+             the columns?",
+            names.join(", ")
+        )));
+    }
+    let (long, by_node) = (has(METRICS) && has(VALUES), has(NODES));
+    let mut columns = Vec::with_capacity(names.len());
+    for name in &names {
+        let role = match settings.map.iter().find(|(mapped, _)| mapped == name) {
+            Some((_, to)) if to == "-" => Role::Ignored,
+            Some((_, to)) => Role::Series(Box::new(series(to, settings)?)),
+            None => role(name, settings, long, by_node, has(TIMES) || has(DATES))?,
+        };
+        columns.push(Column { name: (*name).into(), taken_for: words(&role), role });
+    }
+    if columns.iter().filter(|column| column.role == Role::Time).count() != 1 {
+        return Err(Mistake("several columns are times; set aside the others with --map 'NAME=-'".into()));
+    }
+    if long && !by_node && settings.node.is_none() {
+        return Err(Mistake("no column is called node: say --node NAME".into()));
+    }
+    Ok(columns)
+}
+
+fn role(name: &str, settings: &Settings, long: bool, by_node: bool, has_date: bool) -> Result<Role, Mistake> {
+    let low = name.to_lowercase();
+    let is = |words: &[&str]| words.contains(&low.as_str());
+    if is(TIMES) || is(DATES) || is(TIMES_OF_DAY) && !has_date {
+        return Ok(Role::Time);
+    }
+    for (words, role) in [
+        (TIMES_OF_DAY, Role::TimeOfDay),
+        (NODES, Role::Node),
+        (QUALITIES, Role::Quality),
+        (METRICS, Role::Metric),
+        (VALUES, Role::Value),
+        (UNITS, Role::Unit),
+        (CHANNELS, Role::Channel),
+    ] {
+        let only_long = matches!(role, Role::Metric | Role::Value | Role::Unit | Role::Channel);
+        if is(words) && (long || !only_long) {
+            return Ok(role);
+        }
+    }
+    if long {
+        return Ok(Role::Ignored);
+    }
+    let (plain, unit) = split_unit(name);
+    let unit = unit.or(settings.unit.as_deref());
+    if let Some(metric) = Metric::named(&plain.to_lowercase()).filter(|_| settings.metric.is_none()) {
+        if by_node {
+            return Ok(Role::OfNode(metric, conversion(metric, unit)?));
+        }
+        let node = settings.node.clone().ok_or_else(|| {
+            Mistake(format!("the column '{name}' is a metric of a node that isn't said: say --node NAME"))
+        })?;
+        return Ok(Role::Series(Box::new(named(node, metric, "", unit)?)));
+    }
+    match &settings.metric {
+        Some(metric) if !plain.contains('/') => {
+            let metric = known(metric)?;
+            Ok(Role::Series(Box::new(named(node(plain)?, metric, "", unit)?)))
+        }
+        _ if plain.contains('/') => Ok(Role::Series(Box::new(series(name, settings)?))),
+        _ => Err(Mistake(format!(
+            "the column '{name}' isn't understood. If columns are nodes, say --metric NAME; for this one alone say \
+             --map '{name}=NODE/metric', or --map '{name}=-' to leave it out"
+        ))),
+    }
+}
+
+/// `DIST_001/flow_rate/inlet [m3/h]`.
+fn series(text: &str, settings: &Settings) -> Result<Named, Mistake> {
+    let (plain, unit) = split_unit(text);
+    let mut parts = plain.splitn(3, '/');
+    let (node_name, metric) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let unit = unit.or(settings.unit.as_deref());
+    named(node(node_name)?, known(metric)?, parts.next().unwrap_or_default(), unit)
+}
+
+fn named(node: NodeId, metric: &'static Metric, channel: &str, unit: Option<&str>) -> Result<Named, Mistake> {
+    let key = SeriesKey { node, metric: metric.name.into(), channel: channel.into() };
+    Ok(Named { key, metric, conversion: conversion(metric, unit)? })
+}
+
+pub(super) fn conversion(metric: &Metric, unit: Option<&str>) -> Result<Conversion, Mistake> {
+    let unit = unit.unwrap_or(metric.unit);
+    metric.conversion(unit).ok_or_else(|| {
+        Mistake(format!("{} can't be read in '{unit}'; known are {}", metric.name, metric.units().join(", ")))
+    })
+}
+
+pub(super) fn known(metric: &str) -> Result<&'static Metric, Mistake> {
+    Metric::named(metric).ok_or_else(|| {
+        let all: Vec<&str> = shared::metric::METRICS.iter().map(|metric| metric.name).collect();
+        Mistake(format!("there is no metric '{metric}'; known are {}", all.join(", ")))
+    })
+}
+
+pub(super) fn node(name: &str) -> Result<NodeId, Mistake> {
+    NodeId::new(name.trim()).map_err(|error| Mistake(format!("'{name}' is no node: {error}")))
+}
+
+/// `flow [m3/h]` and `flow (m3/h)` name a unit.
+fn split_unit(name: &str) -> (&str, Option<&str>) {
+    for (open, close) in [('[', ']'), ('(', ')')] {
+        if let Some((plain, rest)) = name.split_once(open)
+            && let Some(unit) = rest.trim_end().strip_suffix(close)
+        {
+            return (plain.trim(), Some(unit.trim()));
+        }
+    }
+    (name.trim(), None)
+}
+
+fn words(role: &Role) -> String {
+    match role {
+        Role::Time => "time".into(),
+        Role::TimeOfDay => "time of day".into(),
+        Role::Node => "node".into(),
+        Role::Metric => "metric".into(),
+        Role::Channel => "channel".into(),
+        Role::Value => "value".into(),
+        Role::Unit => "unit".into(),
+        Role::Quality => "quality".into(),
+        Role::Series(named) => named.key.to_string(),
+        Role::OfNode(metric, _) => format!("{} of the row's node", metric.name),
+        Role::Ignored => "nothing".into(),
+    }
+}

@@ -1,0 +1,66 @@
+//! CSV files of other systems, read into readings. Pure: no tier, no network, no clock.
+//!
+//! `dialect` finds out how a file is written (separator, decimal sign, order of day and month), `columns` what its columns
+//! are, `moment` when a row was, `rows` makes readings of rows. Nothing is guessed silently: what was found is told, and
+//! what can be understood in two ways is refused until someone says which.
+//!
+//! A file is read in pieces that are cut at a line end and begin with the file's first line: [`Batch::dialect`] and
+//! [`Batch::last`] of one piece go into the next.
+
+mod columns;
+mod dialect;
+mod moment;
+mod rows;
+
+pub use columns::{Column, Named, Role};
+pub use dialect::{DateOrder, Dialect};
+pub use moment::Fold;
+pub use rows::{Batch, Last, Point, Reject, believable};
+
+use jiff::tz::TimeZone;
+use shared::ids::NodeId;
+use shared::reading::Timestamp;
+
+/// What is said about a file.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How it is written, as far as it needn't be found out.
+    pub dialect: Dialect,
+    /// The time zone of times without an offset.
+    pub zone: Option<TimeZone>,
+    /// What a local time means that was twice.
+    pub fold: Fold,
+    /// The node of columns that name only a metric.
+    pub node: Option<NodeId>,
+    /// The metric of columns that name only a node.
+    pub metric: Option<String>,
+    /// The unit of columns that name none; the metric's own when nothing is said.
+    pub unit: Option<String>,
+    /// What single columns are: `NODE/metric[/channel] [unit]`, or `-` for nothing.
+    pub map: Vec<(String, String)>,
+    /// Readings after this moment are refused.
+    pub latest: Option<Timestamp>,
+}
+
+/// Why a file can't be read at all, and what to say about it so that it can.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Mistake(pub String);
+
+/// Reads a piece of a file. Its first line names the columns; the lines after it are `first_line` and the following of the
+/// whole file.
+///
+/// # Errors
+/// When it can't be said what the file means.
+pub fn read(bytes: &[u8], settings: &Settings, first_line: u64, last: &Last) -> Result<Batch, Mistake> {
+    let text = dialect::text(bytes)?;
+    let dialect = dialect::find(text, &settings.dialect)?;
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(dialect.delimiter()).flexible(true).from_reader(text.as_bytes());
+    let header = reader.headers().map_err(|error| Mistake(format!("the first line: {error}")))?.clone();
+    let columns = columns::plan(&header, settings)?;
+    rows::read(&mut reader, dialect, columns, settings, first_line, last)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! When a row was.
+
+use super::dialect::DateOrder;
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use shared::reading::{MICROS_PER_SECOND, Timestamp};
+
+/// What a local time means that was twice, in the night in which clocks are set back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Fold {
+    /// Neither: it is refused.
+    #[default]
+    Refuse,
+    /// The first time.
+    Earlier,
+    /// The second time.
+    Later,
+    /// The first, as long as that is after the row before; then the second.
+    Order,
+}
+
+/// How times are read.
+pub(super) struct Clock<'a> {
+    pub(super) zone: Option<&'a TimeZone>,
+    pub(super) fold: Fold,
+    pub(super) dates: Option<DateOrder>,
+}
+
+impl Clock<'_> {
+    /// The moment, and whether its local time was twice; `before` is the moment of the row before when that one's was, too.
+    pub(super) fn read(&self, text: &str, before: Option<Timestamp>) -> Result<(Timestamp, bool), String> {
+        if let Some(at) = unambiguous(text) {
+            return Ok((at, false));
+        }
+        let civil = self.civil(text)?;
+        let zone = self.zone.ok_or("a time without zone: say --zone, like Europe/Rome or UTC")?;
+        let ambiguous = zone.to_ambiguous_zoned(civil);
+        let micros = |zoned: Result<jiff::Zoned, jiff::Error>| {
+            zoned.map(|zoned| Timestamp(zoned.timestamp().as_microsecond())).map_err(|error| error.to_string())
+        };
+        match ambiguous.offset() {
+            AmbiguousOffset::Unambiguous { .. } => Ok((micros(ambiguous.unambiguous())?, false)),
+            AmbiguousOffset::Gap { .. } => Err("that hour was left out when clocks were set forward".into()),
+            AmbiguousOffset::Fold { .. } => {
+                let (earlier, later) = (micros(ambiguous.clone().earlier())?, micros(ambiguous.later())?);
+                let at = match self.fold {
+                    Fold::Refuse => {
+                        return Err(
+                            "that hour was twice when clocks were set back: say --fold order, earlier or later".into(),
+                        );
+                    }
+                    Fold::Earlier => earlier,
+                    Fold::Later => later,
+                    Fold::Order => {
+                        if before.is_none_or(|before| earlier > before) {
+                            earlier
+                        } else {
+                            later
+                        }
+                    }
+                };
+                Ok((at, true))
+            }
+        }
+    }
+
+    /// `2025-12-31 23:59[:59[.9]]`, `31/12/2025 23:59`, with `T` or a blank, `.` as a separator of hours in no way.
+    fn civil(&self, text: &str) -> Result<DateTime, String> {
+        let wrong = || format!("'{text}' is no time like 2025-12-31 23:59:00, 31/12/2025 23:59, or RFC 3339");
+        let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
+        Ok(self
+            .date(date)
+            .map_err(|why| why.unwrap_or_else(wrong))?
+            .to_datetime(time_of_day(time.trim()).ok_or_else(wrong)?))
+    }
+
+    fn date(&self, text: &str) -> Result<Date, Option<String>> {
+        let mut parts = text.split(['-', '/', '.']).map(str::parse::<i16>);
+        let (Some(Ok(a)), Some(Ok(b)), Some(Ok(c)), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(None);
+        };
+        let (year, month, day) = match self.dates {
+            _ if a >= 1000 => (a, b, c),
+            Some(DateOrder::Dmy) => (c, b, a),
+            Some(DateOrder::Mdy) => (c, a, b),
+            None => return Err(Some(format!("'{text}' may be day/month or month/day: say --dates dmy or mdy"))),
+        };
+        let small = |n: i16| i8::try_from(n).map_err(|_| None);
+        if year < 1000 {
+            return Err(Some(format!("'{text}' has a year of two digits")));
+        }
+        Date::new(year, small(month)?, small(day)?).map_err(|_| Some(format!("there is no day '{text}'")))
+    }
+}
+
+/// RFC 3339, or seconds, milliseconds or microseconds since 1970 by their size.
+fn unambiguous(text: &str) -> Option<Timestamp> {
+    if let Ok(number) = text.parse::<i64>() {
+        return match text.len() {
+            9..=10 => Some(Timestamp(number.checked_mul(MICROS_PER_SECOND)?)),
+            12..=13 => Some(Timestamp(number.checked_mul(1000)?)),
+            15..=16 => Some(Timestamp(number)),
+            _ => None,
+        };
+    }
+    // `2025-12-31 23:59:00+01:00`, too.
+    let at: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp(at.as_microsecond()))
+}
+
+fn time_of_day(text: &str) -> Option<Time> {
+    let (whole, fraction) = text.split_once(['.', ',']).unwrap_or((text, ""));
+    let mut parts = whole.split(':').map(str::parse::<i8>);
+    let (hour, minute) = (parts.next()?.ok()?, parts.next()?.ok()?);
+    let second = parts.next().unwrap_or(Ok(0)).ok()?;
+    if parts.next().is_some() || fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let nanos = if fraction.is_empty() { 0 } else { format!("{fraction:0<9}").parse().ok()? };
+    Time::new(hour, minute, second, nanos).ok()
+}

@@ -1,0 +1,317 @@
+//! Readings of rows.
+
+use super::columns::{self, Column, Named, Role};
+use super::moment::Clock;
+use super::{Dialect, Mistake, Settings};
+use crate::tiers::SeriesKey;
+use csv::StringRecord;
+use serde::Serialize;
+use shared::metric::{Conversion, Metric};
+use shared::reading::{Held, Quality, Timestamp};
+use std::collections::{BTreeMap, HashMap};
+
+/// Characters of a row that are shown.
+const SHOWN: usize = 200;
+
+/// The moments of rows whose local time was twice, by node, metric and channel as the file has them.
+pub type Last = BTreeMap<String, Timestamp>;
+
+/// A reading of a file.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Point {
+    /// Which of [`Batch::series`].
+    pub series: usize,
+    /// When.
+    pub at: Timestamp,
+    /// What, in the canonical unit.
+    pub held: Held,
+    /// The file's line.
+    pub line: u64,
+}
+
+/// A row, or a cell of one, that can't be taken.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Reject {
+    /// Its line in the file.
+    pub line: u64,
+    /// What is wrong.
+    pub reason: String,
+    /// What stands there.
+    pub text: String,
+}
+
+/// What a piece of a file holds.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Batch {
+    /// How the file is written.
+    pub dialect: Dialect,
+    /// What its columns are.
+    pub columns: Vec<Column>,
+    /// The series it has values of.
+    pub series: Vec<Named>,
+    /// Its readings, in the file's order.
+    pub points: Vec<Point>,
+    /// What can't be taken.
+    pub rejects: Vec<Reject>,
+    /// Rows.
+    pub rows: u64,
+    /// Lines, the first one and those within quotes included.
+    pub lines: u64,
+    /// Cells without a value.
+    pub empty: u64,
+    /// For the next piece.
+    pub last: Last,
+}
+
+pub(super) fn read(
+    reader: &mut csv::Reader<&[u8]>,
+    dialect: Dialect,
+    columns: Vec<Column>,
+    settings: &Settings,
+    first_line: u64,
+    last: &Last,
+) -> Result<Batch, Mistake> {
+    let clock = Clock { zone: settings.zone.as_ref(), fold: settings.fold, dates: dialect.dates };
+    let (mut series, mut fixed) = (Vec::new(), Vec::with_capacity(columns.len()));
+    for column in &columns {
+        let Role::Series(named) = &column.role else {
+            fixed.push(None);
+            continue;
+        };
+        fixed.push(Some((series.len(), named.conversion)));
+        series.push((**named).clone());
+    }
+    let places = Places::of(&columns);
+    let mut rows = Rows { settings, clock, places, fixed, numbers: HashMap::new(), key: String::new() };
+    let mut batch = Batch {
+        dialect,
+        series,
+        points: Vec::new(),
+        rejects: Vec::new(),
+        rows: 0,
+        lines: 0,
+        empty: 0,
+        last: last.clone(),
+        columns,
+    };
+    let mut record = StringRecord::new();
+    loop {
+        let begins = reader.position().line();
+        match reader.read_record(&mut record) {
+            Ok(false) => {
+                batch.lines = reader.position().line();
+                return Ok(batch);
+            }
+            // The second line of a piece is its first row.
+            Ok(true) => {
+                let line = first_line + record.position().map_or(begins, csv::Position::line).saturating_sub(2);
+                batch.rows += 1;
+                if record.iter().all(|cell| cell.trim().is_empty()) {
+                    continue;
+                }
+                if let Err(reason) = rows.take(&record, line, &mut batch) {
+                    batch.rejects.push(Reject { line, reason, text: shown(&record) });
+                }
+            }
+            Err(error) => return Err(Mistake(format!("line {}: {error}", first_line + begins.saturating_sub(2)))),
+        }
+    }
+}
+
+/// Where what is.
+struct Places {
+    time: usize,
+    time_of_day: Option<usize>,
+    node: Option<usize>,
+    metric: Option<usize>,
+    channel: Option<usize>,
+    value: Option<usize>,
+    unit: Option<usize>,
+    quality: Option<usize>,
+}
+
+impl Places {
+    fn of(columns: &[Column]) -> Self {
+        let place = |role: &Role| columns.iter().position(|column| column.role == *role);
+        Self {
+            time: place(&Role::Time).unwrap_or_default(), // `plan` made sure
+            time_of_day: place(&Role::TimeOfDay),
+            node: place(&Role::Node),
+            metric: place(&Role::Metric),
+            channel: place(&Role::Channel),
+            value: place(&Role::Value),
+            unit: place(&Role::Unit),
+            quality: place(&Role::Quality),
+        }
+    }
+}
+
+struct Rows<'a> {
+    settings: &'a Settings,
+    clock: Clock<'a>,
+    places: Places,
+    /// The series of columns that are always the same one's.
+    fixed: Vec<Option<(usize, Conversion)>>,
+    /// The series' numbers by what the file says.
+    numbers: HashMap<String, usize>,
+    key: String,
+}
+
+impl Rows<'_> {
+    fn take(&mut self, record: &StringRecord, line: u64, batch: &mut Batch) -> Result<(), String> {
+        let cell = |place: Option<usize>| place.and_then(|place| record.get(place)).map_or("", str::trim);
+        let (node, metric, channel) = (cell(self.places.node), cell(self.places.metric), cell(self.places.channel));
+        let at = self.moment(record, &format!("{node}/{metric}/{channel}"), batch)?;
+        if self.settings.latest.is_some_and(|latest| at > latest) {
+            return Err(format!("{at} is in the future"));
+        }
+        let quality = quality(cell(self.places.quality))?;
+        if self.places.value.is_some() {
+            let unit = cell(self.places.unit);
+            let (series, conversion) = self.number(&[node, metric, channel, unit], batch, || {
+                let node = if node.is_empty() { self.settings.node.clone() } else { Some(columns::node(node)?) };
+                let node = node.ok_or_else(|| Mistake("no node".into()))?;
+                let metric = columns::known(metric)?;
+                let unit = Some(unit).filter(|unit| !unit.is_empty()).or(self.settings.unit.as_deref());
+                let key = SeriesKey { node, metric: metric.name.into(), channel: channel.into() };
+                Ok(Named { key, metric, conversion: columns::conversion(metric, unit)? })
+            })?;
+            return self.value(cell(self.places.value), quality, (series, conversion), (at, line), batch);
+        }
+        for place in 0..batch.columns.len() {
+            let of_node = match &batch.columns[place].role {
+                Role::Series(_) => None,
+                Role::OfNode(metric, conversion) => Some((*metric, *conversion)),
+                _ => continue,
+            };
+            let target = match of_node {
+                None => self.fixed[place].ok_or("the column has no series")?,
+                Some((metric, conversion)) => self.number(&[node, metric.name], batch, || {
+                    let (node, channel) = (columns::node(node)?, String::new());
+                    Ok(Named { key: SeriesKey { node, metric: metric.name.into(), channel }, metric, conversion })
+                })?,
+            };
+            if let Err(why) = self.value(cell(Some(place)), quality, target, (at, line), batch) {
+                let reason = format!("column {}: {why}", batch.columns[place].name);
+                batch.rejects.push(Reject { line, reason, text: shown(record) });
+            }
+        }
+        Ok(())
+    }
+
+    fn moment(&self, record: &StringRecord, stream: &str, batch: &mut Batch) -> Result<Timestamp, String> {
+        let date = record.get(self.places.time).map_or("", str::trim);
+        let joined;
+        let text = match self.places.time_of_day.and_then(|place| record.get(place)) {
+            Some(time) => {
+                joined = format!("{date} {}", time.trim());
+                &joined
+            }
+            None => date,
+        };
+        let (at, twice) = self.clock.read(text, batch.last.get(stream).copied())?;
+        if twice {
+            batch.last.insert(stream.to_owned(), at);
+        } else if !batch.last.is_empty() {
+            batch.last.remove(stream);
+        }
+        Ok(at)
+    }
+
+    /// The series' number in the batch; a new one gets the next.
+    fn number(
+        &mut self,
+        said: &[&str],
+        batch: &mut Batch,
+        make: impl FnOnce() -> Result<Named, Mistake>,
+    ) -> Result<(usize, Conversion), String> {
+        self.key.clear();
+        for part in said {
+            self.key.push_str(part);
+            self.key.push('\0');
+        }
+        if let Some(number) = self.numbers.get(&self.key) {
+            return Ok((*number, batch.series[*number].conversion));
+        }
+        let named = make().map_err(|mistake| mistake.0)?;
+        let (number, conversion) = (batch.series.len(), named.conversion);
+        batch.series.push(named);
+        self.numbers.insert(self.key.clone(), number);
+        Ok((number, conversion))
+    }
+
+    fn value(
+        &self,
+        text: &str,
+        quality: Quality,
+        (series, conversion): (usize, Conversion),
+        (at, line): (Timestamp, u64),
+        batch: &mut Batch,
+    ) -> Result<(), String> {
+        if !quality.is_usable() {
+            batch.points.push(Point { series, at, held: Held { value: None, quality, revision: 0 }, line });
+            return Ok(());
+        }
+        let Some(value) = number(text, batch.dialect.decimal.unwrap_or('.'))? else {
+            batch.empty += 1;
+            return Ok(());
+        };
+        let value = conversion.apply(value);
+        believable(batch.series[series].metric, value)?;
+        // + 0.0: one zero, as everywhere.
+        batch.points.push(Point { series, at, held: Held { value: Some(value + 0.0), quality, revision: 0 }, line });
+        Ok(())
+    }
+}
+
+/// Whether a value is within its metric's range.
+///
+/// # Errors
+/// With the range, when it isn't.
+pub fn believable(metric: &Metric, value: f64) -> Result<(), String> {
+    let (low, high) = metric.range;
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{value} {unit} is no {}: {low} to {high} {unit} are possible", metric.name, unit = metric.unit))
+}
+
+fn quality(text: &str) -> Result<Quality, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "" | "good" => Ok(Quality::GOOD),
+        "uncertain" => Ok(Quality::UNCERTAIN_SENSOR),
+        "bad" => Ok(Quality::BAD_SENSOR_FAULT),
+        "manual" => Ok(Quality::MANUAL),
+        _ => Err(format!("quality '{text}' is none of good, uncertain, bad, manual")),
+    }
+}
+
+/// `None`: there is none.
+fn number(text: &str, decimal: char) -> Result<Option<f64>, String> {
+    const NONE: &[&str] = &["", "-", "--", "---", "na", "n/a", "nan", "null", "none", "#n/a"];
+    if NONE.iter().any(|none| text.eq_ignore_ascii_case(none)) {
+        return Ok(None);
+    }
+    let wrong = || format!("'{text}' is no number");
+    let plain = match decimal {
+        ',' => std::borrow::Cow::Owned(grouped(text).ok_or_else(wrong)?.replace(',', ".")),
+        _ => std::borrow::Cow::Borrowed(text),
+    };
+    let value: f64 = plain.parse().map_err(|_| wrong())?;
+    if value.is_finite() { Ok(Some(value)) } else { Err(wrong()) }
+}
+
+/// `1.234.567,8` without its points, where they stand before three digits.
+fn grouped(text: &str) -> Option<String> {
+    let whole = text.split(',').next()?;
+    let mut groups = whole.split('.');
+    let first = groups.next()?.trim_start_matches(['-', '+']);
+    let rest: Vec<&str> = groups.collect();
+    let fits = rest.is_empty() || first.len() <= 3 && rest.iter().all(|group| group.len() == 3);
+    fits.then(|| text.replace('.', ""))
+}
+
+fn shown(record: &StringRecord) -> String {
+    let line: Vec<&str> = record.iter().collect();
+    line.join(",").chars().take(SHOWN).collect()
+}

@@ -1,0 +1,133 @@
+use super::*;
+use proptest::prelude::*;
+use shared::reading::Quality;
+
+const END: Timestamp = Timestamp(4_000_000_000_000_000);
+
+fn settings() -> Settings {
+    Settings { latest: Some(END), ..Settings::default() }
+}
+
+fn rome(fold: Fold) -> Settings {
+    Settings { zone: Some(TimeZone::get("Europe/Rome").unwrap()), fold, ..settings() }
+}
+
+fn take(text: &str, settings: &Settings) -> Batch {
+    read(text.as_bytes(), settings, 2, &rows::Last::new()).unwrap()
+}
+
+/// `NODE/metric time value`
+fn points(batch: &Batch) -> Vec<String> {
+    let point = |p: &Point| format!("{} {} {:?}", batch.series[p.series].key, p.at, p.held.value);
+    batch.points.iter().map(point).collect()
+}
+
+#[test]
+fn a_long_file_names_everything_in_each_row() {
+    let text = "time,node,metric,channel,value,unit,quality\n\
+        2026-01-02T03:04:05Z,DIST_001,flow_rate,inlet,36,m3/h,good\n\
+        1767323045,DIST_001,pressure,,4.5,,uncertain\n\
+        2026-01-02T03:04:05+01:00,DIST_002,pressure,,,,bad\n";
+    let batch = take(text, &settings());
+    assert_eq!(
+        points(&batch),
+        [
+            "DIST_001/flow_rate/inlet 2026-01-02T03:04:05Z Some(10.0)",
+            "DIST_001/pressure 2026-01-02T03:04:05Z Some(4.5)",
+            "DIST_002/pressure 2026-01-02T02:04:05Z None",
+        ]
+    );
+    assert_eq!(batch.points[1].held.quality, Quality::UNCERTAIN_SENSOR);
+    assert!(batch.rejects.is_empty());
+}
+
+#[test]
+fn a_wide_file_with_a_node_column_has_a_metric_in_each_other_one() {
+    let text = "timestamp,node_id,flow_rate,pressure [kPa],remark\n2026-01-01T00:00:00Z,A,1.5,450,fine\n\
+                2026-01-01T00:00:00Z,B,,n/a,\n";
+    let mut said = settings();
+    said.map = vec![("remark".into(), "-".into())];
+    let batch = take(text, &said);
+    assert_eq!(
+        points(&batch),
+        ["A/flow_rate 2026-01-01T00:00:00Z Some(1.5)", "A/pressure 2026-01-01T00:00:00Z Some(4.5)"]
+    );
+    assert_eq!((batch.rows, batch.empty), (2, 2));
+}
+
+#[test]
+fn a_file_as_a_spreadsheet_in_italy_writes_it() {
+    let text = "\u{feff}Data;Ora;dma_1 (m3/h);dma_2\r\n31/12/2025;23:30;1.234,8;\"36,0\"\r\n";
+    let said = Settings { metric: Some("flow_rate".into()), unit: Some("m3/h".into()), ..rome(Fold::Refuse) };
+    let batch = take(text, &said);
+    assert_eq!(batch.dialect.delimiter, Some(';'));
+    assert_eq!((batch.dialect.decimal, batch.dialect.dates), (Some(','), Some(DateOrder::Dmy)));
+    assert_eq!(
+        points(&batch),
+        ["dma_1/flow_rate 2025-12-31T22:30:00Z Some(343.0)", "dma_2/flow_rate 2025-12-31T22:30:00Z Some(10.0)"]
+    );
+}
+
+#[test]
+fn nights_in_which_the_clock_changes() {
+    let night = "time,A/level\n2025-10-26 01:30,1\n2025-10-26 02:00,2\n2025-10-26 02:30,3\n2025-10-26 02:00,4\n\
+                 2025-10-26 02:30,5\n2025-10-26 03:00,6\n2026-03-29 02:30,7\n";
+    let times =
+        |fold| take(night, &rome(fold)).points.iter().map(|p| p.at.to_string()[11..16].to_owned()).collect::<Vec<_>>();
+    assert_eq!(times(Fold::Order), ["23:30", "00:00", "00:30", "01:00", "01:30", "02:00"]);
+    assert_eq!(times(Fold::Earlier), ["23:30", "00:00", "00:30", "00:00", "00:30", "02:00"]);
+    let refused = take(night, &rome(Fold::Refuse));
+    let lines: Vec<u64> = refused.rejects.iter().map(|reject| reject.line).collect();
+    assert_eq!(lines, [3, 4, 5, 6, 8]);
+    assert!(refused.rejects[0].reason.contains("--fold") && refused.rejects[4].reason.contains("left out"));
+    // The same in two pieces, cut in the hour that was twice.
+    let first = take("time,A/level\n2025-10-26 02:00,2\n", &rome(Fold::Order));
+    let second = read(b"time,A/level\n2025-10-26 02:00,4\n", &rome(Fold::Order), 3, &first.last).unwrap();
+    assert_eq!(second.points[0].at.since(first.points[0].at), 3_600_000_000);
+}
+
+#[test]
+fn what_can_be_understood_in_two_ways_is_refused_with_what_to_say() {
+    let zone = take("time,A/level\n2025-06-01 12:00,1\n", &settings());
+    assert!(zone.rejects[0].reason.contains("--zone"), "{:?}", zone.rejects);
+    let dates = take("time,A/level\n01/02/2025 12:00,1\n", &rome(Fold::Refuse));
+    assert!(dates.rejects[0].reason.contains("--dates"), "{:?}", dates.rejects);
+    let said = |text: &str| read(text.as_bytes(), &settings(), 2, &rows::Last::new()).unwrap_err().0;
+    assert!(said("time,dma_1\n2025-06-01T12:00:00Z,1\n").contains("--metric"));
+    assert!(said("time,pressure\n2025-06-01T12:00:00Z,1\n").contains("--node"));
+    assert!(said("when,A/level\n1,1\n").contains("no column is called"));
+    assert!(said("time,A/level [bar]\n1,1\n").contains("known are m, cm"));
+    assert!(said("").contains("empty"));
+    let latin = read(b"time,A/temperature [\xb0C]\n", &settings(), 2, &rows::Last::new()).unwrap_err().0;
+    assert!(latin.contains("line 1 is not UTF-8"));
+}
+
+#[test]
+fn a_wrong_cell_costs_itself_and_a_wrong_time_its_row() {
+    let text = "time,A/level,B/pressure\n2026-01-01T00:00:00Z,x,1\n2026-01-01T01:00:00Z,1,9999\nnever,1,1\n\
+                2199-01-01T00:00:00Z,1,1\n2026-01-01T02:00:00Z,inf,2\n";
+    let batch = take(text, &settings());
+    assert_eq!(batch.points.len(), 3);
+    let said: Vec<String> = batch.rejects.iter().map(|r| format!("{}: {}", r.line, r.reason)).collect();
+    assert!(said[0].starts_with("2: column A/level: 'x' is no number"), "{said:?}");
+    assert!(said[1].starts_with("3: column B/pressure: 9999 bar is no pressure: -1.5 to 400 bar"), "{said:?}");
+    assert!(said[2].starts_with("4: 'never' is no time") && said[3].contains("in the future"), "{said:?}");
+    assert!(said[4].starts_with("6: column A/level: 'inf'"), "{said:?}");
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic_and_no_number_gets_in_that_is_none(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        if let Ok(batch) = read(&bytes, &rome(Fold::Order), 2, &rows::Last::new()) {
+            prop_assert!(batch.points.iter().all(|p| p.held.value.is_none_or(f64::is_finite)));
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_they_were_written(value in -1e3..1e3_f64, comma in any::<bool>()) {
+        let (cell, between) = if comma { (value.to_string().replace('.', ","), ';') } else { (value.to_string(), ',') };
+        let batch = take(&format!("time{between}A/level\n2026-01-01T00:00:00Z{between}{cell}\n"), &settings());
+        let read = batch.points.first().and_then(|p| p.held.value);
+        prop_assert_eq!(read, (value >= -100.0).then_some(value));
+    }
+}

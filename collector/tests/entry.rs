@@ -1,0 +1,217 @@
+//! What people bring: files that are imported, single readings and corrections, and what goes out as a file.
+
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
+
+mod support;
+
+use flate2::{Compression, write::GzEncoder};
+use serde_json::{Value, json};
+use shared::reading::Timestamp;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use support::*;
+
+const HOUR: i64 = 3_600 * SECOND;
+/// 2025-10-01T00:00:00Z.
+const START: i64 = 1_759_276_800 * SECOND;
+
+/// A configuration for commands that ask a running collector.
+fn config(site: &Site, collector: &Collector) -> PathBuf {
+    let path = site.folder.path().join("cli.toml");
+    std::fs::write(&path, format!("[api]\nlisten = '{}'\n", collector.api)).unwrap();
+    path
+}
+
+fn command(config: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(process::PROGRAM);
+    command.args(arguments).arg("--config").arg(config).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+async fn run(config: &Path, arguments: &[&str]) -> Output {
+    let mut command = command(config, arguments);
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn json_of(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+async fn post(collector: &Collector, path: &str, body: Value) -> (u16, Value) {
+    let address = format!("http://{}/api/v1/{path}", collector.api);
+    let asking = move || {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut answer = agent.post(address).send(body.to_string().as_bytes()).unwrap();
+        (answer.status().as_u16(), serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap())
+    };
+    tokio::task::spawn_blocking(asking).await.unwrap()
+}
+
+fn gzip(path: &Path, text: &str) {
+    let mut out = GzEncoder::new(std::fs::File::create(path).unwrap(), Compression::fast());
+    out.write_all(text.as_bytes()).unwrap();
+    out.finish().unwrap();
+}
+
+/// Hours of two districts; the second says nothing every third hour.
+fn two_districts(hours: i64) -> String {
+    let mut text = "timestamp,DIST_001,DIST_002\n".to_owned();
+    for n in 0..hours {
+        let other = if n % 3 == 0 { String::new() } else { format!("{}", n % 50) };
+        writeln!(text, "{},{},{other}", Timestamp(START + n * HOUR), n % 100).unwrap();
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_there_once_however_often_it_is_imported() {
+    let site = Site::new(&[], |_| {});
+    let collector = site.start().await;
+    let config = config(&site, &collector);
+    let file = site.folder.path().join("demand.csv.gz");
+    gzip(&file, &(two_districts(600) + "yesterday,1,2\n"));
+    let name = file.to_str().unwrap();
+    let arguments = ["import", name, "--metric", "flow_rate", "--json"];
+
+    let unknown = run(&config, &[&arguments[..], &["--dry-run"]].concat()).await;
+    assert_eq!(unknown.status.code(), Some(1));
+    let rejects = || std::fs::read_to_string(format!("{name}.rejects.csv")).unwrap();
+    assert!(rejects().contains("there is no series DIST_001/flow_rate"), "{}", rejects());
+    assert!(collector.get("series").await["items"].as_array().unwrap().is_empty());
+
+    let first = run(&config, &[&arguments[..], &["--create"]].concat()).await;
+    assert_eq!(first.status.code(), Some(1), "one row is wrong: {first:?}");
+    let sum = &json_of(&first)["sum"];
+    assert_eq!(
+        (&sum["rows"], &sum["written"], &sum["empty"], &sum["rejected"]),
+        (&json!(601), &json!(1000), &json!(200), &json!(1))
+    );
+    assert!(rejects().lines().nth(1).unwrap().starts_with("602,"), "{}", rejects());
+    assert!(!Path::new(&format!("{name}.import")).exists());
+
+    let again = run(&config, &arguments).await;
+    let sum = &json_of(&again)["sum"];
+    assert_eq!((&sum["written"], &sum["unchanged"]), (&json!(0), &json!(1000)));
+    let audit = collector.get("audit").await;
+    assert_eq!((audit["items"].as_array().unwrap().len(), &audit["items"][0]["what"]), (2, &json!("import")));
+
+    let path =
+        format!("history?node=DIST_002&metric=flow_rate&resolution=raw&limit=10000&from={}&to=now", Timestamp(START));
+    let points = collector.get(&path).await["points"].as_array().unwrap().clone();
+    let expected: Vec<Value> = (0..600_i64)
+        .filter(|n| n % 3 != 0)
+        .map(|n| json!({ "at": Timestamp(START + n * HOUR), "value": (n % 50) as f64, "quality": "good" }))
+        .collect();
+    assert_eq!(points, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_that_was_killed_goes_on_where_it_stopped() {
+    let site = Site::new(&[], |_| {});
+    let collector = site.start().await;
+    let config = config(&site, &collector);
+    let file = site.folder.path().join("long.csv");
+    let mut text = "time,A/level\n".to_owned();
+    let rows = 200_000;
+    for n in 0..rows {
+        writeln!(text, "{},{}", Timestamp(START + n * SECOND), n % 7).unwrap();
+    }
+    std::fs::write(&file, text).unwrap();
+    let (name, mark) = (file.to_str().unwrap(), site.folder.path().join("long.csv.import"));
+    let arguments = ["import", name, "--create", "--json"];
+    let mut importing: Child = command(&config, &arguments).spawn().unwrap();
+    assert!(until(async || mark.exists()).await);
+    importing.kill().unwrap();
+    importing.wait().unwrap();
+    let rest = run(&config, &arguments).await;
+    assert!(rest.status.success(), "{rest:?}");
+    // When it was killed before it had begun a second piece; never when all was done.
+    assert!(String::from_utf8_lossy(&rest.stderr).contains("goes on at line"), "{rest:?}");
+    assert_eq!(json_of(&rest)["sum"]["rows"], rows);
+    let export = run(&config, &["export", "--from", &Timestamp(START).to_string()]).await;
+    assert_eq!(String::from_utf8(export.stdout).unwrap().lines().count() as i64, rows + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_corrects_a_reading_and_it_is_written_down_who_and_why() {
+    let site = Site::new(&["STATION_7"], |config| {
+        config.buffer.flush_interval = std::time::Duration::from_millis(50).into();
+    });
+    let collector = site.start().await;
+    let at = now() - 60 * SECOND;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    client.block(1, block(hash, shared::block::TimeBase::Utc, &[(0, at, 1.0)])).await;
+    client.wait_committed(seqs([1])).await;
+    let series = collector.get("series").await["items"][0].clone();
+    let entry = |at: i64, value: Value| {
+        json!({ "author": "M. Rossi", "reason": "the sensor was out of the water",
+                "readings": [{ "node": series["node"], "metric": series["metric"], "channel": series["channel"], "at": Timestamp(at), "value": value }] })
+    };
+    let (status, answer) = post(&collector, "readings", entry(at, json!(2.5))).await;
+    assert_eq!(
+        (status, &answer["items"][0]["revision"], &answer["items"][0]["before"]["value"]),
+        (200, &json!(1), &json!(1.0)),
+        "{answer}"
+    );
+    // What the sensor says about that moment doesn't come back.
+    client.block(2, block(hash, shared::block::TimeBase::Utc, &[(0, at, 9.0)])).await;
+    client.wait_committed(seqs([1, 2])).await;
+    collector.wait_for_history("DIST_001", &[(Timestamp(at), Some(2.5))]).await;
+    let (status, answer) = post(&collector, "readings", entry(at, Value::Null)).await;
+    assert_eq!(
+        (status, &answer["items"][0]["quality"], &answer["items"][0]["revision"]),
+        (200, &json!("bad (withdrawn)"), &json!(2))
+    );
+    collector.wait_for_history("DIST_001", &[(Timestamp(at), None)]).await;
+    let audit = collector.get("audit").await;
+    let newest = &audit["items"][0];
+    assert_eq!(
+        (&newest["who"], &newest["detail"]["readings"][0]["before"]["value"]),
+        (&json!("M. Rossi"), &json!(2.5)),
+        "{audit}"
+    );
+
+    for (body, says) in [
+        (entry(at, json!(1e9)), "is no"),
+        (entry(now() + 3 * HOUR, json!(1.0)), "in the future"),
+        (json!({ "author": " ", "reason": "x", "readings": [] }), "must be said"),
+        (json!({ "author": "x", "reason": "x", "readings": [] }), "at a time"),
+        (json!({ "author": "x" }), "missing field"),
+        (
+            json!({ "author": "x", "reason": "x", "readings": [{ "node": "NOWHERE", "metric": "level", "at": Timestamp(at), "value": 1.0 }] }),
+            "there is no series NOWHERE/level",
+        ),
+    ] {
+        let (status, problem) = post(&collector, "readings", body).await;
+        assert!(status == 400 && problem["detail"].as_str().unwrap().contains(says), "{status} {problem} {says}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_exported_is_imported_elsewhere_as_it_was() {
+    let (here, there) = (Site::new(&[], |_| {}), Site::new(&[], |_| {}));
+    let (first, second) = (here.start().await, there.start().await);
+    let (config_here, config_there) = (config(&here, &first), config(&there, &second));
+    let file = here.folder.path().join("demand.csv");
+    std::fs::write(&file, two_districts(300)).unwrap();
+    run(&config_here, &["import", file.to_str().unwrap(), "--metric", "flow_rate", "--create"]).await;
+    let (out, parquet) = (here.folder.path().join("out.csv"), here.folder.path().join("out.parquet"));
+    let from = Timestamp(START).to_string();
+    let export = ["export", "--from", &from, "--out"];
+    for out in [&out, &parquet] {
+        let done = run(&config_here, &[&export[..], &[out.to_str().unwrap()]].concat()).await;
+        assert!(done.status.success(), "{done:?}");
+    }
+    let taken = run(&config_there, &["import", out.to_str().unwrap(), "--create", "--json"]).await;
+    assert!(taken.status.success(), "{taken:?}");
+    assert_eq!(json_of(&taken)["sum"]["written"], 500);
+    let again = run(&config_there, &["export", "--from", &from]).await;
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), std::fs::read_to_string(&out).unwrap());
+    let reader = parquet::file::reader::SerializedFileReader::new(std::fs::File::open(&parquet).unwrap()).unwrap();
+    let rows = parquet::file::reader::FileReader::metadata(&reader).file_metadata().num_rows();
+    assert_eq!(rows, 500);
+    let nothing = run(&config_here, &["export", "--node", "NOWHERE"]).await;
+    assert!(!nothing.status.success() && String::from_utf8_lossy(&nothing.stderr).contains("no series"), "{nothing:?}");
+}
