@@ -7,6 +7,7 @@ mod import;
 mod jobs;
 mod migrate;
 mod print;
+mod quarantine;
 
 use crate::ca::{Authority, CaError, Issued, Role};
 use crate::config::{Config, LoadError};
@@ -90,6 +91,11 @@ enum Command {
     /// Write readings of any stretch to a CSV or Parquet file
     #[command(after_help = export::EXAMPLES)]
     Export(export::Export),
+    /// What was set aside: look at it, release it, drop it
+    Quarantine {
+        #[command(subcommand)]
+        command: quarantine::QuarantineCommand,
+    },
     /// The authority that names gateways and collectors
     Ca {
         #[command(subcommand)]
@@ -163,6 +169,7 @@ pub fn main() -> ExitCode {
         Command::Jobs { command } => jobs::jobs(command),
         Command::Import(asked) => import::import(&asked),
         Command::Export(asked) => export::export(&asked),
+        Command::Quarantine { command } => quarantine::quarantine(command),
         Command::Ca { command } => ca(command),
     };
     match outcome {

@@ -5,7 +5,7 @@ use collector::rollup::Rollup;
 use collector::tiers::warm::postgres::{Layout, PostgresWarm};
 use collector::tiers::warm::settings::WarmSettings;
 use collector::tiers::{
-    Bucket, Flush, GatewayGap, Heard, Parked, Quarantined, SeriesId, SeriesKey, SeriesRefused, StoredReading,
+    Audited, Bucket, Flush, GatewayGap, Heard, Parked, Quarantined, SeriesId, SeriesKey, SeriesRefused, StoredReading,
     StreamSeqs, WarmTier,
 };
 use proptest::prelude::*;
@@ -260,6 +260,25 @@ async fn what_is_set_aside_is_listed_and_bounded(tier: impl WarmTier) {
     let more = Flush { quarantine: (81..=130).map(row).collect(), ..Flush::default() };
     assert_eq!(tier.commit(more).await.unwrap().quarantine_dropped, 30);
     assert_eq!(tier.quarantine(Some(&gateway()), 2).await.unwrap(), [row(130), row(129)]);
+    let series = one_series(&tier).await;
+    let said = |what: &str| Audited {
+        at: at(7),
+        who: "M. Rossi".into(),
+        what: what.into(),
+        detail: serde_json::json!({ "reason": "the clock was right, \"ours\" was not" }),
+    };
+    let release = Flush {
+        readings: vec![good(series, 130, 1.5)],
+        unquarantine: vec![row(130), row(7)],
+        audit: vec![said("first"), said("second")],
+        ..Flush::default()
+    };
+    tier.commit(release).await.unwrap();
+    assert_eq!(tier.quarantine(None, 1).await.unwrap(), [row(129)]);
+    assert_eq!(tier.state().await.unwrap().quarantined, 99, "the other one wasn't there any more");
+    assert_eq!(all(&tier, series).await, [good(series, 130, 1.5)]);
+    assert_eq!(tier.audit(5).await.unwrap(), [said("second"), said("first")]);
+    assert_eq!(tier.audit(1).await.unwrap(), [said("second")]);
 }
 
 async fn catalogues_are_kept_for_good(tier: impl WarmTier) {

@@ -215,3 +215,46 @@ async fn what_is_exported_is_imported_elsewhere_as_it_was() {
     let nothing = run(&config_here, &["export", "--node", "NOWHERE"]).await;
     assert!(!nothing.status.success() && String::from_utf8_lossy(&nothing.stderr).contains("no series"), "{nothing:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_aside_is_released_into_its_series_or_dropped() {
+    let site = Site::new(&["STATION_7"], |config| {
+        config.buffer.flush_interval = std::time::Duration::from_millis(50).into();
+    });
+    let collector = site.start().await;
+    let config = config(&site, &collector);
+    let at = now() - 60 * SECOND;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    let future = now() + 24 * HOUR;
+    client.block(1, block(hash, shared::block::TimeBase::Utc, &[(0, at, 1.0), (0, future, 2.0)])).await;
+    client.wait_committed(seqs([1])).await;
+    // Rows of a time before the grant lie there, too.
+    let row = collector.get("quarantine").await["items"][0].clone();
+    assert_eq!(row["set_aside_because"], "future");
+    let mut other = collector::tiers::Flush::default();
+    let warm = collector::tiers::warm::sqlite::SqliteWarm::open(&site.config.warm_file()).await.unwrap();
+    let mut refused = collector::tiers::WarmTier::quarantine(&warm, None, 1).await.unwrap().remove(0);
+    refused.at = Timestamp(at + SECOND);
+    refused.reason = "not granted: DIST_001".into();
+    other.quarantine = vec![refused];
+    collector::tiers::WarmTier::commit(&warm, other).await.unwrap();
+
+    let release = ["quarantine", "release", "--reason", "granted now", "--author", "M. Rossi", "--json"];
+    let dry = json_of(&run(&config, &[&release[..], &["--dry-run"]].concat()).await);
+    assert_eq!(
+        (&dry["released"], &dry["chosen"], &dry["left"]["it still is in the future"]),
+        (&json!(1), &json!(2), &json!(1))
+    );
+    let done = json_of(&run(&config, &[&release[..], &["--because", "not granted"]].concat()).await);
+    assert_eq!((&done["released"], &done["chosen"]), (&json!(1), &json!(1)));
+    collector.wait_for_history("DIST_001", &[(Timestamp(at), Some(1.0)), (Timestamp(at + SECOND), Some(2.0))]).await;
+    let dropped = run(&config, &["quarantine", "drop", "--reason", "a clock in 2036", "--because", "future"]).await;
+    assert_eq!(String::from_utf8_lossy(&dropped.stdout), "dropped  1 of 1 rows\n");
+    let list = run(&config, &["quarantine", "list"]).await;
+    assert_eq!(String::from_utf8_lossy(&list.stdout), "nothing is set aside\n");
+    let audit = collector.get("audit").await;
+    assert_eq!(
+        (&audit["items"][1]["who"], &audit["items"][1]["detail"]["reason"]),
+        (&json!("M. Rossi"), &json!("granted now"))
+    );
+}

@@ -4,7 +4,7 @@ use super::params::Params;
 use super::{Api, Problem};
 use crate::history::{Points, Question, Resolution};
 use crate::import::{self, Dialect, Fold, Last, Named, Settings};
-use crate::tiers::{Audited, SeriesId, SeriesInfo, SeriesKey, StoredReading};
+use crate::tiers::{Audited, Flush, SeriesId, SeriesInfo, SeriesKey, StoredReading};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -85,11 +85,11 @@ pub(super) async fn enter(
     }
     let detail = json!({ "reason": form.reason, "readings": items });
     let audit = Audited { at: now, who: form.author, what: "reading".into(), detail };
-    let report = (api.sources.write)(readings, vec![audit]).await?;
+    let report = (api.sources.write)(Flush { readings, audit: vec![audit], ..Flush::default() }).await?;
     Ok(Json(json!({ "written": report.written, "items": items })))
 }
 
-fn said<'a>(name: &str, text: Option<&'a str>) -> Result<&'a str, Problem> {
+pub(super) fn said<'a>(name: &str, text: Option<&'a str>) -> Result<&'a str, Problem> {
     let text = text.unwrap_or_default().trim();
     if text.is_empty() || text.len() > TEXT_BYTES_MAX {
         return Err(Problem::parameter(name, format!("it must be said, in at most {TEXT_BYTES_MAX} bytes")));
@@ -97,7 +97,7 @@ fn said<'a>(name: &str, text: Option<&'a str>) -> Result<&'a str, Problem> {
     Ok(text)
 }
 
-async fn known(api: &Api) -> Result<HashMap<SeriesKey, SeriesInfo>, Problem> {
+pub(super) async fn known(api: &Api) -> Result<HashMap<SeriesKey, SeriesInfo>, Problem> {
     Ok(api.sources.warm.series(None).await?.into_iter().map(|series| (series.key.clone(), series)).collect())
 }
 
@@ -201,7 +201,7 @@ pub(super) async fn import(
         let (author, reason) = (said("author", params.text("author"))?, said("reason", params.text("reason"))?);
         let detail = json!({ "reason": reason, "first_line": first_line, "rows": batch.rows, "readings": readings.len(), "revision": revision });
         let audit = Audited { at: now, who: author.into(), what: "import".into(), detail };
-        let report = (api.sources.write)(readings, vec![audit]).await?;
+        let report = (api.sources.write)(Flush { readings, audit: vec![audit], ..Flush::default() }).await?;
         answer["written"] = json!(report.written);
         answer["unchanged"] = json!(report.unchanged);
     }

@@ -10,6 +10,7 @@ mod jobs;
 mod params;
 mod problem;
 mod quality;
+mod quarantine;
 mod routes;
 mod views;
 
@@ -18,7 +19,7 @@ pub use problem::Problem;
 use crate::etl::Scheduler;
 use crate::history::History;
 use crate::tiers::hot::days::DayCache;
-use crate::tiers::{Audited, ColdTier, CommitReport, HotTier, StoredReading, TierFuture, WarmTier};
+use crate::tiers::{ColdTier, CommitReport, Flush, HotTier, TierFuture, WarmTier};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -44,8 +45,8 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// What the rest of the collector knows of a gateway right now, as JSON; `None` when it was never connected.
 pub type Presence = Arc<dyn Fn(&GatewayId) -> Option<serde_json::Value> + Send + Sync>;
 
-/// Stores readings that come past the spool, and what is said about them.
-pub type Write = Arc<dyn Fn(Vec<StoredReading>, Vec<Audited>) -> TierFuture<'static, CommitReport> + Send + Sync>;
+/// Stores what comes past the spool.
+pub type Write = Arc<dyn Fn(Flush) -> TierFuture<'static, CommitReport> + Send + Sync>;
 
 /// What the answers are made from.
 #[derive(Clone)]
@@ -150,7 +151,7 @@ fn router(sources: Sources) -> Router {
         .route("/api/v1/history", get(routes::history))
         .route("/api/v1/gaps", get(routes::gaps))
         .route("/api/v1/gateways", get(routes::gateways))
-        .route("/api/v1/quarantine", get(routes::quarantine))
+        .route("/api/v1/quarantine", get(quarantine::list))
         .route("/api/v1/parked", get(routes::parked))
         .route("/api/v1/quality", get(quality::quality))
         .route("/api/v1/jobs", get(jobs::list))
@@ -159,6 +160,8 @@ fn router(sources: Sources) -> Router {
         .route("/api/v1/readings", post(entry::enter))
         .route("/api/v1/import", post(entry::import))
         .route("/api/v1/export", get(export::export))
+        .route("/api/v1/quarantine/release", post(quarantine::release))
+        .route("/api/v1/quarantine/drop", post(quarantine::drop))
         .route("/api/v1/audit", get(entry::audit))
         .layer(DefaultBodyLimit::max(entry::BODY_BYTES_MAX))
         .route("/metrics", get(routes::metrics))

@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 type Answered = Result<Json<Value>, Problem>;
 
 /// Items in a list when the request doesn't say how many.
-const ITEMS: u32 = 1_000;
+pub(super) const ITEMS: u32 = 1_000;
 /// Most items in a list.
-const ITEMS_MAX: u32 = 10_000;
+pub(super) const ITEMS_MAX: u32 = 10_000;
 /// Parked blocks that are looked at: each may have six kilobytes.
 const PARKED_MAX: u32 = 2_000;
 /// Points when the request doesn't say how many.
@@ -26,7 +26,7 @@ const POINTS: u32 = 2_000;
 const BACK: i64 = 24 * 3_600 * 1_000_000;
 
 /// `{"items": […], "truncated": false}`: the list, and whether there are more than were asked for.
-fn list(mut items: Vec<Value>, limit: u32) -> Json<Value> {
+pub(super) fn list(mut items: Vec<Value>, limit: u32) -> Json<Value> {
     let truncated = items.len() > limit as usize;
     items.truncate(limit as usize);
     Json(json!({ "items": items, "truncated": truncated }))
@@ -204,14 +204,6 @@ pub(super) async fn gateways(State(api): State<Api>, params: Params) -> Answered
     let gateways = api.sources.warm.gateways().await?;
     let view = |info| views::gateway(info, (api.sources.presence)(&info.gateway));
     Ok(list(gateways.iter().map(view).collect(), limit))
-}
-
-pub(super) async fn quarantine(State(api): State<Api>, params: Params) -> Answered {
-    let params = params.only(&["gateway", "limit"])?;
-    let gateway = params.parsed::<GatewayId>("gateway", "gateway name")?;
-    let limit = params.limit(ITEMS, ITEMS_MAX)?;
-    let rows = api.sources.warm.quarantine(gateway.as_ref(), limit + 1).await?;
-    Ok(list(rows.iter().map(views::quarantined).collect(), limit))
 }
 
 /// Blocks whose boot's clock isn't known, by boot, and between which moments it ran if it never learned the time.

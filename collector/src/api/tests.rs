@@ -87,9 +87,9 @@ async fn bench() -> Bench {
         ),
         write: {
             let warm = warm.clone();
-            Arc::new(move |readings, audit| {
+            Arc::new(move |flush| {
                 let warm = warm.clone();
-                Box::pin(async move { warm.commit(Flush { readings, audit, ..Flush::default() }).await })
+                Box::pin(async move { warm.commit(flush).await })
             })
         },
         future_max_us: 600 * SECOND,

@@ -1,33 +1,28 @@
 //! Readings that come from people and files: written at once, past the spool, with the same order of steps as a flush.
 
 use super::{FlushError, Flusher};
-use crate::tiers::{Audited, CommitReport, Flush, StoredReading, TierError};
+use crate::tiers::{CommitReport, Flush, TierError};
 
 /// Readings of one transaction.
 const ROWS: usize = 50_000;
 
 impl Flusher {
-    /// Stores these and what is said about them, which stands with the first of them. When it returns they are committed;
-    /// when it fails some may be, and trying again changes nothing about those.
+    /// Stores a flush that no block is settled by. Its readings go first, in transactions of some size, and everything else
+    /// with the last of them. When it returns all is committed; when it fails some may be, and trying again changes nothing
+    /// about that.
     ///
     /// # Errors
-    /// When the warm tier or the disk doesn't take them.
-    pub async fn write(&self, readings: Vec<StoredReading>, audit: Vec<Audited>) -> Result<CommitReport, TierError> {
+    /// When the warm tier or the disk doesn't take it.
+    pub async fn write(&self, mut flush: Flush) -> Result<CommitReport, TierError> {
         let mut sum = CommitReport::default();
-        let mut flush = Flush { audit, ..Flush::default() };
-        let mut rest = readings.as_slice();
-        loop {
-            let (now, later) = rest.split_at(rest.len().min(ROWS));
-            flush.readings = now.to_vec();
-            let report = self.write_some(std::mem::take(&mut flush)).await?;
-            sum.written += report.written;
-            sum.unchanged += report.unchanged;
-            sum.dirty += report.dirty;
-            if later.is_empty() {
-                return Ok(sum);
-            }
-            rest = later;
+        let mut readings = std::mem::take(&mut flush.readings);
+        while readings.len() > ROWS {
+            let later = readings.split_off(ROWS);
+            let readings = std::mem::replace(&mut readings, later);
+            sum.add(self.write_some(Flush { readings, ..Flush::default() }).await?);
         }
+        sum.add(self.write_some(Flush { readings, ..flush }).await?);
+        Ok(sum)
     }
 
     async fn write_some(&self, flush: Flush) -> Result<CommitReport, TierError> {

@@ -161,9 +161,9 @@ impl<'a> Wiring<'a> {
                     ingest.into_iter().chain(stuck.why().map(|why| ("flush", why))).collect()
                 })
             },
-            write: Arc::new(move |readings, audit| {
+            write: Arc::new(move |flush| {
                 let flusher = flusher.clone();
-                Box::pin(async move { flusher.write(readings, audit).await })
+                Box::pin(async move { flusher.write(flush).await })
             }),
             future_max_us: i64::try_from(self.config.ingest.future_max.0.as_micros()).unwrap_or(i64::MAX),
             days: self.days.clone(),

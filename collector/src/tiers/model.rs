@@ -123,6 +123,8 @@ pub struct Flush {
     pub park: Vec<Parked>,
     /// Parked blocks whose readings are in this flush, or that are given up.
     pub unpark: Vec<(GatewayId, StreamId, Seq)>,
+    /// Rows that are set aside no longer: released with this flush's readings, or dropped.
+    pub unquarantine: Vec<Quarantined>,
     /// What people changed, and why.
     pub audit: Vec<Audited>,
 }
@@ -151,6 +153,16 @@ pub struct CommitReport {
     pub dirty: u64,
     /// Old quarantine rows that made room.
     pub quarantine_dropped: u64,
+}
+
+impl CommitReport {
+    /// Counts another one's in.
+    pub fn add(&mut self, other: Self) {
+        self.written += other.written;
+        self.unchanged += other.unchanged;
+        self.dirty += other.dirty;
+        self.quarantine_dropped += other.quarantine_dropped;
+    }
 }
 
 /// A gap, and whose.

@@ -118,6 +118,7 @@ impl PostgresWarm {
             report.quarantine_dropped =
                 set_aside(&mut transaction, &batch.flush.quarantine, self.quarantine_max).await?;
         }
+        take_back(&mut transaction, &batch.flush.unquarantine).await?;
         audit::put(&mut transaction, &batch.flush.audit).await?;
         transaction.commit().await?;
         Ok(report)
@@ -182,6 +183,24 @@ async fn unpark(connection: &mut PgConnection, blocks: &[(GatewayId, StreamId, S
         .bind(blocks.iter().map(|(gateway, ..)| gateway.as_str()).collect::<Vec<_>>())
         .bind(blocks.iter().map(|(_, stream, _)| stream.0.cast_signed()).collect::<Vec<_>>())
         .bind(blocks.iter().map(|(.., seq)| wide(*seq)).collect::<Vec<_>>());
+    query.execute(connection).await?;
+    Ok(())
+}
+
+async fn take_back(connection: &mut PgConnection, rows: &[Quarantined]) -> Result<(), Failure> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let sql = "DELETE FROM quarantine AS q \
+               USING unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[]) \
+                   AS b(gateway, stream, seq, series, ts) \
+               WHERE q.gateway = b.gateway AND q.stream = b.stream AND q.seq = b.seq AND q.series = b.series AND q.ts = b.ts";
+    let query = sqlx::query(sql)
+        .bind(rows.iter().map(|r| r.gateway.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.stream.0.cast_signed()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| wide(r.seq)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| text(&r.series)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.at.0).collect::<Vec<_>>());
     query.execute(connection).await?;
     Ok(())
 }

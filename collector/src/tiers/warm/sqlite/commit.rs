@@ -43,6 +43,9 @@ impl SqliteWarm {
         if !flush.quarantine.is_empty() {
             report.quarantine_dropped = set_aside(&mut transaction, &flush.quarantine, self.quarantine_max).await?;
         }
+        for row in &flush.unquarantine {
+            take_back(&mut transaction, row).await?;
+        }
         audit::put(&mut transaction, &flush.audit).await?;
         transaction.commit().await.map_err(failed)?;
         Ok(report)
@@ -97,6 +100,13 @@ async fn unpark(
     let query = sqlx::query("DELETE FROM parked WHERE gateway = ? AND stream = ? AND seq = ?");
     let query = query.bind(gateway.as_str()).bind(stream.0.cast_signed()).bind(wide(seq));
     query.execute(connection).await.map_err(failed)?;
+    Ok(())
+}
+
+async fn take_back(connection: &mut SqliteConnection, row: &Quarantined) -> Result<(), TierError> {
+    let sql = "DELETE FROM quarantine WHERE gateway = ? AND stream = ? AND seq = ? AND series = ? AND ts = ?";
+    let query = sqlx::query(sql).bind(row.gateway.as_str()).bind(row.stream.0.cast_signed()).bind(wide(row.seq));
+    query.bind(&row.series).bind(row.at.0).execute(connection).await.map_err(failed)?;
     Ok(())
 }
 
