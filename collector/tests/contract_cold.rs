@@ -240,6 +240,22 @@ async fn tidying_changes_no_row(tier: impl ColdTier) {
     assert_eq!((state.days, state.first, state.last), (49, Some(DAY), Some(last)));
 }
 
+async fn what_is_written_at_a_time_is_all_there(tier: impl ColdTier) {
+    let days: Vec<Day> = (0..10).map(|n| Day(DAY.0 + n)).collect();
+    let replaced = days[1..].iter().map(|day| tier.replace_day(*day, runs(&some(A, *day, 1.0))));
+    // And one day, row by row.
+    let rows = some(A, DAY, 1.0)[..20].to_vec();
+    let merged = rows.iter().map(|row| tier.merge_day(DAY, runs(std::slice::from_ref(row))));
+    let tidied = tier.tidy(Day(DAY.0 + 60));
+    let (replaced, merged, tidied) =
+        futures::join!(futures::future::join_all(replaced), futures::future::join_all(merged), tidied);
+    assert!(tidied.is_ok() && replaced.iter().chain(&merged).all(Result::is_ok));
+    holds(&tier, DAY, &rows).await;
+    for day in &days[1..] {
+        holds(&tier, *day, &some(A, *day, 1.0)).await;
+    }
+}
+
 async fn who_reads_while_a_day_is_replaced_sees_the_old_or_the_new_one(tier: impl ColdTier) {
     let tier = Arc::new(tier);
     let version = |n: i64| -> Vec<_> { some(A, DAY, n as f64)[..100].to_vec() };
@@ -291,6 +307,7 @@ macro_rules! contracts {
             the_last_reading_before_a_moment_may_be_days_ago
             sums_are_those_of_the_readings
             tidying_changes_no_row
+            what_is_written_at_a_time_is_all_there
             who_reads_while_a_day_is_replaced_sees_the_old_or_the_new_one
         })*
     };

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard, RwLock};
 
 const TIER: &str = "cold tier (Parquet)";
 /// Days of a month are put together as long as they don't take more than that, bytes.
@@ -68,11 +68,17 @@ impl<T> Fault<T> for Result<T, ParquetError> {
     }
 }
 
+/// Days that share a turn: a day is written once at a time, others beside it.
+const TURNS: usize = 8;
+
 /// The archive.
 pub struct ParquetCold {
     scanner: Scanner,
-    /// One file is written at a time.
-    writing: Mutex<()>,
+    /// Shared by those who write days; months are put together alone.
+    writing: RwLock<()>,
+    turns: [Mutex<()>; TURNS],
+    /// Files get their versions one after the other.
+    publishing: Mutex<()>,
 }
 
 impl ParquetCold {
@@ -91,7 +97,8 @@ impl ParquetCold {
     }
 
     fn over(shelf: Shelf) -> Self {
-        Self { scanner: Scanner { shelf: Arc::new(shelf) }, writing: Mutex::new(()) }
+        let scanner = Scanner { shelf: Arc::new(shelf) };
+        Self { scanner, writing: RwLock::default(), turns: Default::default(), publishing: Mutex::default() }
     }
 
     fn shelf(&self) -> &Shelf {
@@ -118,30 +125,40 @@ impl ParquetCold {
         }
     }
 
-    /// Writes a file with these days. Only with `writing` locked.
-    async fn write(&self, picture: &Picture, days: &[Day], runs: Runs<'_>) -> Result<Proof, TierError> {
+    /// The turn to write a day.
+    async fn turn(&self, day: Day) -> MutexGuard<'_, ()> {
+        self.turns[day.0.rem_euclid(TURNS as i32) as usize].lock().await
+    }
+
+    /// Writes a file with these days, which nobody else writes meanwhile.
+    async fn write(&self, days: &[Day], runs: Runs<'_>) -> Result<Proof, TierError> {
         self.shelf().sweep_aside().await;
-        let version = picture.next_version();
-        let (aside, file) = self.shelf().aside(version);
-        let written = self.fill(&aside, file, version, days, runs).await;
+        let (aside, file) = self.shelf().aside();
+        let written = match self.fill(aside.path(), file, runs).await {
+            Ok((proof, crc)) => self.publish(aside.path(), days, crc).await.map(|()| proof),
+            Err(error) => Err(error),
+        };
         if written.is_err() {
-            self.shelf().remove(&aside).await;
-            return written;
+            self.shelf().remove(aside.path()).await;
         }
-        let now = self.shelf().picture().await?;
-        self.shelf().sweep(&now).await;
-        self.shelf().forget(&now);
         written
     }
 
-    async fn fill(
-        &self,
-        aside: &Path,
-        file: Summed,
-        version: u64,
-        days: &[Day],
-        mut runs: Runs<'_>,
-    ) -> Result<Proof, TierError> {
+    /// Makes a file that was read back the one that counts.
+    async fn publish(&self, aside: &Path, days: &[Day], crc: u32) -> Result<(), TierError> {
+        let _turn = self.publishing.lock().await;
+        let version = self.shelf().picture().await?.next_version();
+        let none = || TierError::Broken { tier: TIER, why: "a file of no day".into() };
+        let name = FileName::new(days.iter().copied(), version, crc).ok_or_else(none)?;
+        self.shelf().publish(aside, name).await?;
+        let now = self.shelf().picture().await?;
+        self.shelf().sweep(&now).await;
+        self.shelf().forget(&now);
+        Ok(())
+    }
+
+    /// Gives what was read back, and the sum of the bytes.
+    async fn fill(&self, aside: &Path, file: Summed, mut runs: Runs<'_>) -> Result<(Proof, u32), TierError> {
         let what = self.shelf().shown(aside);
         let mut writer =
             AsyncArrowWriter::try_new(file, table::SCHEMA.clone(), Some(table::properties())).fault(&what)?;
@@ -154,14 +171,11 @@ impl ParquetCold {
         writer.finish().await.fault(&what)?;
         let crc = writer.into_inner().crc;
         let back = prove(self.scanner.runs(self.shelf().meta(aside).await?, None)).await?;
-        let name = FileName::new(days.iter().copied(), version, crc);
-        match name.filter(|_| back == proof) {
-            Some(name) => self.shelf().publish(aside, name).await.map(|()| back),
-            None => {
-                let why = format!("{what}: {proof} were written, {back} read back; what was there before stays");
-                Err(TierError::Broken { tier: TIER, why })
-            }
+        if back == proof {
+            return Ok((back, crc));
         }
+        let why = format!("{what}: {proof} were written, {back} read back; what was there before stays");
+        Err(TierError::Broken { tier: TIER, why })
     }
 
     async fn rows(
@@ -198,18 +212,17 @@ impl ParquetCold {
 impl ColdTier for ParquetCold {
     fn replace_day<'a>(&'a self, day: Day, runs: Runs<'a>) -> TierFuture<'a, Proof> {
         Box::pin(async move {
-            let _turn = self.writing.lock().await;
-            let picture = self.shelf().picture().await?;
-            self.write(&picture, &[day], checked(TIER, day, runs)).await
+            let (_shared, _turn) = (self.writing.read().await, self.turn(day).await);
+            self.write(&[day], checked(TIER, day, runs)).await
         })
     }
 
     fn merge_day<'a>(&'a self, day: Day, runs: Runs<'a>) -> TierFuture<'a, Proof> {
         Box::pin(async move {
-            let _turn = self.writing.lock().await;
+            let (_shared, _turn) = (self.writing.read().await, self.turn(day).await);
             let picture = self.shelf().picture().await?;
             let there = self.scanner.day(&picture, day);
-            self.write(&picture, &[day], merged(TIER, there, checked(TIER, day, runs))).await
+            self.write(&[day], merged(TIER, there, checked(TIER, day, runs))).await
         })
     }
 
@@ -301,7 +314,7 @@ impl ColdTier for ParquetCold {
 
     fn tidy(&self, before: Day) -> TierFuture<'_, u32> {
         Box::pin(async move {
-            let _turn = self.writing.lock().await;
+            let _alone = self.writing.write().await;
             let mut touched = 0;
             let picture = self.shelf().picture().await?;
             for pieces in Self::scattered(&picture, before) {
@@ -315,8 +328,7 @@ impl ColdTier for ParquetCold {
                     self.scanner.runs(piece.meta.clone(), Some(Wanted { series: None, from, to })) as Runs<'_>
                 });
                 let rows = merged_all(TIER, rows.collect());
-                let now = self.shelf().picture().await?;
-                self.write(&now, &days, rows).await?;
+                self.write(&days, rows).await?;
                 touched += pieces.len() as u32;
             }
             self.shelf().sweep(&self.shelf().picture().await?).await;
@@ -341,6 +353,6 @@ impl ColdTier for ParquetCold {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move { drop(self.writing.lock().await) })
+        Box::pin(async move { drop(self.writing.write().await) })
     }
 }

@@ -15,9 +15,10 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::async_writer::AsyncFileWriter;
 use parquet::errors::{ParquetError, Result as ParquetResult};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 use tokio::io::AsyncWriteExt;
@@ -31,6 +32,8 @@ pub(super) struct Shelf {
     pub(super) store: Arc<dyn ObjectStore>,
     /// The folder, when it is one.
     folder: Option<PathBuf>,
+    /// Files that are being written, by their names under `aside/`.
+    under_way: UnderWay,
     /// What was summed up and found right, as it was then.
     sound: Mutex<HashMap<FileName, (u64, SystemTime)>>,
 }
@@ -50,7 +53,7 @@ impl Shelf {
 
     /// In any store, and the folder when it is one.
     pub(super) fn on(store: Arc<dyn ObjectStore>, folder: Option<PathBuf>) -> Self {
-        Self { store, folder, sound: Mutex::default() }
+        Self { store, folder, under_way: Arc::default(), sound: Mutex::default() }
     }
 
     /// What is there now.
@@ -60,10 +63,12 @@ impl Shelf {
     }
 
     /// A new file that doesn't count yet.
-    pub(super) fn aside(&self, version: u64) -> (Path, Summed) {
-        let path = Path::from(format!("{ASIDE}/v{version}-{}.parquet", std::process::id()));
+    pub(super) fn aside(&self) -> (Aside, Summed) {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("{}-{}.parquet", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::from(format!("{ASIDE}/{name}"));
         let writer = BufWriter::new(self.store.clone(), path.clone());
-        (path, Summed { writer, crc: 0 })
+        (Aside::new(path, name, &self.under_way), Summed { writer, crc: 0 })
     }
 
     /// The size and date of a file.
@@ -94,18 +99,27 @@ impl Shelf {
         }
     }
 
-    /// Removes what was begun and not finished. Only for the one who writes. An object store shows no such thing but
-    /// what was whole when its writer died.
+    /// Removes what was begun and nobody finishes any more. Only for the collector that writes. An object store shows no
+    /// such thing but what was whole when its writer died.
     pub(super) async fn sweep_aside(&self) {
         if let Some(folder) = &self.folder {
             let begun = std::fs::read_dir(folder.join(ASIDE)).into_iter().flatten().flatten();
-            begun.for_each(|file| drop(std::fs::remove_file(file.path())));
+            let left = begun.filter(|file| !self.is_under_way(&file.file_name().to_string_lossy()));
+            left.for_each(|file| drop(std::fs::remove_file(file.path())));
             return;
         }
         let begun = self.store.list(Some(&Path::from(ASIDE))).try_collect::<Vec<_>>().await.unwrap_or_default();
         for meta in begun {
-            self.remove(&meta.location).await;
+            if !meta.location.filename().is_some_and(|name| self.is_under_way(name)) {
+                self.remove(&meta.location).await;
+            }
         }
+    }
+
+    /// Also of its parts, `name#1` and so on.
+    fn is_under_way(&self, name: &str) -> bool {
+        let name = name.split_once('#').map_or(name, |(name, _)| name);
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
     pub(super) async fn remove(&self, path: &Path) {
@@ -148,6 +162,32 @@ impl Shelf {
     /// A file as people find it.
     pub(super) fn shown(&self, path: &Path) -> String {
         self.folder.as_ref().map_or_else(|| path.to_string(), |folder| folder.join(path.as_ref()).display().to_string())
+    }
+}
+
+type UnderWay = Arc<Mutex<HashSet<String>>>;
+
+/// Where a file is written that doesn't count yet; under way until this is dropped.
+pub(super) struct Aside {
+    path: Path,
+    name: String,
+    under_way: UnderWay,
+}
+
+impl Aside {
+    fn new(path: Path, name: String, under_way: &UnderWay) -> Self {
+        under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        Self { path, name, under_way: under_way.clone() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
     }
 }
 
