@@ -4,6 +4,10 @@
 
 mod support;
 
+use collector::etl::jobs::Alarm;
+use collector::etl::jobs::cleanup::Cleanup;
+use collector::etl::jobs::daily_sync::DailySync;
+use collector::etl::{Job, Progress};
 use collector::history::{Answer, History, POINTS_MAX, Points, Question, Resolution, Thin, Way, Width};
 use collector::rollup::{Rollup, Sample, Span, hold};
 use collector::run::Tiers;
@@ -11,15 +15,12 @@ use collector::tiers::cold::parquet::ParquetCold;
 use collector::tiers::hot::memory::MemoryHot;
 use collector::tiers::warm::sqlite::SqliteWarm;
 use collector::tiers::*;
-use futures::{StreamExt, stream};
 use proptest::prelude::*;
 use shared::catalogue::{Class, Entry};
 use shared::ids::{GatewayId, NodeId};
 use shared::metric::Kind;
 use shared::reading::{Held, Quality, Timestamp};
-use sqlx::{ConnectOptions, Executor};
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use support::faulty::{FaultyCold, FaultyHot, FaultyWarm, faulty};
@@ -38,13 +39,11 @@ const HOT_READINGS_MAX: usize = 150;
 enum Step {
     /// Readings (series, minute, value, kind of quality) arrive, near each other.
     Arrive(Vec<(usize, i64, i8, u8)>),
-    /// The first days are archived; those that are proved leave the warm tier.
+    /// The first days are archived, and what came late for those that had left; those that are proved leave the warm tier.
     Archive {
         days: i32,
         drop: bool,
     },
-    /// What came too late for the archive is merged into it.
-    MergeLate,
     Tidy,
     RefreshRollups,
     EmptyHot,
@@ -67,7 +66,6 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0..minutes - 90).prop_flat_map(near).prop_map(Step::Arrive),
         2 => (minutes - 700..minutes - 90).prop_flat_map(near).prop_map(Step::Arrive),
         2 => (1..DAYS, any::<bool>()).prop_map(|(days, drop)| Step::Archive { days, drop }),
-        1 => Just(Step::MergeLate),
         1 => Just(Step::Tidy),
         1 => Just(Step::RefreshRollups),
         1 => Just(Step::EmptyHot),
@@ -83,7 +81,6 @@ struct World {
     warm: Arc<FaultyWarm>,
     hot: Arc<FaultyHot>,
     cold: Arc<FaultyCold>,
-    file: PathBuf,
     series: Vec<SeriesInfo>,
     /// What the answer should be made from.
     truth: BTreeMap<(SeriesId, Timestamp), Held>,
@@ -93,7 +90,6 @@ struct World {
     pending: Vec<StoredReading>,
     /// The hot tier has missed something.
     owes: bool,
-    dropped: i32,
     labelled: usize,
     _folder: tempfile::TempDir,
 }
@@ -101,8 +97,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("warm.sqlite");
-        let warm = Arc::new(SqliteWarm::open(&file).await.unwrap());
+        let warm = Arc::new(SqliteWarm::open(&folder.path().join("warm.sqlite")).await.unwrap());
         let entry = |node: &str, kind| Entry {
             node: NodeId::new(node).unwrap(),
             metric: if kind == Kind::Counter { "total_volume".into() } else { "pressure".into() },
@@ -119,7 +114,7 @@ impl World {
         let series = warm.series(None).await.unwrap();
         let hot = Arc::new(MemoryHot::new(HOT_FROM, HOT_READINGS_MAX, Arc::new(|| NOW)));
         let inner = Arc::new(ParquetCold::in_folder(folder.path().join("cold")).unwrap());
-        let cold = Arc::new(FaultyCold { inner, away: false.into() });
+        let cold = FaultyCold::new(inner);
         let (tiers, warm, hot) = faulty(Tiers { warm, hot, redis: None, cold: Some(cold.clone()) });
         let history = History::new(tiers.warm, tiers.hot).with_cold(tiers.cold);
         Self {
@@ -127,13 +122,11 @@ impl World {
             warm,
             hot,
             cold,
-            file,
             series,
             truth: BTreeMap::new(),
             said: HashMap::new(),
             pending: Vec::new(),
             owes: false,
-            dropped: 0,
             labelled: 0,
             _folder: folder,
         }
@@ -143,7 +136,6 @@ impl World {
         match step {
             Step::Arrive(readings) => self.arrive(&readings).await,
             Step::Archive { days, drop } => self.archive(days, drop).await,
-            Step::MergeLate => self.merge_late().await,
             Step::Tidy => drop(self.cold.tidy(Day(FIRST.0 + 60)).await),
             Step::RefreshRollups => drop(self.warm.refresh_rollups(40).await),
             Step::EmptyHot => drop(self.hot.forget(NOW).await),
@@ -200,74 +192,20 @@ impl World {
         StoredReading { series: self.series[series].id, at, held: Held { value, quality, revision } }
     }
 
-    fn day_of_truth(&self, day: Day) -> Proof {
-        let mut proof = Proof::default();
-        self.runs(
-            self.truth.iter().map(|((series, at), held)| StoredReading { series: *series, at: *at, held: *held }),
-            day,
-        )
-        .iter()
-        .for_each(|run| proof.add(run));
-        proof
-    }
-
-    fn runs(&self, readings: impl Iterator<Item = StoredReading>, day: Day) -> Vec<Run> {
-        let readings: Vec<_> = readings.filter(|r| day.contains(r.at)).collect();
-        let name = |series| Arc::new(self.series.iter().find(|s| s.id == series).unwrap().key.clone());
-        let of_one =
-            |some: &[StoredReading]| Run { series: some[0].series, key: name(some[0].series), readings: some.to_vec() };
-        readings.chunk_by(|a, b| a.series == b.series).map(of_one).collect()
-    }
-
-    /// A day as the warm tier has it.
-    async fn exported(&self, day: Day) -> Result<Vec<Run>, TierError> {
-        let mut readings = Vec::new();
-        for series in &self.series {
-            readings.extend(self.warm.range(series.id, day.start(), day.end(), u32::MAX).await?);
-        }
-        Ok(self.runs(readings.into_iter(), day))
-    }
-
+    /// The jobs, as on the morning after so many days.
     async fn archive(&mut self, days: i32, leave: bool) {
-        for day in self.dropped..days {
-            let day = Day(FIRST.0 + day);
-            let Ok(runs) = self.exported(day).await else { return };
-            let Ok(proof) = self.cold.replace_day(day, stream::iter(runs.into_iter().map(Ok)).boxed()).await else {
-                return;
-            };
-            if leave && day.0 == FIRST.0 + self.dropped && proof == self.day_of_truth(day) {
-                self.dropped += 1;
-                self.warm.complete_from.store(day.end().0, SeqCst);
-                self.delete(day).await;
-            }
-        }
-    }
-
-    /// Takes a day out of the warm tier.
-    async fn delete(&self, day: Day) {
-        let options = sqlx::sqlite::SqliteConnectOptions::new()
-            .filename(&self.file)
-            .busy_timeout(std::time::Duration::from_secs(10));
-        let mut connection = options.connect().await.unwrap();
-        for (table, column) in
-            [("readings", "ts"), ("rollup_5m", "bucket"), ("rollup_1h", "bucket"), ("dirty_buckets", "bucket")]
-        {
-            let (from, to) = (day.start().0, day.end().0);
-            let statement = format!("DELETE FROM {table} WHERE {column} >= {from} AND {column} < {to}");
-            connection.execute(sqlx::AssertSqlSafe(statement)).await.unwrap();
-        }
-    }
-
-    async fn merge_late(&mut self) {
-        for day in (0..self.dropped).map(|n| Day(FIRST.0 + n)) {
-            let Ok(runs) = self.exported(day).await else { return };
-            if runs.is_empty() {
-                continue;
-            }
-            if self.cold.merge_day(day, stream::iter(runs.into_iter().map(Ok)).boxed()).await.is_err() {
-                return;
-            }
-            self.delete(day).await;
+        let now = move || Day(FIRST.0 + days).start().plus_micros(180 * MINUTE);
+        let (warm, cold): (Arc<dyn WarmTier>, Option<Arc<dyn ColdTier>>) = (self.warm.clone(), Some(self.cold.clone()));
+        let alarm = Arc::<Alarm>::default();
+        let sync = DailySync { warm: warm.clone(), cold: cold.clone(), now: Arc::new(now), alarm: alarm.clone() };
+        let progress = Progress::default();
+        let synced = sync.run(&progress).await;
+        assert!(synced.is_ok() || self.one_is_away(), "{synced:?}");
+        if leave {
+            let cleanup = Cleanup::new(warm, cold, 0, Arc::new(now), alarm);
+            let cleaned = cleanup.run(&progress).await;
+            assert!(cleaned.is_ok() || self.one_is_away(), "{cleaned:?}");
+            assert_eq!(cleanup.followed_by(), None, "{cleaned:?}");
         }
     }
 

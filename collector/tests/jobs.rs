@@ -45,14 +45,15 @@ async fn keeps_what_came_of_jobs(store: &dyn JobStore) {
     assert_eq!(store.marks().await.unwrap(), [("tidy".to_owned(), first)], "what didn't begin is still due");
     assert_eq!(store.begin("tidy", Why::Hand, "b").await.unwrap(), None, "one at a time, by hand as well");
     assert!(store.begin("other", Why::Hand, "b").await.unwrap().is_some(), "another job is another matter");
-    assert!(store.alive(run, 3, 10).await.unwrap());
+    assert!(store.alive(run, 3, 10, 5).await.unwrap());
     let runs = store.runs(Some("tidy"), 10).await.unwrap();
     assert_eq!((runs.len(), runs[0].steps_done, runs[0].steps, runs[0].status), (1, 3, 10, Status::Running));
+    assert_eq!(runs[0].rows, Some(5), "so far");
     assert_eq!((runs[0].due, runs[0].attempt, runs[0].owner.as_str()), (Some(first), 1, "a"));
 
     let done = Finished { status: Status::Done, rows: 7, detail: "tidied".into(), error: None };
     store.finish(run, done).await.unwrap();
-    assert!(!store.alive(run, 4, 10).await.unwrap(), "it is over");
+    assert!(!store.alive(run, 4, 10, 6).await.unwrap(), "it is over");
     let runs = store.runs(Some("tidy"), 10).await.unwrap();
     assert_eq!((runs[0].status, runs[0].rows, runs[0].steps_done), (Status::Done, Some(7), 10));
     assert!(runs[0].finished_at >= Some(runs[0].started_at) && runs[0].detail.as_deref() == Some("tidied"));

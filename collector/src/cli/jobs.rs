@@ -142,16 +142,17 @@ fn follow(api: &Api, name: &str, is_it: impl Fn(&Value) -> bool) -> anyhow::Resu
     }
 }
 
-/// `data_quality  [#####-----]  50 %  60 of 120`
+/// `daily_sync  [#####-----]  50 %  3 of 6, 25920000 rows`
 fn bar(run: &Value) -> String {
     let (done, steps) = (run["steps_done"].as_u64().unwrap_or(0), run["steps"].as_u64().unwrap_or(0));
     let name = text(&run["job"]);
+    let rows = run["rows"].as_u64().filter(|rows| *rows > 0).map(|rows| format!(", {rows} rows")).unwrap_or_default();
     if steps == 0 {
-        return format!("{name}  at work");
+        return format!("{name}  at work{rows}");
     }
     let part = (done.min(steps) as f64) / (steps as f64);
     let full = (part * BAR as f64) as usize;
-    format!("{name}  [{}{}] {:3.0} %  {done} of {steps}", "#".repeat(full), "-".repeat(BAR - full), part * 100.0)
+    format!("{name}  [{}{}] {:3.0} %  {done} of {steps}{rows}", "#".repeat(full), "-".repeat(BAR - full), part * 100.0)
 }
 
 fn style(status: &str) -> Style {

@@ -51,6 +51,10 @@ pub trait Job: Send + Sync + 'static {
     fn limit(&self) -> Duration;
     /// Does it. May be dropped at any await, and begun again from the start.
     fn run<'a>(&'a self, progress: &'a Progress) -> BoxFuture<'a, Result<Outcome, JobError>>;
+    /// The job that is to begin at once because of what the last run did, if any.
+    fn followed_by(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// What a run did.
@@ -78,6 +82,7 @@ pub enum JobError {
 pub struct Progress {
     done: AtomicU64,
     steps: AtomicU64,
+    rows: AtomicU64,
 }
 
 impl Progress {
@@ -88,6 +93,15 @@ impl Progress {
     /// One step more.
     pub fn step(&self) {
         self.done.fetch_add(1, Ordering::Relaxed);
+    }
+    /// So many rows more.
+    pub fn rows(&self, rows: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+    /// Rows up to now.
+    #[must_use]
+    pub fn rows_now(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
     }
     /// Steps done, and how many there are; 0 when that isn't known.
     #[must_use]
@@ -233,13 +247,31 @@ impl Scheduler {
         self.begin(&planned, Why::Hand).await?.ok_or(RunRefused::Running(planned.job.name()))
     }
 
-    async fn begin(self: &Arc<Self>, planned: &Planned, why: Why) -> Result<Option<RunNo>, TierError> {
-        let name = planned.job.name();
-        let Some(run) = self.store().begin(name, why, &self.owner).await? else { return Ok(None) };
-        tracing::info!(job = name, run = run.0, ?why, "job begins");
-        let (this, job) = (Arc::clone(self), Arc::clone(&planned.job));
-        self.tasks.spawn(async move { this.perform(&*job, run).await });
-        Ok(Some(run))
+    fn begin<'a>(
+        self: &'a Arc<Self>,
+        planned: &'a Planned,
+        why: Why,
+    ) -> BoxFuture<'a, Result<Option<RunNo>, TierError>> {
+        Box::pin(async move {
+            let name = planned.job.name();
+            let Some(run) = self.store().begin(name, why, &self.owner).await? else { return Ok(None) };
+            tracing::info!(job = name, run = run.0, ?why, "job begins");
+            let (this, job) = (Arc::clone(self), Arc::clone(&planned.job));
+            self.tasks.spawn(async move {
+                this.perform(&*job, run).await;
+                this.follow(&*job).await;
+            });
+            Ok(Some(run))
+        })
+    }
+
+    /// Begins what follows from what a job did.
+    async fn follow(self: &Arc<Self>, job: &dyn Job) {
+        let Some(next) = job.followed_by().filter(|_| !self.stop.is_cancelled()) else { return };
+        match self.start(next).await {
+            Ok(_) | Err(RunRefused::Running(_)) => {}
+            Err(error) => tracing::warn!(job = next, %error, "it should follow {} and can't begin", job.name()),
+        }
     }
 
     async fn perform(&self, job: &dyn Job, run: RunNo) {
@@ -273,7 +305,7 @@ impl Scheduler {
         loop {
             tokio::time::sleep(self.pace.sign).await;
             let (done, steps) = progress.now();
-            let sign = self.store().alive(run, done, steps);
+            let sign = self.store().alive(run, done, steps, progress.rows_now());
             match tokio::time::timeout(self.pace.sign, sign).await {
                 Ok(Ok(true)) => last = Instant::now(),
                 Ok(Ok(false)) => return "it was declared over: another collector may have begun it again",

@@ -104,7 +104,7 @@ pub struct JobRun {
     pub steps_done: u64,
     /// How far it has to go; 0 when it doesn't know.
     pub steps: u64,
-    /// Rows it wrote.
+    /// Rows it wrote, up to now while it is at work.
     pub rows: Option<u64>,
     /// What it did, in words.
     pub detail: Option<String>,
@@ -142,8 +142,8 @@ pub trait JobStore: Send + Sync {
     /// Begins a run; `None` when the job is running, or when that due time was begun already.
     fn begin<'a>(&'a self, job: &'a str, why: Why, owner: &'a str) -> TierFuture<'a, Option<RunNo>>;
 
-    /// A sign of life, and how far it is; false when the run was declared over meanwhile.
-    fn alive(&self, run: RunNo, steps_done: u64, steps: u64) -> TierFuture<'_, bool>;
+    /// A sign of life, how far it is and the rows up to now; false when the run was declared over meanwhile.
+    fn alive(&self, run: RunNo, steps_done: u64, steps: u64, rows: u64) -> TierFuture<'_, bool>;
 
     /// Ends a run that is running.
     fn finish(&self, run: RunNo, how: Finished) -> TierFuture<'_, ()>;

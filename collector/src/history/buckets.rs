@@ -1,16 +1,14 @@
-//! Answers in buckets: stored rollups, sums of archived days, and readings where neither is right.
+//! Answers in buckets: stored rollups, and readings where they are not right.
 
 use super::older::{Archived, Said};
-use super::{Answer, BucketPoint, History, Notes, Points, Question, Width, plan, share};
+use super::{Answer, BucketPoint, History, Notes, Points, Question, Width, share};
 use crate::rollup::{Rollup, Span, hold};
 use crate::tiers::{Bucket, Rollups, SeriesId, StoredReading, TierError, merge};
 use shared::reading::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Dirty buckets that are read at once, so that memory stays bounded however long the stretch is.
 const AT_ONCE: usize = 12;
-/// Readings that came too late for the archive and are looked through at once.
-const LATE_AT_ONCE: u32 = 10_000;
 
 type Sums = BTreeMap<Timestamp, Rollup>;
 
@@ -75,7 +73,8 @@ impl History {
         })
     }
 
-    /// Stored rollups and sums of archived days; what is out of date is summed up from its readings.
+    /// Stored rollups, which outlive the readings they were made from; what is out of date is summed up from its
+    /// readings. When the warm tier is down, the archive sums up what it has.
     async fn sums_of_older(
         &self,
         series: SeriesId,
@@ -85,58 +84,25 @@ impl History {
         now: Timestamp,
         notes: &mut Notes,
     ) -> Result<Sums, TierError> {
-        let floor = self.warm.complete_from().await;
-        let until = plan::cold_until(
-            from,
-            to,
-            floor.as_ref().ok().map(|floor| base.start_of(floor.plus_micros(base.micros() - 1))),
-        );
-        let warm = async {
-            floor?;
-            let stored = self.rollups(series, base, (until, to), now).await?;
-            Ok::<_, TierError>((stored, self.late(series, base, (from, until)).await?))
+        let Rollups { clean, dirty } = match self.rollups(series, base, (from, to), now).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                let cold = self.archived_sums(series, base, (from, to), hold).await;
+                return Ok(match self.said::<(), _>(Err(error), cold, (from, to, to), notes)? {
+                    Said::Cold(cold) => cold.found.into_iter().collect(),
+                    Said::Warm(..) | Said::Nothing => Sums::new(),
+                });
+            }
         };
-        let (warm, mut cold) = futures::join!(warm, self.archived_sums(series, base, (from, until), hold));
-        if warm.is_err() && until < to {
-            cold = self.archived_sums(series, base, (from, to), hold).await; // it died between two questions
-        }
-        let (Rollups { clean, dirty }, late, archived) = match self.said(warm, cold, (from, until, to), notes)? {
-            Said::Warm((stored, late), Some(cold)) => (stored, late, cold.found),
-            Said::Warm((stored, late), None) => (stored, late, Vec::new()),
-            Said::Cold(cold) => (Rollups::default(), BTreeSet::new(), cold.found),
-            Said::Nothing => return Ok(Sums::new()),
-        };
-        let mut sums: Sums = archived.into_iter().chain(clean).collect();
-        let again: Vec<Timestamp> = late.into_iter().chain(dirty).collect();
-        for run in again.chunk_by(|a, b| b.since(*a) == base.micros()).flat_map(|run| run.chunks(AT_ONCE)) {
+        notes.warm |= from < to;
+        let mut sums: Sums = clean.into_iter().collect();
+        for run in dirty.chunk_by(|a, b| b.since(*a) == base.micros()).flat_map(|run| run.chunks(AT_ONCE)) {
             let end = run[run.len() - 1].plus_micros(base.micros());
             let readings = self.older(series, (run[0], end), u32::MAX, notes).await?;
-            for start in run {
-                sums.remove(start);
-            }
             sum_up(&mut sums, base, &readings, hold);
             notes.recomputed = notes.recomputed.saturating_add(run.len() as u32);
         }
         Ok(sums)
-    }
-
-    /// Buckets of archived days that the warm tier has readings of: they came too late for the archive.
-    async fn late(
-        &self,
-        series: SeriesId,
-        base: Bucket,
-        (mut from, until): (Timestamp, Timestamp),
-    ) -> Result<BTreeSet<Timestamp>, TierError> {
-        let mut late = BTreeSet::new();
-        while from < until {
-            let some = self.warm.range(series, from, until, LATE_AT_ONCE).await?;
-            late.extend(some.iter().map(|reading| base.start_of(reading.at)));
-            from = match some.last() {
-                Some(last) if some.len() == LATE_AT_ONCE as usize => last.at.plus_micros(1),
-                _ => until,
-            };
-        }
-        Ok(late)
     }
 
     async fn archived_sums(
@@ -147,7 +113,8 @@ impl History {
         hold: i64,
     ) -> Result<Archived<Vec<(Timestamp, Rollup)>>, TierError> {
         let Some(cold) = self.cold.as_ref().filter(|_| from < to) else { return Ok(self.no_archive(from, to)) };
-        let (found, days) = futures::join!(cold.aggregate(series, base, from, to, hold), self.held_days(from, to));
+        let (found, days) =
+            futures::join!(cold.aggregate(series, base, from, to, hold), self.held_days(from, to, None));
         Ok(Archived { found: found?, ..days? })
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! It asks each tier for what that tier can prove: hot from its floor on, warm for what is older, cold for days that
 //! have left warm. When one is down another answers for it as far as it can, and the answer says what it lacks. Where
-//! several say something about one moment, [`Held::contest`] decides. Buckets that are dirty, and those of archived
-//! days to which something was added since, are summed up from their readings.
+//! several say something about one moment, [`Held::contest`] decides. Buckets that are dirty are summed up from their
+//! readings, wherever these are.
 
 mod buckets;
 mod cache;

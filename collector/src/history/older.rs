@@ -1,6 +1,7 @@
 //! What is older than the hot tier's part: from the warm tier, and from the archive for days that have left it.
 
 use super::{History, Notes, plan};
+use crate::etl::ledger::Raw;
 use crate::tiers::{Day, SeriesId, StoredReading, TierError, merge};
 use shared::reading::Timestamp;
 
@@ -12,6 +13,14 @@ pub(super) struct Archived<T> {
     pub(super) held: bool,
     /// Days of the stretch that it should hold and doesn't.
     pub(super) lacks: Option<String>,
+}
+
+/// What has left the warm tier.
+struct Left {
+    /// It is before this.
+    until: Timestamp,
+    /// The days of the stretch in question.
+    days: Vec<Day>,
 }
 
 /// What both said of a stretch.
@@ -36,16 +45,15 @@ impl History {
         count_max: u32,
         notes: &mut Notes,
     ) -> Result<Vec<StoredReading>, TierError> {
-        let floor = self.warm.complete_from().await;
-        let until = plan::cold_until(from, to, floor.as_ref().ok().copied());
         let warm = async {
-            floor?;
-            self.warm.range(series, from, to, count_max).await
+            let found = self.warm.range(series, from, to, count_max).await?;
+            Ok::<_, TierError>((found, self.left(from, to).await?))
         };
-        let (warm, mut cold) = futures::join!(warm, self.archived(series, (from, until), count_max));
-        if warm.is_err() && until < to {
-            cold = self.archived(series, (from, to), count_max).await; // it died between two questions
-        }
+        let (warm, until, left) = match warm.await {
+            Ok((found, left)) => (Ok(found), left.until.max(from).min(to), Some(left.days)),
+            Err(error) => (Err(error), to, None),
+        };
+        let cold = self.archived(series, (from, until), left, count_max).await;
         Ok(match self.said(warm, cold, (from, until, to), notes)? {
             Said::Warm(warm, Some(cold)) => merge(cold.found, warm),
             Said::Warm(warm, None) => warm,
@@ -90,14 +98,28 @@ impl History {
         }
     }
 
+    /// What has left the warm tier of a stretch. Asked after the stretch itself: what leaves in between is found twice
+    /// then, and what left before is known to have.
+    async fn left(&self, from: Timestamp, to: Timestamp) -> Result<Left, TierError> {
+        let until = self.warm.complete_from().await?;
+        if until <= from {
+            return Ok(Left { until, days: Vec::new() });
+        }
+        let (first, end) = Day::touching(from, to.min(until));
+        let days = self.warm.days().days(first, end).await?;
+        let days = days.iter().filter(|entry| entry.raw != Raw::Here).map(|entry| entry.day).collect();
+        Ok(Left { until, days })
+    }
+
     async fn archived(
         &self,
         series: SeriesId,
         (from, to): (Timestamp, Timestamp),
+        left: Option<Vec<Day>>,
         count_max: u32,
     ) -> Result<Archived<Vec<StoredReading>>, TierError> {
         let Some(cold) = self.cold.as_ref().filter(|_| from < to) else { return Ok(self.no_archive(from, to)) };
-        let (found, days) = futures::join!(cold.range(series, from, to, count_max), self.held_days(from, to));
+        let (found, days) = futures::join!(cold.range(series, from, to, count_max), self.held_days(from, to, left));
         Ok(Archived { found: found?, ..days? })
     }
 
@@ -107,25 +129,34 @@ impl History {
         Archived { lacks, ..Archived::default() }
     }
 
-    /// Which days of a stretch the archive holds: whether any, and which it lacks since its first one.
-    pub(super) async fn held_days<T: Default>(&self, from: Timestamp, to: Timestamp) -> Result<Archived<T>, TierError> {
+    /// Which days of a stretch the archive holds: whether any, and which of those that have left it lacks. When nobody
+    /// can say which have, all since its first one should be there.
+    pub(super) async fn held_days<T: Default>(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        left: Option<Vec<Day>>,
+    ) -> Result<Archived<T>, TierError> {
         let Some(cold) = &self.cold else { return Ok(Archived::default()) };
         let (first, end) = Day::touching(from, to);
         let days = cold.days(Day::FIRST, end).await?;
         let held = days.last().is_some_and(|last| *last >= first);
-        let lacks = days.first().and_then(|begins| plan::missing(&days, first.max(*begins), end));
+        let lacks = match left {
+            Some(left) => plan::lacking(&left, &days),
+            None => days.first().and_then(|begins| plan::missing(&days, first.max(*begins), end)),
+        };
         Ok(Archived { found: T::default(), held, lacks })
     }
 
     /// The last reading before a moment, and the last that has a value; what may be wrong about them is noted.
     pub(super) async fn last_older(&self, series: SeriesId, before: Timestamp, notes: &mut Notes) -> Last {
         let warm = async {
-            let floor = self.warm.complete_from().await?;
             let (last, usable) = futures::join!(
                 self.warm.last_before(series, before, false),
                 self.warm.last_before(series, before, true)
             );
-            Ok::<_, TierError>((floor, (last?, usable?)))
+            let found = (last?, usable?);
+            Ok::<_, TierError>((self.warm.complete_from().await?, found)) // after the look: see `left`
         };
         let (floor, found) = match warm.await {
             Ok((floor, found)) => (Some(floor), found),

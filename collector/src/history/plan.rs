@@ -115,41 +115,42 @@ impl Resolution {
     }
 }
 
-/// Where the archive's part of `[from, to)` ends: at the start of what the warm tier holds whole; all of it when that
-/// isn't known.
-pub(super) fn cold_until(from: Timestamp, to: Timestamp, warm_from: Option<Timestamp>) -> Timestamp {
-    warm_from.unwrap_or(to).max(from).min(to)
-}
-
 /// The days of `first..end` that are not among `days`, in words.
 pub(super) fn missing(days: &[Day], first: Day, end: Day) -> Option<String> {
     let mut next = first;
-    let mut words = Vec::new();
-    let mut count = 0;
+    let mut stretches = Vec::new();
     for held in days.iter().copied().filter(|day| (first..end).contains(day)).chain([end]) {
         if next < held {
-            count += 1;
-            let last = Day(held.0 - 1);
-            words.push(if next == last { next.to_string() } else { format!("{next} to {last}") });
+            stretches.push((next, Day(held.0 - 1)));
         }
         next = held.next();
     }
-    words.truncate(5);
-    let more = if count > words.len() { format!(" and {} more stretches", count - words.len()) } else { String::new() };
-    (count > 0).then(|| words.join(", ") + &more)
+    in_words(&stretches)
+}
+
+/// Those of `wanted`, ascending, that are not among `days`, in words.
+pub(super) fn lacking(wanted: &[Day], days: &[Day]) -> Option<String> {
+    let lacking: Vec<Day> = wanted.iter().filter(|day| days.binary_search(day).is_err()).copied().collect();
+    let stretch = |days: &[Day]| (days[0], days[days.len() - 1]);
+    in_words(&lacking.chunk_by(|a, b| a.next() == *b).map(stretch).collect::<Vec<_>>())
+}
+
+/// The first few stretches of days, first and last, and how many there are besides.
+fn in_words(stretches: &[(Day, Day)]) -> Option<String> {
+    const MOST: usize = 5;
+    let stretch =
+        |(first, last): &(Day, Day)| if first == last { first.to_string() } else { format!("{first} to {last}") };
+    let words: Vec<String> = stretches.iter().take(MOST).map(stretch).collect();
+    let more = match stretches.len().saturating_sub(MOST) {
+        0 => String::new(),
+        more => format!(" and {more} more stretches"),
+    };
+    (!stretches.is_empty()).then(|| words.join(", ") + &more)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_archives_part_ends_where_the_warm_tiers_begins() {
-        let at = Timestamp;
-        for (warm_from, until) in [(Some(i64::MIN), 10), (Some(10), 10), (Some(15), 15), (Some(99), 20), (None, 20)] {
-            assert_eq!(cold_until(at(10), at(20), warm_from.map(at)), at(until), "{warm_from:?}");
-        }
-    }
 
     #[test]
     fn missing_days_are_named() {
@@ -158,6 +159,11 @@ mod tests {
         assert_eq!(missing(&days, Day(19_999), Day(20_001)), None);
         assert_eq!(missing(&days, Day(20_004), Day(20_006)).as_deref(), Some("2024-10-09"));
         assert_eq!(missing(&days, Day(20_004), Day(20_004)), None);
+        assert_eq!(lacking(&days, &days), None);
+        assert_eq!(
+            lacking(&[19_998, 20_001, 20_002, 20_004].map(Day), &days).as_deref(),
+            Some("2024-10-02, 2024-10-05 to 2024-10-06")
+        );
         let scattered: Vec<Day> = (0..20).step_by(2).map(Day).collect();
         assert!(missing(&scattered, Day(0), Day(20)).unwrap().ends_with("and 5 more stretches"));
     }

@@ -3,7 +3,7 @@
 use super::stores::Disk;
 use crate::api;
 use crate::config::Config;
-use crate::etl::jobs::SettingsError;
+use crate::etl::jobs::{Alarms, Means, SettingsError};
 use crate::etl::{Pace, Scheduler};
 use crate::flush::{Fixes, Flusher, Followed, Rules, Stuck};
 use crate::ingest::Ingest;
@@ -45,6 +45,7 @@ pub(super) struct Wiring<'a> {
     pub(super) seen: Arc<Notify>,
     pub(super) dirty: Arc<Notify>,
     pub(super) stuck: Arc<Stuck>,
+    pub(super) alarms: Alarms,
 }
 
 impl<'a> Wiring<'a> {
@@ -72,6 +73,7 @@ impl<'a> Wiring<'a> {
             seen: Arc::default(),
             dirty: Arc::default(),
             stuck: Arc::default(),
+            alarms: Alarms::default(),
         }
     }
 
@@ -136,7 +138,12 @@ impl<'a> Wiring<'a> {
     pub(super) fn scheduler(&self) -> Result<Arc<Scheduler>, SettingsError> {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let owner = format!("{name}/{}", StreamId::random());
-        let planned = self.config.jobs.planned(&self.warm)?;
+        let planned = self.config.jobs.planned(&Means {
+            warm: self.warm.clone(),
+            cold: self.cold.clone(),
+            keep_days: self.config.warm.keep_days,
+            alarms: self.alarms.clone(),
+        })?;
         Ok(Scheduler::new(self.warm.clone(), planned, owner, Arc::new(Timestamp::wall_clock), Pace::default()))
     }
 
@@ -155,10 +162,11 @@ impl<'a> Wiring<'a> {
             hot: self.hot.clone(),
             jobs,
             troubles: {
-                let (pressure, stuck) = (self.pressure.clone(), self.stuck.clone());
+                let (pressure, stuck, alarms) = (self.pressure.clone(), self.stuck.clone(), self.alarms.clone());
                 Arc::new(move || {
                     let ingest = pressure.why().map(|why| ("ingest", why));
-                    ingest.into_iter().chain(stuck.why().map(|why| ("flush", why))).collect()
+                    let flush = stuck.why().map(|why| ("flush", why));
+                    ingest.into_iter().chain(flush).chain(alarms.raised()).collect()
                 })
             },
             write: Arc::new(move |flush| {

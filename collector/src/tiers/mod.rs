@@ -18,6 +18,7 @@ pub use cold::rows::{Day, Proof, Run, Runs};
 pub use merge::merge;
 pub use model::*;
 
+use crate::etl::ledger::DayLedger;
 use crate::etl::store::JobStore;
 use crate::rollup::Rollup;
 use futures::future::BoxFuture;
@@ -123,16 +124,15 @@ pub trait WarmTier: Send + Sync + 'static {
     fn last_before(&self, series: SeriesId, before: Timestamp, usable: bool) -> TierFuture<'_, Option<StoredReading>>;
 
     /// From when on it holds every reading: the start of a UTC day. What is older has left it, after the archive had
-    /// proved to have it; only what came too late for that may be here as well.
-    fn complete_from(&self) -> TierFuture<'_, Timestamp> {
-        Box::pin(async { Ok(Timestamp(i64::MIN)) }) // a tier from which nothing ever leaves
-    }
+    /// proved to have it; only what came too late for that may be here as well. Rollups stay.
+    fn complete_from(&self) -> TierFuture<'_, Timestamp>;
 
     /// The rollups of buckets that start in `from <= start < to`, ascending, and which of these buckets are dirty:
     /// a dirty one's rollup, if there is one, is out of date, and its readings must be asked for instead.
     fn rollups(&self, series: SeriesId, bucket: Bucket, from: Timestamp, to: Timestamp) -> TierFuture<'_, Rollups>;
 
-    /// Brings up to `buckets_max` dirty buckets up to date; gives how many it did. 0: none is dirty.
+    /// Brings up to `buckets_max` dirty buckets up to date; gives how many it did. 0: none is dirty that can be: those
+    /// of days that have left are made from what the archive has ([`DayLedger::renew`]).
     fn refresh_rollups(&self, buckets_max: u32) -> TierFuture<'_, u32>;
 
     /// All nodes that have series.
@@ -158,6 +158,9 @@ pub trait WarmTier: Send + Sync + 'static {
 
     /// What is kept of jobs.
     fn jobs(&self) -> &dyn JobStore;
+
+    /// What is kept of archive days.
+    fn days(&self) -> &dyn DayLedger;
 
     /// Figures for health and metrics; also the proof that the tier answers.
     fn state(&self) -> TierFuture<'_, WarmState>;

@@ -1,18 +1,21 @@
 //! Tiers that fail on command: injected faults around the real ones.
 
+use collector::etl::ledger::{DayEntry, DayLedger, Export, Leave};
 use collector::rollup::Rollup;
 use collector::run::Tiers;
 use collector::tiers::*;
 use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use shared::catalogue::{Catalogue, CatalogueHash, Entry};
 use shared::ids::Seq;
 use shared::ids::{BootId, GatewayId, NodeId, StreamId};
 use shared::ranges::SeqRanges;
 use shared::reading::Timestamp;
 use shared::wire::Fix;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::broadcast;
 
 /// Wraps the tiers of a configuration.
@@ -23,7 +26,6 @@ pub fn faulty(tiers: Tiers) -> (Tiers, Arc<FaultyWarm>, Arc<FaultyHot>) {
         loses_answers: AtomicU64::new(0),
         refuses: Mutex::default(),
         commits: AtomicU64::new(0),
-        complete_from: AtomicI64::new(i64::MIN),
     });
     let hot = Arc::new(FaultyHot { inner: tiers.hot, away: AtomicBool::new(false), forgotten: Mutex::default() });
     (Tiers { warm: warm.clone(), hot: hot.clone(), redis: tiers.redis, cold: tiers.cold }, warm, hot)
@@ -43,8 +45,6 @@ pub struct FaultyWarm {
     pub refuses: Mutex<Vec<f64>>,
     /// Commits that were done.
     pub commits: AtomicU64,
-    /// What is older was taken out of it by the test.
-    pub complete_from: AtomicI64,
 }
 
 impl FaultyWarm {
@@ -139,9 +139,7 @@ impl WarmTier for FaultyWarm {
         self.answers(self.inner.last_before(series, before, usable))
     }
     fn complete_from(&self) -> TierFuture<'_, Timestamp> {
-        self.answers(Box::pin(async move {
-            Ok(self.inner.complete_from().await?.max(Timestamp(self.complete_from.load(Ordering::SeqCst))))
-        }))
+        self.answers(self.inner.complete_from())
     }
     fn rollups(&self, series: SeriesId, bucket: Bucket, from: Timestamp, to: Timestamp) -> TierFuture<'_, Rollups> {
         self.answers(self.inner.rollups(series, bucket, from, to))
@@ -170,11 +168,56 @@ impl WarmTier for FaultyWarm {
     fn jobs(&self) -> &dyn collector::etl::store::JobStore {
         self.inner.jobs()
     }
+    fn days(&self) -> &dyn DayLedger {
+        self
+    }
     fn state(&self) -> TierFuture<'_, WarmState> {
         self.answers(self.inner.state())
     }
     fn close(&self) -> BoxFuture<'_, ()> {
         self.inner.close()
+    }
+}
+
+impl DayLedger for FaultyWarm {
+    fn days(&self, from: Day, to: Day) -> TierFuture<'_, Vec<DayEntry>> {
+        self.answers(self.inner.days().days(from, to))
+    }
+    fn rows(&self, day: Day) -> Runs<'_> {
+        match self.away.load(Ordering::SeqCst) {
+            true => stream::iter([Err(unavailable())]).boxed(),
+            false => self.inner.days().rows(day),
+        }
+    }
+    fn exported(&self, export: Export) -> TierFuture<'_, bool> {
+        self.answers(self.inner.days().exported(export))
+    }
+    fn doubt(&self, day: Day, version: u64) -> TierFuture<'_, bool> {
+        self.answers(self.inner.days().doubt(day, version))
+    }
+    fn leave(&self, day: Day, version: u64) -> TierFuture<'_, Leave> {
+        self.answers(self.inner.days().leave(day, version))
+    }
+    fn clear(&self, day: Day) -> TierFuture<'_, bool> {
+        self.answers(self.inner.days().clear(day))
+    }
+    fn stale(
+        &self,
+        day: Day,
+        after: Option<SeriesId>,
+        series_max: u32,
+    ) -> TierFuture<'_, Vec<(SeriesId, Vec<Timestamp>)>> {
+        self.answers(self.inner.days().stale(day, after, series_max))
+    }
+    fn renew<'a>(
+        &'a self,
+        day: Day,
+        version: u64,
+        series: SeriesId,
+        buckets: &'a [Timestamp],
+        readings: &'a [StoredReading],
+    ) -> TierFuture<'a, bool> {
+        self.answers(self.inner.days().renew(day, version, series, buckets, readings))
     }
 }
 
@@ -222,14 +265,68 @@ impl HotTier for FaultyHot {
     }
 }
 
+/// What becomes of a day after it was written and proved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lie {
+    /// A row is gone.
+    Loses,
+    /// A row has another value.
+    Alters,
+}
+
 /// An archive that fails on command.
 pub struct FaultyCold {
     pub inner: Arc<dyn ColdTier>,
     /// Nothing answers.
     pub away: AtomicBool,
+    /// It answers that a day is there, and then this becomes of it.
+    pub lie: Mutex<Option<Lie>>,
+    /// Days that are being written.
+    writing: Mutex<BTreeSet<Day>>,
+    /// How often a day was written while it was being written.
+    pub twice: AtomicU64,
+    /// Days that were written.
+    pub written: AtomicU64,
+}
+
+/// A day that is being written, until it isn't any more.
+struct Writing<'a>(&'a FaultyCold, Day);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.writing.lock().unwrap().remove(&self.1);
+    }
 }
 
 impl FaultyCold {
+    pub fn new(inner: Arc<dyn ColdTier>) -> Arc<Self> {
+        let (lie, writing) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { inner, away: false.into(), lie, writing, twice: 0.into(), written: 0.into() })
+    }
+
+    fn write<'a>(&'a self, day: Day, written: TierFuture<'a, Proof>) -> TierFuture<'a, Proof> {
+        self.answers(Box::pin(async move {
+            if !self.writing.lock().unwrap().insert(day) {
+                self.twice.fetch_add(1, Ordering::SeqCst);
+            }
+            let _writing = Writing(self, day);
+            let proof = written.await?;
+            self.written.fetch_add(1, Ordering::SeqCst);
+            let lie = *self.lie.lock().unwrap();
+            if let Some(lie) = lie {
+                let mut runs: Vec<Run> = self.inner.day(day).try_collect().await?;
+                if let Some(row) = runs.last_mut().and_then(|run| run.readings.last_mut()) {
+                    row.held.value = Some(-12_345.0);
+                }
+                if lie == Lie::Loses {
+                    runs.last_mut().and_then(|run| run.readings.pop());
+                }
+                self.inner.replace_day(day, stream::iter(runs.into_iter().map(Ok)).boxed()).await?;
+            }
+            Ok(proof)
+        }))
+    }
+
     fn answers<'a, T: Send + 'a>(&'a self, call: TierFuture<'a, T>) -> TierFuture<'a, T> {
         if self.away.load(Ordering::SeqCst) { Box::pin(async { Err(unavailable()) }) } else { call }
     }
@@ -237,10 +334,10 @@ impl FaultyCold {
 
 impl ColdTier for FaultyCold {
     fn replace_day<'a>(&'a self, day: Day, runs: Runs<'a>) -> TierFuture<'a, Proof> {
-        self.answers(self.inner.replace_day(day, runs))
+        self.write(day, self.inner.replace_day(day, runs))
     }
     fn merge_day<'a>(&'a self, day: Day, runs: Runs<'a>) -> TierFuture<'a, Proof> {
-        self.answers(self.inner.merge_day(day, runs))
+        self.write(day, self.inner.merge_day(day, runs))
     }
     fn proof(&self, day: Day) -> TierFuture<'_, Option<Proof>> {
         self.answers(self.inner.proof(day))

@@ -1,14 +1,18 @@
 //! The jobs.
 
+pub mod cleanup;
+pub mod daily_sync;
 pub mod data_quality;
 
-use super::Planned;
 use super::schedule::{Schedule, ScheduleError, zone};
-use crate::tiers::WarmTier;
+use super::{Now, Planned};
+use crate::tiers::{ColdTier, WarmTier};
+use cleanup::Cleanup;
+use daily_sync::DailySync;
 use data_quality::DataQuality;
 use serde::Deserialize;
 use shared::reading::Timestamp;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// `[jobs]`: in which time zone they are due, and when. `"off"` leaves a job to those who want it.
 #[derive(Clone, Debug, Deserialize)]
@@ -18,11 +22,75 @@ pub struct JobSettings {
     pub zone: String,
     /// When the daily report on the quality of data is made.
     pub data_quality: String,
+    /// When days that have changed go into the archive.
+    pub daily_sync: String,
+    /// When readings that are old enough leave the warm tier.
+    pub cleanup: String,
+}
+
+/// What jobs work on.
+#[derive(Clone)]
+pub struct Means {
+    /// The warm tier.
+    pub warm: Arc<dyn WarmTier>,
+    /// The archive, when there is one.
+    pub cold: Option<Arc<dyn ColdTier>>,
+    /// Readings stay in the warm tier for so many days.
+    pub keep_days: u32,
+    /// What jobs have found wrong.
+    pub alarms: Alarms,
+}
+
+/// What jobs have found wrong, job by job.
+#[derive(Clone, Debug, Default)]
+pub struct Alarms {
+    daily_sync: Arc<Alarm>,
+    cleanup: Arc<Alarm>,
+}
+
+impl Alarms {
+    /// Those that are raised: the job, and why.
+    #[must_use]
+    pub fn raised(&self) -> Vec<(&'static str, String)> {
+        let all = [("daily_sync", &self.daily_sync), ("cleanup", &self.cleanup)];
+        all.into_iter().filter_map(|(job, alarm)| Some((job, alarm.why()?))).collect()
+    }
+}
+
+/// What a job has found wrong, until a run of it finds nothing wrong.
+#[derive(Debug, Default)]
+pub struct Alarm(Mutex<Option<String>>);
+
+impl Alarm {
+    fn set(&self, why: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Raises it.
+    pub fn raise(&self, why: String) {
+        self.set(Some(why));
+    }
+
+    /// Nothing is wrong.
+    pub fn clear(&self) {
+        self.set(None);
+    }
+
+    /// Why it is raised, in words.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Default for JobSettings {
     fn default() -> Self {
-        Self { zone: "Europe/Rome".into(), data_quality: "30 3 * * *".into() }
+        Self {
+            zone: "Europe/Rome".into(),
+            data_quality: "30 3 * * *".into(),
+            daily_sync: "0 2 * * *".into(),
+            cleanup: "0 4 * * 0".into(),
+        }
     }
 }
 
@@ -43,10 +111,27 @@ impl JobSettings {
     ///
     /// # Errors
     /// When the time zone or a pattern can't be used.
-    pub fn planned(&self, warm: &Arc<dyn WarmTier>) -> Result<Vec<Planned>, SettingsError> {
-        let quality = DataQuality { warm: warm.clone(), zone: self.zone()?, now: Arc::new(Timestamp::wall_clock) };
-        let schedule = self.schedule("jobs.data_quality", &self.data_quality)?;
-        Ok(vec![Planned { job: Arc::new(quality), schedule }])
+    pub fn planned(&self, means: &Means) -> Result<Vec<Planned>, SettingsError> {
+        let Means { warm, cold, keep_days, alarms } = means.clone();
+        let now: Now = Arc::new(Timestamp::wall_clock);
+        let quality = DataQuality { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
+        let alarm = alarms.daily_sync.clone();
+        let sync = DailySync { warm: warm.clone(), cold: cold.clone(), now: now.clone(), alarm };
+        let cleanup = Cleanup::new(warm, cold, keep_days, now, alarms.cleanup.clone());
+        let [quality_at, sync_at, cleanup_at] = self.schedules()?;
+        Ok(vec![
+            Planned { job: Arc::new(quality), schedule: quality_at },
+            Planned { job: Arc::new(sync), schedule: sync_at },
+            Planned { job: Arc::new(cleanup), schedule: cleanup_at },
+        ])
+    }
+
+    fn schedules(&self) -> Result<[Option<Schedule>; 3], SettingsError> {
+        Ok([
+            self.schedule("jobs.data_quality", &self.data_quality)?,
+            self.schedule("jobs.daily_sync", &self.daily_sync)?,
+            self.schedule("jobs.cleanup", &self.cleanup)?,
+        ])
     }
 
     fn zone(&self) -> Result<jiff::tz::TimeZone, SettingsError> {
@@ -66,7 +151,6 @@ impl JobSettings {
     /// # Errors
     /// As [`JobSettings::planned`].
     pub fn check(&self) -> Result<(), SettingsError> {
-        self.zone()?;
-        self.schedule("jobs.data_quality", &self.data_quality).map(|_| ())
+        self.schedules().map(|_| ())
     }
 }

@@ -29,6 +29,13 @@ pub(super) fn buckets_of(readings: &[StoredReading]) -> Vec<(SeriesId, Timestamp
     buckets
 }
 
+/// The newest reading of each series; of those of one moment the one that wins.
+pub(super) fn newest(mut readings: Vec<StoredReading>) -> Vec<StoredReading> {
+    readings.sort_by(|a, b| (a.series, b.at).cmp(&(b.series, a.at)).then_with(|| b.held.contest(&a.held)));
+    readings.dedup_by_key(|reading| reading.series);
+    readings
+}
+
 /// The rule of [`Held::contest`], said in SQL: of two rows of `readings` the one whose rank is greater wins. Revision,
 /// then class (good 0 > manual 3 > uncertain 1 > bad 2, in the two high bits), then the lower quality byte, then a
 /// value over none, then the larger value.

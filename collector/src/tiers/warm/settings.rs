@@ -11,6 +11,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WarmSettings {
+    /// How many days readings stay, at least; then those that the archive is proved to have leave.
+    pub keep_days: u32,
     /// Where readings are kept; default: `postgres` when `POSTGRES_HOST` is set, else `sqlite`.
     pub store: Option<Store>,
     /// PostgreSQL: host name, address, or the folder of its socket.
@@ -107,6 +109,7 @@ impl fmt::Debug for Secret {
 impl Default for WarmSettings {
     fn default() -> Self {
         Self {
+            keep_days: 90,
             store: None,
             host: "localhost".into(),
             port: 5432,
@@ -170,6 +173,15 @@ impl WarmSettings {
         };
         if !plain(&self.schema) {
             return Some(("warm.schema", self.schema.clone(), "lower case letters, digits and _ are possible"));
+        }
+        // Reports on quality look at the last three days; TimescaleDB's views are refreshed over 80 days, and would
+        // forget what isn't there.
+        let (least, why) = match self.store() {
+            Store::Sqlite => (5, "5 to 36500 are possible"),
+            Store::Postgres => (85, "85 to 36500 are possible with PostgreSQL: its views look back 80 days"),
+        };
+        if !(least..=36_500).contains(&self.keep_days) {
+            return Some(("warm.keep_days", self.keep_days.to_string(), why));
         }
         if !(1..=1_000).contains(&self.connections) {
             return Some(("warm.connections", self.connections.to_string(), "1 to 1000 are possible"));

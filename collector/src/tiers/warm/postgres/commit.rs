@@ -7,14 +7,14 @@
 use super::fault::{Failure, broken};
 use super::rows::{number, text, wide};
 use super::time::PgTime;
-use super::{PostgresWarm, audit, copy, streams, time};
+use super::{PostgresWarm, audit, copy, days, streams, time};
 use crate::tiers::warm::account::{StreamNews, by_stream};
 use crate::tiers::warm::rules;
-use crate::tiers::{CommitReport, Flush, Parked, Quarantined, SeriesId, StoredReading, TierError};
+use crate::tiers::{CommitReport, Day, Flush, Parked, Quarantined, SeriesId, StoredReading, TierError};
 use shared::ids::{GatewayId, Seq, StreamId};
 use shared::reading::Timestamp;
 use sqlx::{Executor as _, PgConnection};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,7 +25,7 @@ const TRIES: u32 = 5;
 const STAGE: &str = "CREATE TEMP TABLE IF NOT EXISTS staged_readings (series_id integer, quality smallint, \
      ts timestamptz, value double precision, revision bigint) ON COMMIT DELETE ROWS";
 
-/// Gives how many readings were written and how many buckets were marked. The origin is the first moment that can be
+/// Gives how many readings were written, how many buckets were marked, and the days of what was written. The origin is the first moment that can be
 /// stored: older servers are a bucket off for what lies before an origin.
 static MERGE: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -40,7 +40,9 @@ static MERGE: LazyLock<String> = LazyLock::new(|| {
              INSERT INTO dirty_buckets (series_id, bucket) \
              SELECT DISTINCT series_id, date_bin(INTERVAL '5 minutes', ts, TIMESTAMPTZ '0001-01-01 00:00:00+00') \
              FROM written RETURNING 1) \
-         SELECT (SELECT count(*) FROM written), (SELECT count(*) FROM marked)",
+         SELECT (SELECT count(*) FROM written), (SELECT count(*) FROM marked), \
+             (SELECT coalesce(array_agg(DISTINCT day ORDER BY day), '{{}}') FROM ( \
+                 SELECT (ts AT TIME ZONE 'UTC')::date - DATE '1970-01-01' AS day FROM written) AS d)",
         rules::rank("excluded"),
         rules::rank("readings")
     )
@@ -106,7 +108,7 @@ impl PostgresWarm {
 
     async fn try_commit(&self, batch: &Batch, way: Way) -> Result<CommitReport, Failure> {
         let mut transaction = self.begin().await?;
-        let mut report = match way {
+        let (mut report, days) = match way {
             Way::Fast => store_new(&mut transaction, batch).await?,
             Way::Slow => store_by_the_rule(&mut transaction, batch).await?,
         };
@@ -120,18 +122,24 @@ impl PostgresWarm {
         }
         take_back(&mut transaction, &batch.flush.unquarantine).await?;
         audit::put(&mut transaction, &batch.flush.audit).await?;
+        // Last of all: every flush changes today's row, and others wait for it from here on.
+        days::touch(&mut transaction, &days).await?;
         transaction.commit().await?;
         Ok(report)
     }
 }
 
-async fn store_new(connection: &mut PgConnection, batch: &Batch) -> Result<CommitReport, Failure> {
+/// What was done, and the days that were changed.
+type Stored = (CommitReport, Vec<Day>);
+
+async fn store_new(connection: &mut PgConnection, batch: &Batch) -> Result<Stored, Failure> {
     let mut report = CommitReport::default();
     if !batch.readings.is_empty() {
         report.written = copy::readings(connection, &batch.readings).await?;
         report.dirty = mark(connection, &batch.marks).await?;
     }
-    Ok(report)
+    let days: BTreeSet<Day> = batch.marks.iter().map(|(_, bucket)| Day::of(*bucket)).collect();
+    Ok((report, days.into_iter().collect()))
 }
 
 /// Not by COPY: its end is a small message of its own, which without TCP_NODELAY, and sqlx sets none, waits for the
@@ -144,15 +152,17 @@ async fn mark(connection: &mut PgConnection, buckets: &[(SeriesId, Timestamp)]) 
     Ok(query.execute(connection).await?.rows_affected())
 }
 
-async fn store_by_the_rule(connection: &mut PgConnection, batch: &Batch) -> Result<CommitReport, Failure> {
-    let mut report = CommitReport::default();
+async fn store_by_the_rule(connection: &mut PgConnection, batch: &Batch) -> Result<Stored, Failure> {
+    let (mut report, mut days) = Stored::default();
     if !batch.readings.is_empty() {
         connection.execute(STAGE).await?;
         copy::staged(connection, &batch.readings).await?;
-        let (written, marked): (i64, i64) = sqlx::query_as(MERGE.as_str()).fetch_one(connection).await?;
+        let (written, marked, touched): (i64, i64, Vec<i32>) =
+            sqlx::query_as(MERGE.as_str()).fetch_one(connection).await?;
         (report.written, report.dirty) = (written.cast_unsigned(), marked.cast_unsigned());
+        days = touched.into_iter().map(Day).collect();
     }
-    Ok(report)
+    Ok((report, days))
 }
 
 async fn park(connection: &mut PgConnection, parked: &[Parked]) -> Result<(), Failure> {

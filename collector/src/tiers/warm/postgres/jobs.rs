@@ -97,11 +97,12 @@ impl JobStore for PostgresWarm {
         Box::pin(self.begin_run(job, why, owner))
     }
 
-    fn alive(&self, run: RunNo, steps_done: u64, steps: u64) -> TierFuture<'_, bool> {
+    fn alive(&self, run: RunNo, steps_done: u64, steps: u64, rows: u64) -> TierFuture<'_, bool> {
         Box::pin(async move {
-            let sql = "UPDATE etl_jobs SET alive_at = clock_timestamp(), steps_done = $1, steps = $2 \
-                       WHERE number = $3 AND status = 'running'";
-            let query = sqlx::query(sql).bind(steps_done.cast_signed()).bind(steps.cast_signed()).bind(run.0);
+            let sql = "UPDATE etl_jobs SET alive_at = clock_timestamp(), steps_done = $1, steps = $2, rows = $3 \
+                       WHERE number = $4 AND status = 'running'";
+            let query = sqlx::query(sql).bind(steps_done.cast_signed()).bind(steps.cast_signed());
+            let query = query.bind(rows.cast_signed()).bind(run.0);
             Ok(self.change(query).await? == 1)
         })
     }

@@ -6,6 +6,8 @@
 mod audit;
 mod commit;
 mod copy;
+mod copy_out;
+mod days;
 mod fault;
 mod jobs;
 mod lists;
@@ -53,7 +55,7 @@ pub struct PostgresWarm {
     read: PgPool,
     replica: Option<replica::Replica>,
     layout: OnceCell<Layout>,
-    days: Mutex<partitions::Days>,
+    partitions: Mutex<partitions::Days>,
     /// Whether the last flush met keys that were there.
     expects_conflicts: AtomicBool,
     quarantine_max: u32,
@@ -76,7 +78,7 @@ impl PostgresWarm {
             read: pools::pool(settings, options, Use::Read),
             replica,
             layout: OnceCell::new(),
-            days: Mutex::default(),
+            partitions: Mutex::default(),
             expects_conflicts: AtomicBool::new(false),
             quarantine_max: QUARANTINE_ROWS_MAX,
             partitions_max: PARTITIONS_MAX,
@@ -279,6 +281,10 @@ impl WarmTier for PostgresWarm {
         self.soon(Box::pin(self.find_last_before(series, before, usable)))
     }
 
+    fn complete_from(&self) -> TierFuture<'_, Timestamp> {
+        self.soon(Box::pin(self.first_held()))
+    }
+
     fn rollups(&self, series: SeriesId, bucket: Bucket, from: Timestamp, to: Timestamp) -> TierFuture<'_, Rollups> {
         self.soon(Box::pin(self.find_rollups(series, bucket, from, to)))
     }
@@ -316,6 +322,10 @@ impl WarmTier for PostgresWarm {
     }
 
     fn jobs(&self) -> &dyn JobStore {
+        self
+    }
+
+    fn days(&self) -> &dyn DayLedger {
         self
     }
 

@@ -48,11 +48,11 @@ impl PostgresWarm {
         let day = |reading: &StoredReading| reading.at.0.div_euclid(DAY);
         let needed: BTreeSet<i64> = readings.chunk_by(|a, b| day(a) == day(b)).map(|same| day(&same[0])).collect();
         let ahead = Timestamp::wall_clock().0.div_euclid(DAY) + 1;
-        let wanting = self.days().wanting(needed.clone(), ahead);
+        let wanting = self.settled_days().wanting(needed.clone(), ahead);
         // The newest first: should they be too many, what is read most has its own.
         for day in wanting.into_iter().rev() {
             let decided = self.make_day(day).await?;
-            let mut days = self.days();
+            let mut days = self.settled_days();
             if decided || needed.contains(&day) {
                 days.settled.insert(day);
             } else {
@@ -62,8 +62,13 @@ impl PostgresWarm {
         Ok(())
     }
 
-    fn days(&self) -> MutexGuard<'_, Days> {
-        self.days.lock().unwrap_or_else(PoisonError::into_inner)
+    fn settled_days(&self) -> MutexGuard<'_, Days> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The day's partition was dropped; should something come for it, it gets another one.
+    pub(super) fn forget_day(&self, day: i64) {
+        self.settled_days().settled.remove(&day);
     }
 
     /// Whether it is decided; not so while another session holds a lock.
@@ -114,6 +119,20 @@ async fn make(connection: &mut PgConnection, day: i64, partitions_max: usize) ->
     );
     connection.execute(AssertSqlSafe(sql)).await?;
     Ok(true)
+}
+
+/// Whether a day has its partition.
+pub(super) async fn is_there(connection: &mut PgConnection, day: i64) -> Result<bool, TierError> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+               WHERE i.inhparent = 'readings'::regclass AND c.relname = $1)";
+    sqlx::query_scalar(sql).bind(name(day)).fetch_one(connection).await.map_err(failed)
+}
+
+/// Drops a day's partition.
+pub(super) async fn drop(connection: &mut PgConnection, day: i64) -> Result<(), TierError> {
+    let sql = format!("DROP TABLE {}", name(day));
+    connection.execute(AssertSqlSafe(sql)).await.map_err(failed)?;
+    Ok(())
 }
 
 /// `readings_20261124`.

@@ -23,6 +23,8 @@ pub(super) enum Use {
     Write,
     /// Questions.
     Read,
+    /// Reading a whole day: it takes as long as it takes.
+    Export,
 }
 
 /// How the server is reached.
@@ -95,7 +97,7 @@ pub(super) async fn connect(settings: &WarmSettings, what_for: Use) -> Result<Pg
 /// What every session begins with.
 fn session(settings: &WarmSettings, what_for: Use) -> String {
     let limit = match what_for {
-        Use::Migrate => Duration::ZERO,
+        Use::Migrate | Use::Export => Duration::ZERO,
         Use::Write => settings.statement_timeout.0 * PATIENCE,
         Use::Read => settings.statement_timeout.0,
     };

@@ -7,6 +7,7 @@ use super::PostgresWarm;
 use super::fault::failed;
 use super::rows::{self, number};
 use super::time::PgTime;
+use crate::tiers::warm::rules;
 use crate::tiers::{Bucket, SeriesId, StoredReading, TierError};
 use shared::reading::Timestamp;
 use sqlx::PgConnection;
@@ -66,9 +67,11 @@ impl PostgresWarm {
                    ) AS bucket OFFSET 0) AS b \
                    CROSS JOIN LATERAL (SELECT * FROM readings \
                        WHERE series_id = w.series_id AND ts >= b.bucket AND ts < b.bucket + INTERVAL '5 minutes' \
-                       ORDER BY ts DESC LIMIT 1) AS r";
+                       ORDER BY ts DESC LIMIT 1) AS r \
+                   UNION ALL \
+                   SELECT series_id, ts, value, quality, revision FROM left_latest WHERE series_id = ANY($1)";
         let rows = sqlx::query(sql).bind(numbers).fetch_all(&mut *self.reader().await?).await.map_err(failed)?;
-        rows.iter().map(rows::reading).collect()
+        Ok(rules::newest(rows.iter().map(rows::reading).collect::<Result<_, _>>()?))
     }
 }
 

@@ -98,19 +98,23 @@ impl PostgresWarm {
             let sums = rules::sum_up(buckets, readings, hold(series));
             fresh.extend(sums.into_iter().map(|(bucket, sum)| (*series, bucket, sum)));
         }
-        write(&mut transaction, Bucket::FiveMinutes, &fresh).await?;
-        let hours: BTreeMap<SeriesId, BTreeSet<Timestamp>> =
-            dirty.iter().map(|(series, buckets)| (*series, rules::hours_of(buckets))).collect();
-        let parts = parts_of(&mut transaction, &hours).await?;
-        let mut merged: Vec<Fresh> = Vec::new();
-        for (series, hours) in &hours {
-            let parts = parts.get(series).map_or(&[][..], Vec::as_slice);
-            let sums = rules::merge_hours(hours, parts, hold(series));
-            merged.extend(sums.into_iter().map(|(hour, sum)| (*series, hour, sum)));
-        }
-        write(&mut transaction, Bucket::Hour, &merged).await?;
+        keep(&mut transaction, &dirty, &fresh, hold).await?;
         transaction.commit().await.map_err(failed)?;
         Ok(fresh.len() as u32)
+    }
+
+    /// Makes rollups of one series from readings, which are all there are in these buckets.
+    pub(super) async fn renew_series(
+        &self,
+        connection: &mut PgConnection,
+        series: SeriesId,
+        buckets: &[Timestamp],
+        readings: &[StoredReading],
+    ) -> Result<(), TierError> {
+        let hold = Self::holds_of(connection, &[series]).await?.get(&series).copied().unwrap_or(HOLD_UNKNOWN);
+        let sums = rules::sum_up(buckets, readings, hold);
+        let fresh: Vec<Fresh> = sums.into_iter().map(|(bucket, sum)| (series, bucket, sum)).collect();
+        keep(connection, &BTreeMap::from([(series, buckets.to_vec())]), &fresh, |_| hold).await
     }
 
     pub(super) async fn find_rollups(
@@ -144,13 +148,38 @@ impl PostgresWarm {
     }
 }
 
+/// Writes the new rollups of buckets, and of the hours they lie in.
+async fn keep(
+    connection: &mut PgConnection,
+    dirty: &BTreeMap<SeriesId, Vec<Timestamp>>,
+    fresh: &[Fresh],
+    hold: impl Fn(&SeriesId) -> i64,
+) -> Result<(), TierError> {
+    write(connection, Bucket::FiveMinutes, fresh).await?;
+    let hours: BTreeMap<SeriesId, BTreeSet<Timestamp>> =
+        dirty.iter().map(|(series, buckets)| (*series, rules::hours_of(buckets))).collect();
+    let parts = parts_of(connection, &hours).await?;
+    let mut merged: Vec<Fresh> = Vec::new();
+    for (series, hours) in &hours {
+        let parts = parts.get(series).map_or(&[][..], Vec::as_slice);
+        let sums = rules::merge_hours(hours, parts, hold(series));
+        merged.extend(sums.into_iter().map(|(hour, sum)| (*series, hour, sum)));
+    }
+    write(connection, Bucket::Hour, &merged).await
+}
+
 /// Takes away the marks of some buckets and gives these, each once.
 async fn take_marks(
     connection: &mut PgConnection,
     buckets_max: u32,
 ) -> Result<BTreeMap<SeriesId, Vec<Timestamp>>, TierError> {
     let query = sqlx::query(
-        "WITH chosen AS MATERIALIZED (SELECT DISTINCT series_id, bucket FROM dirty_buckets ORDER BY 1, 2 LIMIT $1) \
+        // What belongs to days that have left can't be made from what is here.
+        "WITH chosen AS MATERIALIZED ( \
+             SELECT DISTINCT series_id, bucket FROM dirty_buckets AS d WHERE NOT EXISTS ( \
+                 SELECT FROM archive_days AS a WHERE a.raw <> 'here' \
+                 AND a.day = (d.bucket AT TIME ZONE 'UTC')::date - DATE '1970-01-01') \
+             ORDER BY 1, 2 LIMIT $1) \
          DELETE FROM dirty_buckets AS d USING chosen AS s \
          WHERE d.series_id = s.series_id AND d.bucket = s.bucket RETURNING d.series_id, d.bucket",
     );

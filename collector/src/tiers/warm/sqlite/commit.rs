@@ -1,10 +1,10 @@
 //! A flush in one transaction.
 
 use super::rows::{Batched, wide};
-use super::{SqliteWarm, account, audit, failed};
+use super::{SqliteWarm, account, audit, days, failed};
 use crate::tiers::warm::account::by_stream;
 use crate::tiers::warm::rules;
-use crate::tiers::{Bucket, CommitReport, Flush, Parked, Quarantined, SeriesId, StoredReading, TierError};
+use crate::tiers::{Bucket, CommitReport, Day, Flush, Parked, Quarantined, SeriesId, StoredReading, TierError};
 use shared::ids::{GatewayId, Seq, StreamId};
 use shared::reading::Timestamp;
 use sqlx::SqliteConnection;
@@ -71,6 +71,7 @@ async fn store(
         }
     }
     report.dirty = dirty.len() as u64;
+    days::touch(connection, &dirty.iter().map(|(_, bucket)| Day::of(*bucket)).collect()).await?;
     let dirty: Vec<_> = dirty.into_iter().collect();
     for (sql, piece) in MARK.pieces(&dirty) {
         let mut query = sqlx::query(sql);

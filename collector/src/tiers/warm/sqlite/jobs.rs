@@ -86,12 +86,12 @@ impl JobStore for SqliteWarm {
         Box::pin(self.begin_run(job, why, owner))
     }
 
-    fn alive(&self, run: RunNo, steps_done: u64, steps: u64) -> TierFuture<'_, bool> {
+    fn alive(&self, run: RunNo, steps_done: u64, steps: u64, rows: u64) -> TierFuture<'_, bool> {
         Box::pin(async move {
-            let sql =
-                "UPDATE etl_jobs SET alive_at = ?, steps_done = ?, steps = ? WHERE number = ? AND status = 'running'";
+            let sql = "UPDATE etl_jobs SET alive_at = ?, steps_done = ?, steps = ?, rows = ? \
+                       WHERE number = ? AND status = 'running'";
             let query = sqlx::query(sql).bind(Timestamp::wall_clock().0).bind(steps_done.cast_signed());
-            let query = query.bind(steps.cast_signed()).bind(run.0);
+            let query = query.bind(steps.cast_signed()).bind(rows.cast_signed()).bind(run.0);
             Ok(query.execute(&self.write).await.map_err(failed)?.rows_affected() == 1)
         })
     }

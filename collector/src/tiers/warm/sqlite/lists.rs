@@ -2,6 +2,7 @@
 
 use super::rows::{self, get, narrow, seq};
 use super::{SqliteWarm, account, broken, failed};
+use crate::tiers::warm::rules;
 use crate::tiers::{
     GatewayGap, GatewayInfo, Heard, Parked, Quarantined, SeriesId, StoredReading, StreamInfo, TierError, WarmState,
 };
@@ -91,11 +92,14 @@ impl SqliteWarm {
     pub(super) async fn find_latest(&self, series: &[SeriesId]) -> Result<Vec<StoredReading>, TierError> {
         // The list travels as JSON: whole numbers, so nothing is rounded, and one statement for any count.
         let list = serde_json::to_string(series).map_err(broken)?;
-        let sql = "SELECT r.series_id, r.ts, r.value, r.quality, r.revision FROM json_each(?) AS wanted \
+        let sql = "SELECT r.series_id, r.ts, r.value, r.quality, r.revision FROM json_each(?1) AS wanted \
                    JOIN readings AS r ON r.series_id = wanted.value \
-                   AND r.ts = (SELECT max(ts) FROM readings WHERE series_id = wanted.value)";
+                   AND r.ts = (SELECT max(ts) FROM readings WHERE series_id = wanted.value) \
+                   UNION ALL \
+                   SELECT series_id, ts, value, quality, revision FROM left_latest \
+                   WHERE series_id IN (SELECT value FROM json_each(?1))";
         let rows = sqlx::query(sql).bind(list).fetch_all(&self.read).await.map_err(failed)?;
-        rows.iter().map(rows::reading).collect()
+        Ok(rules::newest(rows.iter().map(rows::reading).collect::<Result<_, _>>()?))
     }
 
     pub(super) async fn note_heard(&self, gateway: &GatewayId, heard: Heard) -> Result<(), TierError> {

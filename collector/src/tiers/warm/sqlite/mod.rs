@@ -6,6 +6,7 @@
 mod account;
 mod audit;
 mod commit;
+mod days;
 mod jobs;
 mod lists;
 mod quality;
@@ -222,6 +223,10 @@ impl WarmTier for SqliteWarm {
         })
     }
 
+    fn complete_from(&self) -> TierFuture<'_, Timestamp> {
+        Box::pin(self.first_held())
+    }
+
     fn rollups(&self, series: SeriesId, bucket: Bucket, from: Timestamp, to: Timestamp) -> TierFuture<'_, Rollups> {
         Box::pin(self.find_rollups(series, bucket, from, to))
     }
@@ -259,6 +264,10 @@ impl WarmTier for SqliteWarm {
     }
 
     fn jobs(&self) -> &dyn JobStore {
+        self
+    }
+
+    fn days(&self) -> &dyn DayLedger {
         self
     }
 

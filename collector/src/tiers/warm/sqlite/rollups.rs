@@ -49,7 +49,13 @@ type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 impl SqliteWarm {
     pub(super) async fn refresh_dirty(&self, buckets_max: u32) -> Result<u32, TierError> {
         let mut transaction = self.begin().await?;
-        let query = sqlx::query("SELECT series_id, bucket FROM dirty_buckets ORDER BY series_id, bucket LIMIT ?");
+        // What belongs to days that have left can't be made from what is here.
+        let query = sqlx::query(
+            "SELECT series_id, bucket FROM dirty_buckets AS d WHERE NOT EXISTS ( \
+                 SELECT 1 FROM archive_days AS a WHERE a.raw <> 'here' AND a.day = \
+                     (d.bucket - CASE WHEN d.bucket < 0 THEN 86399999999 ELSE 0 END) / 86400000000) \
+             ORDER BY series_id, bucket LIMIT ?",
+        );
         let dirty = query.bind(buckets_max).fetch_all(&mut *transaction).await.map_err(failed)?;
         let dirty = dirty.iter().map(|row| Ok((SeriesId(narrow(row, "series_id")?), Timestamp(get(row, "bucket")?))));
         let dirty: Vec<(SeriesId, Timestamp)> = dirty.collect::<Result<_, TierError>>()?;
@@ -121,7 +127,18 @@ async fn refresh_series(
         let readings = found.iter().map(rows::reading).collect::<Result<Vec<_>, _>>()?;
         fresh.extend(rules::sum_up(run, &readings, hold));
     }
-    write(connection, Bucket::FiveMinutes, series, &fresh).await?;
+    keep(connection, series, buckets, &fresh, hold).await
+}
+
+/// Writes the new rollups of buckets and of their hours, and takes away their marks.
+pub(super) async fn keep(
+    connection: &mut SqliteConnection,
+    series: SeriesId,
+    buckets: &[Timestamp],
+    fresh: &[(Timestamp, Option<Rollup>)],
+    hold: i64,
+) -> Result<(), TierError> {
+    write(connection, Bucket::FiveMinutes, series, fresh).await?;
     let mut merged = Vec::new();
     for hour in rules::hours_of(buckets) {
         let to = hour.plus_micros(Bucket::Hour.micros());

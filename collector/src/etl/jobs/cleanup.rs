@@ -1,0 +1,208 @@
+//! Every week: readings that are old enough leave the warm tier, a day at a time, and only when the archive was read
+//! back and found to have exactly them. Rollups stay. A day of which the archive has something else stays; that is told
+//! everywhere, and `daily_sync`, which follows, archives it again.
+
+use super::Alarm;
+use crate::etl::archive::prove;
+use crate::etl::ledger::{DayEntry, DayLedger, Leave, Raw};
+use crate::etl::{Job, JobError, Now, Outcome, Progress};
+use crate::tiers::cold::rows::MICROS_PER_DAY;
+use crate::tiers::{ColdTier, Day, TierError, WarmTier};
+use futures::future::BoxFuture;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Buckets that are brought up to date in one go.
+const BUCKETS: u32 = 512;
+/// How often it is tried to let a day leave whose rollups are being made.
+const TRIES: u32 = 3;
+
+/// The job.
+pub struct Cleanup {
+    warm: Arc<dyn WarmTier>,
+    cold: Option<Arc<dyn ColdTier>>,
+    keep_days: u32,
+    now: Now,
+    alarm: Arc<Alarm>,
+    /// Whether the last run found days that are to be archived again.
+    found_doubts: AtomicBool,
+}
+
+#[derive(Default)]
+struct Done {
+    left: Vec<Day>,
+    rows: u64,
+    /// Why days stay, in words.
+    waiting: Vec<String>,
+    refused: Vec<String>,
+}
+
+/// The first and the last of some days, in words.
+fn span(days: &[Day]) -> String {
+    match days {
+        [] => String::new(),
+        [one] => format!(" ({one})"),
+        [first, .., last] => format!(" ({first} to {last})"),
+    }
+}
+
+/// At most so many of them.
+fn some(words: &[String]) -> String {
+    const MOST: usize = 5;
+    let more = if words.len() > MOST { format!("; and {} more", words.len() - MOST) } else { String::new() };
+    words[..words.len().min(MOST)].join("; ") + &more
+}
+
+impl Done {
+    fn words(&self) -> String {
+        let mut words = match self.left.as_slice() {
+            [] => "nothing left the warm tier".to_owned(),
+            [day] => format!("1 day left the warm tier, {} readings ({day})", self.rows),
+            days => format!("{} days left the warm tier, {} readings{}", days.len(), self.rows, span(days)),
+        };
+        if !self.refused.is_empty() {
+            words +=
+                &format!("; to be archived again, and not removed: {}, {}", self.refused.len(), some(&self.refused));
+        }
+        if !self.waiting.is_empty() {
+            words += &format!("; not removed yet: {}, {}", self.waiting.len(), some(&self.waiting));
+        }
+        words
+    }
+}
+
+impl Cleanup {
+    /// Takes out of `warm` what is older than `keep_days` and in `cold`.
+    #[must_use]
+    pub fn new(
+        warm: Arc<dyn WarmTier>,
+        cold: Option<Arc<dyn ColdTier>>,
+        keep_days: u32,
+        now: Now,
+        alarm: Arc<Alarm>,
+    ) -> Self {
+        Self { warm, cold, keep_days, now, alarm, found_doubts: AtomicBool::new(false) }
+    }
+
+    fn ledger(&self) -> &dyn DayLedger {
+        self.warm.days()
+    }
+
+    async fn work(&self, progress: &Progress) -> Result<Outcome, JobError> {
+        self.found_doubts.store(false, Ordering::Relaxed);
+        let Some(cold) = &self.cold else {
+            let detail = "there is no archive ([cold]): nothing leaves the warm tier".into();
+            return Ok(Outcome { rows: 0, detail });
+        };
+        let before = Day::of((self.now)().plus_micros(-i64::from(self.keep_days) * MICROS_PER_DAY));
+        let mut old = self.ledger().days(Day::FIRST, before).await?;
+        old.retain(|entry| entry.raw != Raw::Gone && !(entry.raw == Raw::Leaving && entry.is_dirty()));
+        progress.of(old.len() as u64);
+        let mut done = Done::default();
+        for entry in &old {
+            self.one(&**cold, entry, &mut done).await?;
+            progress.step();
+        }
+        progress.rows(done.rows);
+        metrics::counter!("collector_cleanup_readings_total").increment(done.rows);
+        if done.refused.is_empty() {
+            self.alarm.clear();
+        } else {
+            self.found_doubts.store(true, Ordering::Relaxed);
+            self.alarm.raise(some(&done.refused));
+        }
+        Ok(Outcome { rows: done.rows, detail: done.words() })
+    }
+
+    async fn one(&self, cold: &dyn ColdTier, entry: &DayEntry, done: &mut Done) -> Result<(), TierError> {
+        let day = entry.day;
+        if entry.raw == Raw::Here {
+            if entry.is_dirty() {
+                done.waiting.push(format!("{day} isn't archived as it is now"));
+                return Ok(());
+            }
+            if let Some(doubt) = self.doubt(cold, entry).await? {
+                if !self.ledger().doubt(day, entry.version).await? {
+                    done.waiting.push(format!("something has just come for {day}"));
+                    return Ok(());
+                }
+                let doubt = format!("{day}: {doubt}");
+                tracing::error!(
+                    "the archive doesn't have what it should: {doubt}; the day stays and is archived again"
+                );
+                metrics::counter!("collector_archive_doubts_total").increment(1);
+                done.refused.push(doubt);
+                return Ok(());
+            }
+            match self.leave(entry).await? {
+                Leave::Yes => {}
+                Leave::Changed => {
+                    done.waiting.push(format!("something has just come for {day}"));
+                    return Ok(());
+                }
+                Leave::Dirty => {
+                    done.waiting.push(format!("rollups of {day} are out of date"));
+                    return Ok(());
+                }
+            }
+        }
+        // What is marked as leaving and isn't removed in time is removed the next time.
+        match self.ledger().clear(day).await {
+            Ok(true) => {
+                done.left.push(day);
+                done.rows += entry.warm.map_or(0, |proof| proof.rows);
+            }
+            Ok(false) => done.waiting.push(format!("something has just come for {day}")),
+            Err(error) => done.waiting.push(format!("{day} can't be removed now: {error}")),
+        }
+        Ok(())
+    }
+
+    /// Why a day must not leave. Both tiers are read for it, every row.
+    async fn doubt(&self, cold: &dyn ColdTier, entry: &DayEntry) -> Result<Option<String>, TierError> {
+        let (Some(wanted), Some(read)) = (entry.cold, entry.warm) else {
+            return Ok(Some("nothing is known of what was archived".into()));
+        };
+        match cold.proof(entry.day).await {
+            Ok(Some(found)) if found == wanted => {}
+            Ok(Some(found)) => return Ok(Some(format!("the archive has {found} instead of {wanted}"))),
+            Ok(None) => return Ok(Some(format!("the archive doesn't have it any more: {wanted}"))),
+            Err(TierError::Broken { why, .. }) => return Ok(Some(why)),
+            Err(error) => return Err(error),
+        }
+        let here = prove(self.ledger().rows(entry.day)).await?;
+        let same = here == read;
+        Ok((!same).then(|| format!("{here} here now, and {read} when it was archived")))
+    }
+
+    async fn leave(&self, entry: &DayEntry) -> Result<Leave, TierError> {
+        let mut tries = 0;
+        loop {
+            let answer = self.ledger().leave(entry.day, entry.version).await?;
+            tries += 1;
+            if answer != Leave::Dirty || tries == TRIES {
+                return Ok(answer);
+            }
+            while self.warm.refresh_rollups(BUCKETS).await? > 0 {}
+        }
+    }
+}
+
+impl Job for Cleanup {
+    fn name(&self) -> &'static str {
+        "cleanup"
+    }
+    fn what(&self) -> &'static str {
+        "remove old readings that the archive is proved to have"
+    }
+    fn limit(&self) -> Duration {
+        Duration::from_secs(12 * 3_600)
+    }
+    fn run<'a>(&'a self, progress: &'a Progress) -> BoxFuture<'a, Result<Outcome, JobError>> {
+        Box::pin(self.work(progress))
+    }
+    fn followed_by(&self) -> Option<&'static str> {
+        self.found_doubts.load(Ordering::Relaxed).then_some("daily_sync")
+    }
+}

@@ -1,0 +1,126 @@
+//! Every night: closed days that have changed go into the archive, and what came late is merged into days that have
+//! left. Only this job writes the archive, and a job runs once at a time.
+
+use super::Alarm;
+use crate::etl::archive::{Archive, Archived, CLOSED_AFTER, first_open};
+use crate::etl::{Job, JobError, Now, Outcome, Progress};
+use crate::tiers::cold::rows::MICROS_PER_DAY;
+use crate::tiers::{ColdTier, Day, TierError, WarmTier};
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Days that are under way at a time.
+const AT_ONCE: usize = 2;
+/// A month's days are put together when it is over for so long: hardly anything comes for it any more.
+const TIDY_AFTER: i64 = 7 * MICROS_PER_DAY;
+
+/// The job.
+pub struct DailySync {
+    /// Where days come from.
+    pub warm: Arc<dyn WarmTier>,
+    /// Where they go, if anywhere.
+    pub cold: Option<Arc<dyn ColdTier>>,
+    /// The clock.
+    pub now: Now,
+    /// Raised while days can't be archived.
+    pub alarm: Arc<Alarm>,
+}
+
+#[derive(Default)]
+struct Done {
+    days: u64,
+    late: u64,
+    rows: u64,
+    overtaken: u64,
+    failed: Vec<String>,
+}
+
+impl Done {
+    fn add(&mut self, day: Day, outcome: Result<Archived, TierError>) {
+        match outcome {
+            Ok(Archived::Whole(rows)) => (self.days, self.rows) = (self.days + 1, self.rows + rows),
+            Ok(Archived::Late(rows)) => (self.late, self.rows) = (self.late + 1, self.rows + rows),
+            Ok(Archived::Overtaken) => self.overtaken += 1,
+            Err(error) => self.failed.push(format!("{day}: {error}")),
+        }
+    }
+
+    fn words(&self) -> String {
+        let mut words = vec![match self.days {
+            0 => "no day has changed".to_owned(),
+            1 => "1 day archived".to_owned(),
+            days => format!("{days} days archived"),
+        }];
+        if self.late > 0 {
+            words.push(format!("late readings merged into {} days that had left", self.late));
+        }
+        if self.overtaken > 0 {
+            words.push(format!("{} changed meanwhile and are still to be archived", self.overtaken));
+        }
+        words.join("; ")
+    }
+}
+
+impl DailySync {
+    async fn work(&self, progress: &Progress) -> Result<Outcome, JobError> {
+        let Some(cold) = &self.cold else {
+            let detail = "there is no archive ([cold]): nothing is exported, and nothing leaves the warm tier".into();
+            return Ok(Outcome { rows: 0, detail });
+        };
+        let archive = Archive { warm: self.warm.clone(), cold: cold.clone() };
+        let done = self.archive(&archive, progress).await?;
+        let mut detail = done.words();
+        let mut trouble = done.failed.clone();
+        match cold.tidy(Day::of((self.now)().plus_micros(-CLOSED_AFTER - TIDY_AFTER))).await {
+            Ok(0) => {}
+            Ok(files) => detail.push_str(&format!("; {files} files put together")),
+            Err(error) => trouble.push(format!("days of a month can't be put together: {error}")),
+        }
+        if trouble.is_empty() {
+            self.alarm.clear();
+            return Ok(Outcome { rows: done.rows, detail });
+        }
+        let trouble = trouble.join("; ");
+        self.alarm.raise(trouble.clone());
+        Err(JobError::Other(format!("{trouble} (otherwise: {detail}, {} readings)", done.rows)))
+    }
+
+    async fn archive(&self, archive: &Archive, progress: &Progress) -> Result<Done, TierError> {
+        let mut due = self.warm.days().days(Day::FIRST, first_open((self.now)())).await?;
+        due.retain(|entry| entry.is_dirty() || entry.raw == crate::etl::ledger::Raw::Leaving);
+        progress.of(due.len() as u64);
+        let mut under_way = stream::iter(due)
+            .map(|entry| async move { (entry.day, archive.bring(&entry, progress).await) })
+            .buffer_unordered(AT_ONCE);
+        let mut done = Done::default();
+        while let Some((day, outcome)) = under_way.next().await {
+            let is_away = matches!(outcome, Err(TierError::Unavailable { .. }));
+            if let Ok(Archived::Whole(rows) | Archived::Late(rows)) = outcome {
+                metrics::counter!("collector_archived_readings_total").increment(rows);
+            }
+            done.add(day, outcome);
+            progress.step();
+            if is_away {
+                break; // the others would meet with the same
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl Job for DailySync {
+    fn name(&self) -> &'static str {
+        "daily_sync"
+    }
+    fn what(&self) -> &'static str {
+        "bring days that have changed into the archive"
+    }
+    fn limit(&self) -> Duration {
+        Duration::from_secs(12 * 3_600)
+    }
+    fn run<'a>(&'a self, progress: &'a Progress) -> BoxFuture<'a, Result<Outcome, JobError>> {
+        Box::pin(self.work(progress))
+    }
+}

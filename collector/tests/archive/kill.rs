@@ -1,0 +1,133 @@
+//! kill -9 at random moments of export and cleanup, over a month into which readings come late: in the end the archive
+//! is the truth row by row, the warm tier holds exactly what it should, and rollups are those of the readings.
+//!
+//! `ARCHIVE_KILL_ROUNDS=50 cargo test -p collector --test archive kill` for more rounds, `ARCHIVE_KILL_SEED` for
+//! another fate.
+
+use crate::world::{FIRST, HOUR, World, open_cold, open_warm, reading, some};
+use collector::etl::jobs::cleanup::Cleanup;
+use collector::etl::jobs::daily_sync::DailySync;
+use collector::etl::{Job, Progress};
+use collector::tiers::{ColdTier, Day};
+use shared::reading::Timestamp;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+const FOLDER: &str = "ARCHIVE_WORKER_FOLDER";
+const DAY: &str = "ARCHIVE_WORKER_DAY";
+const ROUNDS: u64 = 8;
+/// A month.
+const DAYS: i32 = 31;
+/// Days that readings stay in the warm tier.
+const KEPT: u32 = 10;
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// What is killed: this same test, run with a folder to work on, again and again until it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn worker_that_is_killed() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let now = Day(FIRST.0 + number(DAY, 0) as i32).start().plus_micros(3 * HOUR);
+    let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(move || now);
+    let (warm, cold) = (open_warm(Path::new(&folder)).await, open_cold(Path::new(&folder)));
+    let cold: Option<Arc<dyn ColdTier>> = Some(cold);
+    let sync = DailySync { warm: warm.clone(), cold: cold.clone(), now: now.clone(), alarm: Arc::default() };
+    let cleanup = Cleanup::new(warm, cold, KEPT, now, Arc::default());
+    println!("\nat work");
+    loop {
+        // What is stored meanwhile by another process may keep SQLite busy; all else is a mistake.
+        for job in [&sync as &dyn Job, &cleanup] {
+            match job.run(&Progress::default()).await {
+                Ok(_) => {}
+                Err(error) if error.to_string().contains("locked") => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// Ends with us.
+struct Worker(Child);
+
+impl Worker {
+    fn start(folder: &Path, day: i32) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["kill::worker_that_is_killed", "--exact", "--nocapture"]);
+        command.env(FOLDER, folder).env(DAY, day.to_string());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap() == "at work"), "it has ended before its work began");
+        Self(child)
+    }
+
+    fn kill(mut self) {
+        if let Ok(Some(status)) = self.0.try_wait() {
+            panic!("it has ended by itself: {status}");
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A plain generator (xorshift), so that a seed is a fate.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_killed_when_nothing_is_lost_and_all_is_right_in_the_end() {
+    let (rounds, seed) = (number("ARCHIVE_KILL_ROUNDS", ROUNDS), number("ARCHIVE_KILL_SEED", 20_241_004));
+    println!("{rounds} rounds, seed {seed}");
+    let mut dice = Dice(seed.max(1));
+    let mut world = World::new().await;
+    let mut stored = 0;
+    for round in 0..rounds {
+        // The month goes on, and something comes late for days anywhere in it.
+        let until = (DAYS * (round as i32 + 1) / rounds as i32).max(1);
+        let readings = some(&world.series, stored..until, 200);
+        world.put(&readings).await;
+        stored = until;
+        let worker = Worker::start(world.folder.path(), until);
+        let stop = tokio::time::Instant::now() + Duration::from_millis(dice.roll(250));
+        while tokio::time::Instant::now() < stop {
+            let (series, day) = (&world.series[dice.roll(3) as usize].clone(), dice.roll(until as u64) as i32);
+            let at = dice.roll(24 * 3_600) as i64 * 1_000_000 + 1;
+            let late: Vec<_> = (0..40).map(|n| reading(series, day, at + n * 1_000, dice.roll(9) as f64)).collect();
+            let late: Vec<_> = late.into_iter().filter(|r| Day(FIRST.0 + day).contains(r.at)).collect();
+            world.put(&late).await;
+            tokio::time::sleep(Duration::from_millis(dice.roll(20))).await;
+        }
+        worker.kill();
+    }
+    world.set_clock(DAYS, 3);
+    for _ in 0..2 {
+        world.sync().run(&Progress::default()).await.unwrap();
+        let cleanup = world.cleanup(KEPT);
+        let done = cleanup.run(&Progress::default()).await.unwrap();
+        assert_eq!(cleanup.followed_by(), None, "{}", done.detail);
+    }
+    world.archive_is_true(DAYS).await;
+    world.warm_is_true(DAYS).await;
+    let left = Day(FIRST.0 + DAYS - KEPT as i32).start();
+    assert_eq!(world.warm.complete_from().await.unwrap(), left, "what is older has left");
+    world.rollups_are_true(DAYS).await;
+    world.answers_are_true(DAYS).await;
+    world.latest_is_true().await;
+}
