@@ -68,13 +68,15 @@ impl Archive {
     /// # Errors
     /// When a tier can't; the archive then has the day as it was before, or as it should be.
     pub async fn bring(&self, entry: &DayEntry, progress: &Progress) -> Result<Archived, TierError> {
-        match entry.raw {
+        let brought = match entry.raw {
             Raw::Here => self.whole(entry, progress).await,
             Raw::Leaving | Raw::Gone if entry.is_dirty() => self.late(entry, progress).await,
-            Raw::Leaving | Raw::Gone => {
-                self.warm.days().clear(entry.day).await?;
-                Ok(Archived::Late(0))
-            }
+            Raw::Leaving | Raw::Gone => self.warm.days().clear(entry.day).await.map(|_| Archived::Late(0)),
+        };
+        match brought {
+            // The end of a run that was stopped may come this late.
+            Err(TierError::Broken { .. }) if !is_as_it_was(&*self.warm, entry).await? => Ok(Archived::Overtaken),
+            brought => brought,
         }
     }
 
@@ -203,13 +205,17 @@ async fn read(warm: Arc<dyn WarmTier>, entry: DayEntry, to: mpsc::Sender<Run>) -
         }
     }
     // Whoever wrote this day meanwhile may have let it leave, too: what was read here may be a part of it.
-    let now = ledger.days(entry.day, entry.day.next()).await?;
-    let as_it_was = |now: &DayEntry| now.exported == entry.exported && now.raw == entry.raw;
-    if now.first().is_some_and(as_it_was) {
+    if is_as_it_was(&*warm, &entry).await? {
         Ok(())
     } else {
         Err(broken(format!("{} was archived by another one meanwhile", entry.day)))
     }
+}
+
+/// Whether nobody else has archived a day, or let it leave, since `entry` was read.
+async fn is_as_it_was(warm: &dyn WarmTier, entry: &DayEntry) -> Result<bool, TierError> {
+    let now = warm.days().days(entry.day, entry.day.next()).await?;
+    Ok(now.first().is_some_and(|now| now.exported == entry.exported && now.raw == entry.raw))
 }
 
 /// Length of the buckets that are marked.

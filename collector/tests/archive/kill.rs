@@ -4,10 +4,13 @@
 //! `ARCHIVE_KILL_ROUNDS=50 cargo test -p collector --test archive kill` for more rounds, `ARCHIVE_KILL_SEED` for
 //! another fate.
 
+use crate::services::postgres::{Postgres, settings};
 use crate::world::{FIRST, HOUR, World, open_cold, open_warm, reading, some};
 use collector::etl::jobs::cleanup::Cleanup;
 use collector::etl::jobs::daily_sync::DailySync;
+use collector::etl::ledger::Raw;
 use collector::etl::{Job, Progress};
+use collector::tiers::warm::postgres::PostgresWarm;
 use collector::tiers::{ColdTier, Day};
 use shared::reading::Timestamp;
 use std::io::{BufRead as _, BufReader};
@@ -18,6 +21,9 @@ use std::time::Duration;
 
 const FOLDER: &str = "ARCHIVE_WORKER_FOLDER";
 const DAY: &str = "ARCHIVE_WORKER_DAY";
+/// PostgreSQL's, when it isn't SQLite.
+const PORT: &str = "ARCHIVE_WORKER_PORT";
+const DATABASE: &str = "postgres";
 const ROUNDS: u64 = 8;
 /// A month.
 const DAYS: i32 = 31;
@@ -34,7 +40,12 @@ async fn worker_that_is_killed() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     let now = Day(FIRST.0 + number(DAY, 0) as i32).start().plus_micros(3 * HOUR);
     let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(move || now);
-    let (warm, cold) = (open_warm(Path::new(&folder)).await, open_cold(Path::new(&folder)));
+    let folder = Path::new(&folder);
+    let warm = match number(PORT, 0) {
+        0 => open_warm(folder).await,
+        port => Arc::new(PostgresWarm::open(&settings(port as u16, DATABASE)).await.unwrap()),
+    };
+    let cold = open_cold(folder);
     let cold: Option<Arc<dyn ColdTier>> = Some(cold);
     let sync = DailySync { warm: warm.clone(), cold: cold.clone(), now: now.clone(), alarm: Arc::default() };
     let cleanup = Cleanup::new(warm, cold, KEPT, now, Arc::default());
@@ -55,10 +66,10 @@ async fn worker_that_is_killed() {
 struct Worker(Child);
 
 impl Worker {
-    fn start(folder: &Path, day: i32) -> Self {
+    fn start(folder: &Path, day: i32, port: u16) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["kill::worker_that_is_killed", "--exact", "--nocapture"]);
-        command.env(FOLDER, folder).env(DAY, day.to_string());
+        command.env(FOLDER, folder).env(DAY, day.to_string()).env(PORT, port.to_string());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap() == "at work"), "it has ended before its work began");
@@ -92,19 +103,28 @@ impl Dice {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_killed_when_nothing_is_lost_and_all_is_right_in_the_end() {
+async fn whatever_is_killed_when_nothing_is_lost_on_sqlite() {
+    all_is_right_in_the_end(World::new().await, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_killed_when_nothing_is_lost_on_postgresql() {
+    let server = Postgres::start().await;
+    let warm = Arc::new(PostgresWarm::open(&settings(server.port, DATABASE)).await.unwrap());
+    all_is_right_in_the_end(World::on(warm, tempfile::tempdir().unwrap()).await, server.port).await;
+}
+
+async fn all_is_right_in_the_end(mut world: World, port: u16) {
     let (rounds, seed) = (number("ARCHIVE_KILL_ROUNDS", ROUNDS), number("ARCHIVE_KILL_SEED", 20_241_004));
-    println!("{rounds} rounds, seed {seed}");
     let mut dice = Dice(seed.max(1));
-    let mut world = World::new().await;
-    let mut stored = 0;
+    let (mut stored, mut half_written, mut half_gone) = (0, 0, 0);
     for round in 0..rounds {
         // The month goes on, and something comes late for days anywhere in it.
         let until = (DAYS * (round as i32 + 1) / rounds as i32).max(1);
         let readings = some(&world.series, stored..until, 200);
         world.put(&readings).await;
         stored = until;
-        let worker = Worker::start(world.folder.path(), until);
+        let worker = Worker::start(world.folder.path(), until, port);
         let stop = tokio::time::Instant::now() + Duration::from_millis(dice.roll(250));
         while tokio::time::Instant::now() < stop {
             let (series, day) = (&world.series[dice.roll(3) as usize].clone(), dice.roll(until as u64) as i32);
@@ -115,7 +135,12 @@ async fn whatever_is_killed_when_nothing_is_lost_and_all_is_right_in_the_end() {
             tokio::time::sleep(Duration::from_millis(dice.roll(20))).await;
         }
         worker.kill();
+        let aside = std::fs::read_dir(world.folder.path().join("cold/aside")).unwrap().count();
+        let days = world.warm.days().days(FIRST, Day(FIRST.0 + DAYS)).await.unwrap();
+        half_written += u32::from(aside > 0);
+        half_gone += u32::from(days.iter().any(|day| day.raw == Raw::Leaving));
     }
+    println!("{rounds} rounds, seed {seed}; killed while a day was written: {half_written}, removed: {half_gone}");
     world.set_clock(DAYS, 3);
     for _ in 0..2 {
         world.sync().run(&Progress::default()).await.unwrap();

@@ -11,6 +11,7 @@ mod crowd;
 mod faults;
 mod kill;
 mod late;
+mod stops;
 mod world;
 
 use collector::etl::{Job, Progress};
