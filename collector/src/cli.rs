@@ -6,6 +6,7 @@ mod export;
 mod import;
 mod jobs;
 mod migrate;
+mod people;
 mod print;
 mod quarantine;
 
@@ -96,6 +97,16 @@ enum Command {
         #[command(subcommand)]
         command: quarantine::QuarantineCommand,
     },
+    /// People who may come in
+    User {
+        #[command(subcommand)]
+        command: people::UserCommand,
+    },
+    /// Programs that may come in
+    Token {
+        #[command(subcommand)]
+        command: people::TokenCommand,
+    },
     /// The authority that names gateways and collectors
     Ca {
         #[command(subcommand)]
@@ -170,6 +181,8 @@ pub fn main() -> ExitCode {
         Command::Import(asked) => import::import(&asked),
         Command::Export(asked) => export::export(&asked),
         Command::Quarantine { command } => quarantine::quarantine(command),
+        Command::User { command } => people::user(command),
+        Command::Token { command } => people::token(command),
         Command::Ca { command } => ca(command),
     };
     match outcome {

@@ -72,6 +72,12 @@ pub struct Ingest {
 pub struct Api {
     /// Address and port of the HTTP API.
     pub listen: SocketAddr,
+    /// Its certificate, PEM; beyond loopback the one of `[ingest]` when nothing is said.
+    pub cert: Option<PathBuf>,
+    /// The key of that.
+    pub key: Option<PathBuf>,
+    /// No TLS beyond loopback: something in front of it sees to that.
+    pub plain_http: bool,
 }
 
 /// `[spool]`
@@ -145,7 +151,7 @@ impl Default for Ingest {
 
 impl Default for Api {
     fn default() -> Self {
-        Self { listen: loopback(8080) }
+        Self { listen: loopback(8080), cert: None, key: None, plain_http: false }
     }
 }
 
@@ -230,6 +236,9 @@ impl Config {
         if self.ingest.connections_max == 0 || self.ingest.handshakes_max == 0 {
             return wrong("ingest.connections_max", "0".into(), "nobody could connect");
         }
+        if self.api.cert.is_some() != self.api.key.is_some() {
+            return wrong("api.cert", "".into(), "certificate and key belong together: say both or neither");
+        }
         if self.api.listen == self.ingest.listen && self.api.listen.port() != 0 {
             return wrong("api.listen", self.api.listen.to_string(), "[ingest] listens there; each needs its own port");
         }
@@ -258,6 +267,16 @@ impl Config {
     #[must_use]
     pub fn warm_file(&self) -> PathBuf {
         self.data_dir.join("warm.sqlite")
+    }
+
+    /// The certificate and key that the API shows; `None` when it answers without TLS.
+    #[must_use]
+    pub fn api_identity(&self) -> Option<(PathBuf, PathBuf)> {
+        let beyond = !self.api.listen.ip().is_loopback() && !self.api.plain_http;
+        let wanted = beyond || self.api.cert.is_some();
+        wanted.then(|| {
+            (self.api.cert.clone().unwrap_or_else(|| self.cert()), self.api.key.clone().unwrap_or_else(|| self.key()))
+        })
     }
 
     fn ca_file(&self, configured: Option<&PathBuf>, default: &str) -> PathBuf {

@@ -1,5 +1,6 @@
 //! Takes in what agents send, stores it in tiers, answers for it.
 
+pub mod access;
 pub mod analytics;
 pub mod api;
 pub mod ca;

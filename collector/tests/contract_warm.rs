@@ -1,6 +1,7 @@
 //! What every warm tier must do. A new implementation adds a module at the end and nothing else.
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
+use collector::access::{Hash, Role, Token, User};
 use collector::rollup::Rollup;
 use collector::tiers::warm::postgres::{Layout, PostgresWarm};
 use collector::tiers::warm::settings::WarmSettings;
@@ -281,6 +282,35 @@ async fn what_is_set_aside_is_listed_and_bounded(tier: impl WarmTier) {
     assert_eq!(tier.audit(1).await.unwrap(), [said("second")]);
 }
 
+async fn who_may_come_in_is_kept_and_taken_away(tier: impl WarmTier) {
+    let user = |name: &str, role, password: &str| User {
+        name: name.into(),
+        role,
+        password: Hash(password.into()),
+        changed: at(1),
+    };
+    let store = tier.access();
+    store.put_user(&user("rossi", Role::Operator, "$argon2id$1")).await.unwrap();
+    store.put_user(&user("bianchi", Role::Admin, "$argon2id$2")).await.unwrap();
+    store.put_user(&user("rossi", Role::Viewer, "$argon2id$3")).await.unwrap();
+    let (first, second) = (user("bianchi", Role::Admin, "$argon2id$2"), user("rossi", Role::Viewer, "$argon2id$3"));
+    assert_eq!(store.users().await.unwrap(), [first.clone(), second]);
+    assert!(store.remove_user("rossi").await.unwrap() && !store.remove_user("rossi").await.unwrap());
+    assert_eq!(store.users().await.unwrap(), [first]);
+    let token = |name: &str, ends| Token {
+        name: name.into(),
+        role: Role::Viewer,
+        hash: format!("{name}'s"),
+        made: at(2),
+        ends,
+    };
+    store.put_token(&token("grafana", None)).await.unwrap();
+    store.put_token(&token("grafana", Some(at(3)))).await.unwrap();
+    store.put_token(&token("scada", None)).await.unwrap();
+    assert_eq!(store.tokens().await.unwrap(), [token("grafana", Some(at(3))), token("scada", None)]);
+    assert!(store.remove_token("scada").await.unwrap() && !store.remove_token("scada").await.unwrap());
+}
+
 async fn catalogues_are_kept_for_good(tier: impl WarmTier) {
     let catalogue = Catalogue::new(vec![flow("DIST_001")]).unwrap();
     assert!(tier.catalogue(catalogue.hash()).await.unwrap().is_none());
@@ -415,6 +445,7 @@ macro_rules! every_promise {
             the_first_word_on_a_boots_clock_holds
             blocks_wait_for_their_clock
             what_is_set_aside_is_listed_and_bounded
+            who_may_come_in_is_kept_and_taken_away
             catalogues_are_kept_for_good
             gateways_are_known_since_they_were_heard
             a_late_reading_makes_its_bucket_dirty_until_it_is_right_again

@@ -113,6 +113,21 @@ pub fn server_config(ca: &Path, cert: &Path, key: &Path) -> Result<Arc<ServerCon
     Ok(Arc::new(config))
 }
 
+/// For a program that browsers connect to: shows `cert`, wants no certificate, TLS 1.2 or 1.3 and HTTP/1.1.
+///
+/// # Errors
+/// When a file can't be read or isn't what it should be.
+pub fn public_server_config(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let (chain, secret) = (certificates(cert)?, private_key(key)?);
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, secret)
+        .map_err(|error| mismatch(cert, key, &error))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
 /// Who the peer is: the common name of its certificate, and the serial number in lower-case hexadecimal without
 /// leading zeros. The chain must have been verified, as a connection of [`server_config`] has done.
 ///

@@ -2,13 +2,14 @@
 
 use super::params::Params;
 use super::{Api, Problem};
+use crate::access::{Principal, Way};
 use crate::history::{Points, Question, Resolution};
 use crate::import::{self, Dialect, Fold, Last, Named, Settings};
 use crate::tiers::{Audited, Flush, SeriesId, SeriesInfo, SeriesKey, StoredReading};
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::catalogue::{Class, Entry};
@@ -29,7 +30,7 @@ const OWNER: &str = "import";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Form {
-    author: String,
+    author: Option<String>,
     reason: String,
     readings: Vec<Entered>,
 }
@@ -50,6 +51,7 @@ struct Entered {
 /// Stores readings that someone says. What stood at their moments is corrected.
 pub(super) async fn enter(
     State(api): State<Api>,
+    Extension(who): Extension<Principal>,
     headers: HeaderMap,
     params: Params,
     body: Bytes,
@@ -57,7 +59,7 @@ pub(super) async fn enter(
     params.only(&[])?;
     super::jobs::same_origin(&headers)?;
     let form: Form = serde_json::from_slice(&body).map_err(|error| Problem::body(format!("the body: {error}")))?;
-    said("author", Some(&form.author))?;
+    let who = author(&who, form.author.as_deref())?;
     said("reason", Some(&form.reason))?;
     if form.readings.is_empty() || form.readings.len() > READINGS_MAX {
         return Err(Problem::body(format!("readings: 1 to {READINGS_MAX} at a time; a file is imported")));
@@ -84,9 +86,17 @@ pub(super) async fn enter(
         }));
     }
     let detail = json!({ "reason": form.reason, "readings": items });
-    let audit = Audited { at: now, who: form.author, what: "reading".into(), detail };
+    let audit = Audited { at: now, who, what: "reading".into(), detail };
     let report = (api.sources.write)(Flush { readings, audit: vec![audit], ..Flush::default() }).await?;
     Ok(Json(json!({ "written": report.written, "items": items })))
+}
+
+/// Whose change it is: who is logged in; where nobody has to, who is said.
+pub(super) fn author(who: &Principal, said: Option<&str>) -> Result<String, Problem> {
+    match who.way {
+        Way::Session | Way::Token => Ok(who.name.clone()),
+        Way::Open | Way::Local => self::said("author", said).map(str::to_owned),
+    }
 }
 
 pub(super) fn said<'a>(name: &str, text: Option<&'a str>) -> Result<&'a str, Problem> {
@@ -160,6 +170,7 @@ const PARAMETERS: &[&str] = &[
 /// Reads a piece of a CSV file, and stores it unless `dry` is set.
 pub(super) async fn import(
     State(api): State<Api>,
+    Extension(who): Extension<Principal>,
     headers: HeaderMap,
     params: Params,
     body: Bytes,
@@ -198,9 +209,9 @@ pub(super) async fn import(
         "new": batch.series.iter().zip(&series).filter(|(_, id)| matches!(id, Ok(None))).map(|(named, _)| named.key.to_string()).collect::<Vec<_>>(),
     });
     if !dry {
-        let (author, reason) = (said("author", params.text("author"))?, said("reason", params.text("reason"))?);
+        let (who, reason) = (author(&who, params.text("author"))?, said("reason", params.text("reason"))?);
         let detail = json!({ "reason": reason, "first_line": first_line, "rows": batch.rows, "readings": readings.len(), "revision": revision });
-        let audit = Audited { at: now, who: author.into(), what: "import".into(), detail };
+        let audit = Audited { at: now, who, what: "import".into(), detail };
         let report = (api.sources.write)(Flush { readings, audit: vec![audit], ..Flush::default() }).await?;
         answer["written"] = json!(report.written);
         answer["unchanged"] = json!(report.unchanged);

@@ -1,9 +1,11 @@
 //! What people and programs ask over HTTP: JSON, on loopback. All is reading, besides starting a job and what people enter.
 //!
-//! There is no access control yet, so nothing but a loopback address is bound, and a request whose `Host` is not
-//! this machine is refused: otherwise any web page could read through a person's browser (DNS rebinding).
+//! Beyond loopback everyone must say who it is, and over TLS, unless the configuration says that something in front sees to
+//! that. On loopback a request whose `Host` is not this machine is refused: otherwise any web page could read through a
+//! person's browser (DNS rebinding).
 //! Errors are RFC 9457 problem details that name the parameter at fault. Every answer is bounded.
 
+mod access;
 mod entry;
 mod export;
 mod jobs;
@@ -12,25 +14,30 @@ mod problem;
 mod quality;
 mod quarantine;
 mod routes;
+pub mod tls;
 mod views;
 
 pub use problem::Problem;
 
+use crate::access::Access;
 use crate::etl::Scheduler;
 use crate::history::History;
 use crate::tiers::hot::days::DayCache;
 use crate::tiers::{ColdTier, CommitReport, Flush, HotTier, TierFuture, WarmTier};
 use axum::Router;
+use axum::extract::connect_info::Connected;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::serve::{IncomingStream, Listener};
 use shared::ids::GatewayId;
 use shared::reading::Timestamp;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tls::TlsListener;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +70,12 @@ pub struct Sources {
     pub cold: Option<Arc<dyn ColdTier>>,
     /// Who is connected.
     pub presence: Presence,
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// It is asked over TLS: cookies are for TLS only.
+    pub secure: bool,
+    /// Other hosts than this machine's loopback may be asked for.
+    pub any_host: bool,
     /// Stores what people enter.
     pub write: Write,
     /// Readings further ahead of the clock are refused, microseconds.
@@ -78,11 +91,9 @@ pub struct Sources {
 /// Why there is no API.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// There is no access control yet.
-    #[error(
-        "[api] listen = \"{0}\": only a loopback address is allowed (127.0.0.1 or [::1]) while there is no access control"
-    )]
-    NotLoopback(SocketAddr),
+    /// Its certificate or key can't be used.
+    #[error("[api] {0}")]
+    Tls(#[from] shared::tls::TlsError),
     /// The address is taken, or isn't this machine's.
     #[error("[api] listen = \"{address}\": {source}")]
     Bind {
@@ -104,24 +115,42 @@ struct Api {
     busy: Arc<Semaphore>,
 }
 
-/// Binds a loopback address; port 0 takes a free one.
+/// Binds an address; port 0 takes a free one.
 ///
 /// # Errors
-/// When it isn't loopback, or can't be bound.
+/// When it can't be bound.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, ApiError> {
-    if !address.ip().is_loopback() {
-        return Err(ApiError::NotLoopback(address));
-    }
     TcpListener::bind(address).await.map_err(|source| ApiError::Bind { address, source })
+}
+
+/// The peer's address, of either kind of listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(SocketAddr);
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+impl Connected<IncomingStream<'_, TlsListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
+        Self(*stream.remote_addr())
+    }
 }
 
 /// Answers until `stop`, and what is under way for a few seconds more.
 ///
 /// # Errors
 /// When the listener breaks.
-pub async fn serve(listener: TcpListener, sources: Sources, stop: CancellationToken) -> Result<(), ApiError> {
+pub async fn serve<L>(listener: L, sources: Sources, stop: CancellationToken) -> Result<(), ApiError>
+where
+    L: Listener<Addr = SocketAddr>,
+    Peer: for<'a> Connected<IncomingStream<'a, L>>,
+{
     let stopped = stop.clone();
-    let server = axum::serve(listener, router(sources)).with_graceful_shutdown(async move { stop.cancelled().await });
+    let service = router(sources).into_make_service_with_connect_info::<Peer>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
     // A client that holds its connection open doesn't hold up the stop.
     let overdue = async {
         stopped.cancelled().await;
@@ -164,6 +193,9 @@ fn router(sources: Sources) -> Router {
         .route("/api/v1/quarantine/drop", post(quarantine::drop))
         .route("/api/v1/audit", get(entry::audit))
         .layer(DefaultBodyLimit::max(entry::BODY_BYTES_MAX))
+        .route("/api/v1/login", post(access::login))
+        .route("/api/v1/logout", post(access::logout))
+        .route("/api/v1/me", get(access::me))
         .route("/metrics", get(routes::metrics))
         .fallback(async |request: Request| Problem::no_such_path(request.uri().path()))
         .method_not_allowed_fallback(async |request: Request| Problem::method(request.method().as_str()))
@@ -172,11 +204,12 @@ fn router(sources: Sources) -> Router {
 }
 
 /// Refuses what is not meant for this machine, and bounds how much is under way and for how long.
-async fn guard(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Problem> {
+async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Result<Response, Problem> {
     let host = request.headers().get("host").and_then(|h| h.to_str().ok()).unwrap_or_default();
-    if !is_this_machine(host) {
+    if !api.sources.any_host && !is_this_machine(host) {
         return Err(Problem::host(host));
     }
+    access::admit(&api, &mut request).await?;
     let Ok(_permit) = api.busy.try_acquire() else { return Err(Problem::busy()) };
     let path = request.uri().path().to_owned();
     tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await.map_err(|_| Problem::too_slow(&path))

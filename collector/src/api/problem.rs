@@ -66,6 +66,29 @@ impl Problem {
         Self::new("urn:collector:problem:origin", "Wrong origin", StatusCode::FORBIDDEN, detail)
     }
 
+    /// Nobody said who it is.
+    pub(super) fn login() -> Self {
+        let detail = "log in first, or show a token: Authorization: Bearer …".into();
+        Self::new("urn:collector:problem:login", "Who are you?", StatusCode::UNAUTHORIZED, detail)
+    }
+
+    /// Name and password don't fit.
+    pub(super) fn wrong_password() -> Self {
+        let detail = "name or password is wrong".into();
+        Self::new("urn:collector:problem:password", "Not logged in", StatusCode::UNAUTHORIZED, detail)
+    }
+
+    /// Too many passwords were wrong.
+    pub(super) fn locked(detail: String) -> Self {
+        Self::new("urn:collector:problem:locked", "Not now", StatusCode::TOO_MANY_REQUESTS, detail)
+    }
+
+    /// It needs another role.
+    pub(super) fn role(name: &str, has: &str, needs: &str) -> Self {
+        let detail = format!("{} is {has}; this needs {needs}", shown(name));
+        Self::new("urn:collector:problem:role", "Not allowed", StatusCode::FORBIDDEN, detail)
+    }
+
     pub(super) fn no_such_path(path: &str) -> Self {
         let detail = format!("{} is nothing here; see /api/v1/health", shown(path));
         Self::new("urn:collector:problem:path", "No such path", StatusCode::NOT_FOUND, detail)

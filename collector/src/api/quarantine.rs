@@ -1,13 +1,14 @@
 //! What was set aside: listed, and by a person's decision released into its series or dropped.
 
-use super::entry::{known, said};
+use super::entry::{author, known, said};
 use super::params::Params;
 use super::{Api, Problem, routes, views};
+use crate::access::Principal;
 use crate::tiers::warm::sqlite::QUARANTINE_ROWS_MAX;
 use crate::tiers::{Audited, Flush, Quarantined, SeriesId, StoredReading};
-use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 use shared::ids::GatewayId;
 use std::collections::HashMap;
@@ -28,22 +29,34 @@ const PARAMETERS: &[&str] = &["author", "reason", "gateway", "series", "because"
 /// Stores what fits: rows of series that are there now and that aren't in the future any more.
 pub(super) async fn release(
     State(api): State<Api>,
+    Extension(who): Extension<Principal>,
     headers: HeaderMap,
     params: Params,
 ) -> Result<Json<Value>, Problem> {
-    decide(&api, &headers, params, "released").await
+    decide(&api, &who, &headers, params, "released").await
 }
 
 /// Throws away what fits.
-pub(super) async fn drop(State(api): State<Api>, headers: HeaderMap, params: Params) -> Result<Json<Value>, Problem> {
-    decide(&api, &headers, params, "dropped").await
+pub(super) async fn drop(
+    State(api): State<Api>,
+    Extension(who): Extension<Principal>,
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Json<Value>, Problem> {
+    decide(&api, &who, &headers, params, "dropped").await
 }
 
-async fn decide(api: &Api, headers: &HeaderMap, params: Params, what: &str) -> Result<Json<Value>, Problem> {
+async fn decide(
+    api: &Api,
+    who: &Principal,
+    headers: &HeaderMap,
+    params: Params,
+    what: &str,
+) -> Result<Json<Value>, Problem> {
     let params = params.only(PARAMETERS)?;
     super::jobs::same_origin(headers)?;
     let dry = params.flag("dry")?;
-    let (author, reason) = (said("author", params.text("author"))?, said("reason", params.text("reason"))?);
+    let (who, reason) = (author(who, params.text("author"))?, said("reason", params.text("reason"))?);
     let chosen = chosen(api, &params).await?;
     let series: HashMap<String, SeriesId> =
         known(api).await?.into_values().map(|series| (series.key.to_string(), series.id)).collect();
@@ -75,7 +88,7 @@ async fn decide(api: &Api, headers: &HeaderMap, params: Params, what: &str) -> R
         let asked: serde_json::Map<String, Value> =
             names.filter_map(|name| Some(((*name).to_owned(), json!(params.text(name)?)))).collect();
         let detail = json!({ "reason": reason, "rows": count, what: asked });
-        flush.audit.push(Audited { at: now, who: author.into(), what: "quarantine".into(), detail });
+        flush.audit.push(Audited { at: now, who: who.clone(), what: "quarantine".into(), detail });
         (api.sources.write)(flush).await?;
     }
     Ok(Json(json!({ "dry": dry, "chosen": chosen.len(), what: done, "left": left })))

@@ -1,4 +1,5 @@
 use super::*;
+use crate::access::Role;
 use crate::tiers::hot::memory::MemoryHot;
 use crate::tiers::warm::sqlite::SqliteWarm;
 use crate::tiers::{Flush, GatewayGap, Heard, Quarantined, StoredReading};
@@ -85,6 +86,14 @@ async fn bench() -> Bench {
             Arc::new(|| Timestamp(NOW)),
             crate::etl::Pace::default(),
         ),
+        access: Arc::new(Access::new(
+            warm.clone(),
+            crate::access::Sessions::new(Arc::new(crate::tiers::hot::shelf::MemoryShelf::default())),
+            false,
+            "of this start".into(),
+        )),
+        secure: false,
+        any_host: false,
         write: {
             let warm = warm.clone();
             Arc::new(move |flush| {
@@ -116,6 +125,12 @@ impl Bench {
         socket.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head[9..12].parse().unwrap(), head.to_lowercase(), body.to_owned())
+    }
+
+    /// The status of a request with a token.
+    async fn status(&self, line: &str, token: &str) -> u16 {
+        let host = format!("localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: 0");
+        self.ask(line, &host).await.0
     }
 
     async fn get(&self, path: &str) -> Value {
@@ -220,8 +235,6 @@ async fn a_wrong_parameter_is_named() {
 
 #[tokio::test]
 async fn only_this_machine_is_answered() {
-    let far = bind("0.0.0.0:0".parse().unwrap()).await.unwrap_err().to_string();
-    assert!(far.contains("loopback"), "{far}");
     let bench = bench().await;
     for host in ["evil.example:8080", "10.0.0.1", "", "localhost.evil.example", "[::2]:80"] {
         bench.refused(bench.ask("GET /api/v1/nodes", host).await, 421, "", "not for this machine");
@@ -234,8 +247,62 @@ async fn only_this_machine_is_answered() {
 #[tokio::test]
 async fn with_the_warm_tier_gone_health_says_so_and_questions_get_503() {
     let bench = bench().await;
+    assert_eq!(bench.get("health").await["status"], "ok"); // who there is, is known since
     bench.warm.close().await;
     let health = bench.get("health").await;
     assert_eq!((&health["status"], &health["tiers"]["warm"]["ok"]), (&json!("degraded"), &json!(false)));
     bench.refused(bench.ask("GET /api/v1/nodes", "localhost").await, 503, "", "warm tier");
+}
+
+/// Every route, and the least role that may use it; `None`: nobody has to say who it is.
+const ROUTES: &[(&str, Option<Role>)] = &[
+    ("GET /api/v1/health", Some(Role::Viewer)),
+    ("GET /api/v1/nodes", Some(Role::Viewer)),
+    ("GET /api/v1/series", Some(Role::Viewer)),
+    ("GET /api/v1/latest", Some(Role::Viewer)),
+    ("GET /api/v1/history?series=1", Some(Role::Viewer)),
+    ("GET /api/v1/gaps", Some(Role::Viewer)),
+    ("GET /api/v1/gateways", Some(Role::Viewer)),
+    ("GET /api/v1/quarantine", Some(Role::Viewer)),
+    ("GET /api/v1/parked", Some(Role::Viewer)),
+    ("GET /api/v1/quality", Some(Role::Viewer)),
+    ("GET /api/v1/jobs", Some(Role::Viewer)),
+    ("GET /api/v1/jobs/runs", Some(Role::Viewer)),
+    ("GET /api/v1/export", Some(Role::Viewer)),
+    ("GET /metrics", Some(Role::Viewer)),
+    ("HEAD /api/v1/health", Some(Role::Viewer)),
+    ("GET /api/v1/audit", Some(Role::Operator)),
+    ("POST /api/v1/jobs/data_quality/run", Some(Role::Operator)),
+    ("POST /api/v1/readings", Some(Role::Operator)),
+    ("POST /api/v1/import", Some(Role::Operator)),
+    ("POST /api/v1/quarantine/release", Some(Role::Operator)),
+    ("POST /api/v1/quarantine/drop", Some(Role::Operator)),
+    ("DELETE /api/v1/health", Some(Role::Admin)), // what isn't named needs the most
+    ("GET /api/v1/me", None),
+    ("POST /api/v1/logout", None),
+    ("GET /api/v1/nothing", None), // nothing is there
+];
+
+#[tokio::test]
+async fn every_route_is_for_its_roles_and_for_nobody_unknown() {
+    let bench = bench().await;
+    let token = |role: Role| format!("wtc_{role}");
+    for role in Role::ALL {
+        let (name, hash) = (role.to_string(), crate::access::digest(&token(role)));
+        let made = crate::access::Token { name, role, hash, made: Timestamp(NOW), ends: None };
+        bench.warm.access().put_token(&made).await.unwrap();
+    }
+    for (line, least) in ROUTES {
+        for shown in ["", "wtc_wrong"] {
+            let status = bench.status(line, shown).await;
+            assert_eq!(status == 401, least.is_some(), "{line} with '{shown}' gives {status}");
+        }
+        for role in Role::ALL {
+            let status = bench.status(line, &token(role)).await;
+            let allowed = least.is_none_or(|least| role >= least);
+            assert_eq!(status == 403, !allowed, "{line} as {role} gives {status}");
+            assert_ne!(status, 401, "{line} as {role}");
+        }
+        assert!(![401, 403].contains(&bench.status(line, "of this start").await), "{line} of a command");
+    }
 }

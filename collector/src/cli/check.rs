@@ -2,7 +2,6 @@
 
 use super::print::{GREEN, RED, YELLOW};
 use super::{WRONG, migrate};
-use crate::api;
 use crate::config::{Config, LoadError};
 use crate::revocation;
 use crate::tiers::hot;
@@ -86,11 +85,8 @@ fn look(path: &Path, config: &Config, findings: &mut Findings) {
     findings.add("configuration", Verdict::Ok, format!("{} is read", path.display()));
     level(config, findings);
     address("[ingest]", config.ingest.listen, findings);
-    if config.api.listen.ip().is_loopback() {
-        address("[api]", config.api.listen, findings);
-    } else {
-        findings.add("[api]", Verdict::Error, api::ApiError::NotLoopback(config.api.listen).to_string());
-    }
+    address("[api]", config.api.listen, findings);
+    api(config, findings);
     folder(config, findings);
     warm_tier(config, findings);
     certificates(config, findings);
@@ -98,6 +94,21 @@ fn look(path: &Path, config: &Config, findings: &mut Findings) {
     hot(config, findings);
     let (rows, interval) = (config.buffer.flush_rows, config.buffer.flush_interval);
     findings.add("[buffer]", Verdict::Ok, format!("commits every {interval}, or with {rows} readings"));
+}
+
+fn api(config: &Config, findings: &mut Findings) {
+    let Some((cert, key)) = config.api_identity() else {
+        if !config.api.listen.ip().is_loopback() {
+            let detail =
+                "answers without TLS beyond this machine (plain_http = true): passwords can be read on the way";
+            findings.add("[api]", Verdict::Warning, detail);
+        }
+        return;
+    };
+    match shared::tls::public_server_config(&cert, &key).and_then(|_| file::about(&cert)) {
+        Ok(found) => expiry("[api]", &cert, &found, findings),
+        Err(error) => findings.add("[api]", Verdict::Error, error.to_string()),
+    }
 }
 
 fn hot(config: &Config, findings: &mut Findings) {

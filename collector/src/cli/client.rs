@@ -1,6 +1,7 @@
 //! The running collector's API, as its own commands ask it.
 
 use super::Where;
+use crate::access::Local;
 use crate::config::Config;
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -13,32 +14,40 @@ const WITHIN: Duration = Duration::from_secs(40);
 
 type Answer = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
 
-pub(super) struct Api(String);
+pub(super) struct Api {
+    address: String,
+    secret: Option<String>,
+}
 
 impl Api {
+    /// Where it says that it answers, with what it says to show; or where the configuration says.
     pub(super) fn of(place: &Where) -> anyhow::Result<Self> {
-        Ok(Self(Config::load(&place.config)?.api.listen.to_string()))
+        let config = Config::load(&place.config)?;
+        Ok(match Local::read(&config.data_dir) {
+            Some(local) => Self { address: local.address.to_string(), secret: Some(local.secret) },
+            None => Self { address: config.api.listen.to_string(), secret: None },
+        })
     }
 
     fn address(&self, path: &str) -> String {
-        format!("http://{}/api/v1/{path}", self.0)
+        format!("http://{}/api/v1/{path}", self.address)
     }
 
     pub(super) fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.read(agent(Some(WITHIN)).get(self.address(path)).call())
+        self.read(self.shown(agent(Some(WITHIN)).get(self.address(path))).call())
     }
 
     pub(super) fn post(&self, path: &str) -> anyhow::Result<Value> {
-        self.read(agent(Some(WITHIN)).post(self.address(path)).send_empty())
+        self.read(self.shown(agent(Some(WITHIN)).post(self.address(path))).send_empty())
     }
 
     pub(super) fn send(&self, path: &str, body: &[u8]) -> anyhow::Result<Value> {
-        self.read(agent(Some(WITHIN)).post(self.address(path)).send(body))
+        self.read(self.shown(agent(Some(WITHIN)).post(self.address(path))).send(body))
     }
 
     /// A long answer, to be read as it comes.
     pub(super) fn stream(&self, path: &str) -> anyhow::Result<impl std::io::Read + use<>> {
-        let answer = agent(None).get(self.address(path)).call().with_context(|| self.silent())?;
+        let answer = self.shown(agent(None).get(self.address(path))).call().with_context(|| self.silent())?;
         if !answer.status().is_success() {
             self.read(Ok(answer))?;
             bail!("the collector refuses");
@@ -46,15 +55,22 @@ impl Api {
         Ok(answer.into_body().into_reader())
     }
 
+    fn shown<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.secret {
+            Some(secret) => request.header("authorization", format!("Bearer {secret}")),
+            None => request,
+        }
+    }
+
     fn silent(&self) -> String {
-        format!("no collector answers at {}; does it run?", self.0)
+        format!("no collector answers at {}; does it run?", self.address)
     }
 
     fn read(&self, answer: Answer) -> anyhow::Result<Value> {
         let mut answer = answer.with_context(|| self.silent())?;
         let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()?;
         let value: Value = serde_json::from_str(&body)
-            .with_context(|| format!("{} is no collector, or another version of it", self.0))?;
+            .with_context(|| format!("{} is no collector, or another version of it", self.address))?;
         if !answer.status().is_success() {
             bail!("{}", value["detail"].as_str().unwrap_or("the collector refuses"));
         }

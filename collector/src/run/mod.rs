@@ -1,5 +1,6 @@
 //! The running collector: parse → build → bind → say so → wait → drain.
 
+mod doors;
 mod refill;
 mod stores;
 mod wiring;
@@ -128,7 +129,7 @@ impl Running {
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             ingest = %running.ingest,
-            api = %format_args!("http://{}", running.api),
+            api = %format_args!("{}://{}", if config.api_identity().is_some() { "https" } else { "http" }, running.api),
             data = %config.data_dir.display(),
             "collector is up"
         );
@@ -197,8 +198,8 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     let tls = shared::tls::server_config(&config.ca(), &config.cert(), &config.key())?;
     let revoked = revocation::watch(config.revoked(), stop.clone()).map_err(file_error(&config.revoked()))?;
     let (listener, ingest_at) = listen(config.ingest.listen).await?;
-    let api_listener = api::bind(config.api.listen).await?;
-    let api_at = api_listener.local_addr().map_err(api::ApiError::Serve)?;
+    let asked = doors::Asked::open(config).await?;
+    let api_at = asked.address;
     let owed = config.data_dir.join("hot.owed");
     let days = tiers.days(config);
     let hot = Arc::new(Guarded::new(tiers.hot, &owed).map_err(file_error(&owed))?);
@@ -208,7 +209,9 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
 
     // From here on nothing fails.
     let flusher = Arc::new(wiring.flusher());
-    let sources = wiring.sources(scheduler.clone(), flusher.clone()); // starts the counting, too
+    let access = asked.access(wiring.warm.clone(), tiers.redis.as_deref());
+    access.look_up().await;
+    let sources = wiring.sources(scheduler.clone(), flusher.clone(), access); // starts the counting, too
     let (live, live_queue) = mpsc::channel(LIVE_MAX);
     let (intake, intake_task) = wiring.desk().open();
     let door = Door {
@@ -246,7 +249,7 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
         ingest: ingest_at,
         api: api_at,
         door: tokio::spawn(door.keep(listener, stop.clone())),
-        api_task: tokio::spawn(api::serve(api_listener, sources, stop.clone())),
+        api_task: tokio::spawn(asked.serve(sources, stop.clone())),
         intake: intake_task,
         flusher: tokio::spawn(async move { flushing.run(appended_too, flushing_stop).await }),
         others,

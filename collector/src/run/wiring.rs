@@ -1,6 +1,7 @@
 //! What the parts share, and how each of them is made from it.
 
 use super::stores::Disk;
+use crate::access::Access;
 use crate::api;
 use crate::config::Config;
 use crate::etl::jobs::{Alarms, Means, SettingsError};
@@ -155,7 +156,7 @@ impl<'a> Wiring<'a> {
         }
     }
 
-    pub(super) fn sources(&self, jobs: Arc<Scheduler>, flusher: Arc<Flusher>) -> api::Sources {
+    pub(super) fn sources(&self, jobs: Arc<Scheduler>, flusher: Arc<Flusher>, access: Arc<Access>) -> api::Sources {
         let (metrics, spool, sessions) = (shared::telemetry::metrics(), self.disk.spool.clone(), self.sessions.clone());
         api::Sources {
             warm: self.warm.clone(),
@@ -169,6 +170,9 @@ impl<'a> Wiring<'a> {
                     ingest.into_iter().chain(flush).chain(alarms.raised()).collect()
                 })
             },
+            access,
+            secure: false,
+            any_host: false,
             write: Arc::new(move |flush| {
                 let flusher = flusher.clone();
                 Box::pin(async move { flusher.write(flush).await })

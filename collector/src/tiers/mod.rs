@@ -18,6 +18,7 @@ pub use cold::rows::{Day, Proof, Run, Runs};
 pub use merge::merge;
 pub use model::*;
 
+use crate::access::AccessStore;
 use crate::etl::ledger::DayLedger;
 use crate::etl::store::JobStore;
 use crate::rollup::Rollup;
@@ -146,6 +147,9 @@ pub trait WarmTier: Send + Sync + 'static {
 
     /// All gateways ever heard.
     fn gateways(&self) -> TierFuture<'_, Vec<GatewayInfo>>;
+
+    /// Who may come in.
+    fn access(&self) -> &dyn AccessStore;
 
     /// What people changed, newest first. It is written by [`WarmTier::commit`].
     fn audit(&self, count_max: u32) -> TierFuture<'_, Vec<Audited>>;

@@ -1,5 +1,6 @@
 //! Tiers that fail on command: injected faults around the real ones.
 
+use collector::access::AccessStore;
 use collector::etl::ledger::{DayEntry, DayLedger, Export, Leave};
 use collector::rollup::Rollup;
 use collector::run::Tiers;
@@ -72,6 +73,9 @@ impl WarmTier for FaultyWarm {
             let lost = self.loses_answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
             if lost.is_ok() { Err(unavailable()) } else { Ok(report) }
         })
+    }
+    fn access(&self) -> &dyn AccessStore {
+        self.inner.access()
     }
     fn audit(&self, count_max: u32) -> TierFuture<'_, Vec<Audited>> {
         self.answers(self.inner.audit(count_max))

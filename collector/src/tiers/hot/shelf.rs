@@ -13,6 +13,8 @@ pub enum Kind {
     Alert,
     /// A user's session.
     Session,
+    /// Wrong passwords.
+    Attempt,
 }
 
 impl Kind {
@@ -22,6 +24,7 @@ impl Kind {
         match self {
             Kind::Alert => "alert",
             Kind::Session => "session",
+            Kind::Attempt => "attempt",
         }
     }
 }

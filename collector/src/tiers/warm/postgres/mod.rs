@@ -3,6 +3,7 @@
 //! It is not needed for the start: tables are made or brought up to date when the server is first reached. Until then
 //! every call says what is wrong, and what comes waits in the spool. The tables are in `migrations/postgres`.
 
+mod access;
 mod audit;
 mod commit;
 mod copy;
@@ -307,6 +308,10 @@ impl WarmTier for PostgresWarm {
 
     fn gateways(&self) -> TierFuture<'_, Vec<GatewayInfo>> {
         self.soon(Box::pin(self.list_gateways()))
+    }
+
+    fn access(&self) -> &dyn AccessStore {
+        self
     }
 
     fn audit(&self, count_max: u32) -> TierFuture<'_, Vec<Audited>> {

@@ -33,6 +33,8 @@ const SHAPE: &str = "\
     etl_marks: job text, due timestamp with time zone | job
     etl_leader: one integer, owner text, until timestamp with time zone | one
     audit: number bigint, at timestamp with time zone, who text, what text, detail text | number
+    users: name text, role text, password text, changed bigint | name
+    tokens: name text, role text, hash text, made bigint, ends bigint? | name | hash
     quality_reports: day text, series_id integer, good bigint, uncertain bigint, bad bigint, manual bigint, \
                      completeness double precision, longest_gap_us bigint, spacing_us bigint?, \
                      step double precision?, score double precision, made_at timestamp with time zone \

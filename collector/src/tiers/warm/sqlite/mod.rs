@@ -3,6 +3,7 @@
 //! One connection writes, several read: in WAL mode neither waits for the other. `synchronous = FULL`: a commit is
 //! on the disk when it returns. The tables are in `migrations/sqlite`.
 
+mod access;
 mod account;
 mod audit;
 mod commit;
@@ -249,6 +250,10 @@ impl WarmTier for SqliteWarm {
 
     fn gateways(&self) -> TierFuture<'_, Vec<GatewayInfo>> {
         Box::pin(self.list_gateways())
+    }
+
+    fn access(&self) -> &dyn AccessStore {
+        self
     }
 
     fn audit(&self, count_max: u32) -> TierFuture<'_, Vec<Audited>> {

@@ -1,0 +1,232 @@
+//! Who may do what: people with passwords and sessions, programs with tokens.
+//!
+//! While nobody has been made and the API listens on loopback only, everyone on this machine may do everything. With the
+//! first user or token, or with any other address, whoever asks must say who it is. Users and tokens lie in the warm tier,
+//! so that several collectors have the same; sessions lie on the hot tier's shelf and may be lost at any time, which costs
+//! a login. Passwords are kept as argon2id, tokens and sessions as SHA-256: what is stored opens nothing.
+
+mod local;
+mod password;
+mod sessions;
+mod store;
+
+pub use local::Local;
+pub use password::{Hash, PASSWORD_BYTES, PasswordRefused};
+pub use sessions::{LoginRefused, SESSION_IDLE, SESSION_MAX, Sessions};
+pub use store::{AccessStore, Token, User};
+
+use crate::tiers::{TierError, WarmTier};
+use serde::{Deserialize, Serialize};
+use shared::ids::hex;
+use shared::reading::Timestamp;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+/// Users and tokens are looked up again after this.
+const FRESH: Duration = Duration::from_secs(2);
+/// What a token begins with: it is recognised where it must not be.
+pub const TOKEN_PREFIX: &str = "wtc_";
+
+/// What someone may do; each may what those before may.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Look.
+    Viewer,
+    /// Enter, correct, import, start jobs, decide on what was set aside.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Role; 3] = [Role::Viewer, Role::Operator, Role::Admin];
+
+    /// The role of that name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+
+    /// As it is stored and shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Operator => "operator",
+            Role::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How someone came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// Nobody has to say who it is.
+    Open,
+    /// With a password, once.
+    Session,
+    /// A program.
+    Token,
+    /// A command on this machine, which can read the collector's folder.
+    Local,
+}
+
+/// Who asks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Principal {
+    /// The user's or the token's name.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// How it came in.
+    pub way: Way,
+}
+
+/// Everyone who can come in, as of a moment.
+#[derive(Debug, Default)]
+struct Known {
+    users: Vec<User>,
+    tokens: Vec<Token>,
+}
+
+/// The service.
+pub struct Access {
+    warm: Arc<dyn WarmTier>,
+    sessions: Sessions,
+    /// Whoever asks must say who it is, even if there is nobody yet.
+    required: bool,
+    /// What commands on this machine show.
+    local: String,
+    known: Mutex<Option<(Instant, Arc<Known>)>>,
+}
+
+impl Access {
+    /// Over these; `required`: also while nobody has been made.
+    #[must_use]
+    pub fn new(warm: Arc<dyn WarmTier>, sessions: Sessions, required: bool, local: String) -> Self {
+        Self { warm, sessions, required, local, known: Mutex::default() }
+    }
+
+    /// Who shows this token (`Authorization: Bearer`) or this session (a cookie). `None`: it must say who it is.
+    ///
+    /// # Errors
+    /// When nobody can be looked up, and nobody was before.
+    pub async fn who(
+        &self,
+        bearer: Option<&str>,
+        session: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Option<Principal>, TierError> {
+        if bearer.is_some_and(|shown| digest(shown) == digest(&self.local)) {
+            return Ok(Some(Principal { name: "local".into(), role: Role::Admin, way: Way::Local }));
+        }
+        let known = self.known().await?;
+        if !self.required && known.users.is_empty() && known.tokens.is_empty() {
+            return Ok(Some(Principal { name: "local".into(), role: Role::Admin, way: Way::Open }));
+        }
+        if let Some(shown) = bearer {
+            let hash = digest(shown);
+            let token =
+                known.tokens.iter().find(|token| token.hash == hash && token.ends.is_none_or(|ends| now < ends));
+            return Ok(token.map(|t| Principal { name: t.name.clone(), role: t.role, way: Way::Token }));
+        }
+        let Some(session) = session else { return Ok(None) };
+        let Some(found) = self.sessions.find(session, now).await? else { return Ok(None) };
+        // A user who is gone, or whose password was changed since, has no session.
+        let user = known.users.iter().find(|user| user.name == found.user && user.changed == found.password_of);
+        Ok(user.map(|user| Principal { name: user.name.clone(), role: user.role, way: Way::Session }))
+    }
+
+    /// Looks up who there is, so that they are known if the warm tier goes away before the first of them comes.
+    pub async fn look_up(&self) {
+        if let Err(error) = self.known().await {
+            tracing::warn!(%error, "users can't be looked up; until they can only commands of this machine get in");
+        }
+    }
+
+    /// Begins a session; gives what the cookie holds, and who it is.
+    ///
+    /// # Errors
+    /// When name and password don't fit, after too many that didn't, or when nobody can be looked up.
+    pub async fn login(
+        &self,
+        name: &str,
+        password: &str,
+        peer: &str,
+        now: Timestamp,
+    ) -> Result<(String, Principal), LoginRefused> {
+        let known = self.known().await?;
+        let user = known.users.iter().find(|user| user.name == name);
+        let session = self.sessions.login(user, name, password, peer, now).await?;
+        let user = user.ok_or(LoginRefused::Wrong)?;
+        Ok((session, Principal { name: user.name.clone(), role: user.role, way: Way::Session }))
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// When the shelf can't be reached.
+    pub async fn logout(&self, session: &str) -> Result<(), TierError> {
+        self.sessions.end(session).await
+    }
+
+    async fn known(&self) -> Result<Arc<Known>, TierError> {
+        let mut known = self.known.lock().await;
+        if let Some((at, found)) = &*known
+            && at.elapsed() < FRESH
+        {
+            return Ok(found.clone());
+        }
+        let asked = async {
+            let store = self.warm.access();
+            Ok::<_, TierError>(Known { users: store.users().await?, tokens: store.tokens().await? })
+        };
+        match (asked.await, &*known) {
+            (Ok(found), _) => {
+                let found = Arc::new(found);
+                *known = Some((Instant::now(), found.clone()));
+                Ok(found)
+            }
+            // The dashboard is wanted most when a tier is down.
+            (Err(error), Some((_, before))) => {
+                tracing::warn!(%error, "users can't be looked up; those of before hold");
+                let before = before.clone();
+                *known = Some((Instant::now(), before.clone()));
+                Ok(before)
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+}
+
+/// SHA-256 in hexadecimal.
+#[must_use]
+pub fn digest(text: &str) -> String {
+    hex(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref())
+}
+
+/// 256 random bits in hexadecimal.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn random() -> io::Result<String> {
+    use ring::rand::{SecureRandom, SystemRandom};
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system has no randomness"))?;
+    Ok(hex(&bytes))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! Sessions of people, and how many wrong passwords are too many.
+
+use super::{Hash, User, digest, random};
+use crate::tiers::TierError;
+use crate::tiers::hot::shelf::{Kind, Shelf};
+use serde::{Deserialize, Serialize};
+use shared::reading::{MICROS_PER_SECOND, Timestamp};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// A session in which nothing was asked for so long is over.
+pub const SESSION_IDLE: Duration = Duration::from_secs(12 * 3_600);
+/// A session is over after this, whatever is asked.
+pub const SESSION_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// A sign of life is noted that often.
+const NOTED_EVERY: i64 = 60 * MICROS_PER_SECOND;
+/// Wrong passwords of a name from an address, and for how long nothing is tried after so many.
+const WRONG_MAX: u32 = 5;
+const LOCKED: Duration = Duration::from_secs(15 * 60);
+/// Sessions that are remembered for when the shelf is away.
+const FOUND_MAX: usize = 1_000;
+/// Passwords that are looked at a time: each takes 19 MiB.
+const AT_ONCE: usize = 2;
+
+/// Why nobody is logged in.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginRefused {
+    /// Name or password; which of them isn't said.
+    #[error("name or password is wrong")]
+    Wrong,
+    /// Too many were wrong.
+    #[error("too many wrong passwords; try again in {} minutes", LOCKED.as_secs() / 60)]
+    Locked,
+    /// It can't be looked up.
+    #[error(transparent)]
+    Tier(#[from] TierError),
+}
+
+/// What is kept of a session.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Session {
+    pub(super) user: String,
+    /// The user's [`User::changed`] at the login.
+    pub(super) password_of: Timestamp,
+    began: Timestamp,
+    seen: Timestamp,
+}
+
+impl Session {
+    fn holds(&self, now: Timestamp) -> bool {
+        let within = |since: Timestamp, most: Duration| now.since(since) <= most.as_micros() as i64;
+        within(self.seen, SESSION_IDLE) && within(self.began, SESSION_MAX)
+    }
+}
+
+/// All sessions.
+pub struct Sessions {
+    shelf: Arc<dyn Shelf>,
+    turns: Semaphore,
+    /// Those that were found: they hold while the shelf is away.
+    found: Mutex<HashMap<String, Session>>,
+}
+
+impl Sessions {
+    /// On this shelf.
+    #[must_use]
+    pub fn new(shelf: Arc<dyn Shelf>) -> Self {
+        Self { shelf, turns: Semaphore::new(AT_ONCE), found: Mutex::default() }
+    }
+
+    pub(super) async fn login(
+        &self,
+        user: Option<&User>,
+        name: &str,
+        password: &str,
+        peer: &str,
+        now: Timestamp,
+    ) -> Result<String, LoginRefused> {
+        // By name and address: a stranger elsewhere can't lock anybody out.
+        let attempts = digest(&format!("{name}\0{peer}"));
+        let wrong = self.shelf.get(Kind::Attempt, &attempts).await?;
+        let wrong = wrong.and_then(|count| String::from_utf8(count).ok()?.parse::<u32>().ok()).unwrap_or(0);
+        if wrong >= WRONG_MAX {
+            return Err(LoginRefused::Locked);
+        }
+        if !self.fits(user, password).await {
+            self.shelf.set(Kind::Attempt, &attempts, (wrong + 1).to_string().as_bytes(), LOCKED).await?;
+            return Err(LoginRefused::Wrong);
+        }
+        let Some(user) = user else { return Err(LoginRefused::Wrong) };
+        self.shelf.remove(Kind::Attempt, &attempts).await?;
+        let cookie = random().map_err(|error| TierError::Unavailable { tier: "login", why: error.to_string() })?;
+        let session = Session { user: user.name.clone(), password_of: user.changed, began: now, seen: now };
+        self.put(&cookie, &session).await?;
+        Ok(cookie)
+    }
+
+    /// It takes as long for a name that isn't there.
+    async fn fits(&self, user: Option<&User>, password: &str) -> bool {
+        static NOBODY: OnceLock<Hash> = OnceLock::new();
+        let Ok(_turn) = self.turns.acquire().await else { return false };
+        let (hash, there) = (user.map(|user| user.password.clone()), user.is_some());
+        let password = password.to_owned();
+        let checking = tokio::task::spawn_blocking(move || {
+            let nobody =
+                || NOBODY.get_or_init(|| Hash::of("nobody has this password").unwrap_or(Hash(String::new()))).clone();
+            hash.unwrap_or_else(nobody).is_of(&password)
+        });
+        checking.await.unwrap_or(false) && there
+    }
+
+    /// The session of a cookie, while it holds.
+    pub(super) async fn find(&self, cookie: &str, now: Timestamp) -> Result<Option<Session>, TierError> {
+        let key = digest(cookie);
+        let kept = match self.shelf.get(Kind::Session, &key).await {
+            Ok(bytes) => bytes.and_then(|bytes| serde_json::from_slice::<Session>(&bytes).ok()),
+            Err(error) => return self.remembered(&key, now).map(Some).ok_or(error),
+        };
+        let Some(mut session) = kept else {
+            self.found().remove(&key);
+            return Ok(None);
+        };
+        if !session.holds(now) {
+            self.end(cookie).await?;
+            return Ok(None);
+        }
+        if now.since(session.seen) > NOTED_EVERY {
+            session.seen = now;
+            self.put(cookie, &session).await?;
+        }
+        let mut found = self.found();
+        if found.len() >= FOUND_MAX {
+            found.clear();
+        }
+        found.insert(key, session.clone());
+        Ok(Some(session))
+    }
+
+    fn found(&self) -> MutexGuard<'_, HashMap<String, Session>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remembered(&self, key: &str, now: Timestamp) -> Option<Session> {
+        self.found().get(key).filter(|session| session.holds(now)).cloned()
+    }
+
+    async fn put(&self, cookie: &str, session: &Session) -> Result<(), TierError> {
+        let bytes = serde_json::to_vec(session)
+            .map_err(|error| TierError::Broken { tier: "sessions", why: error.to_string() })?;
+        self.shelf.set(Kind::Session, &digest(cookie), &bytes, SESSION_IDLE).await
+    }
+
+    pub(super) async fn end(&self, cookie: &str) -> Result<(), TierError> {
+        self.found().remove(&digest(cookie));
+        self.shelf.remove(Kind::Session, &digest(cookie)).await.map(drop)
+    }
+}

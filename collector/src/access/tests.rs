@@ -1,0 +1,135 @@
+use super::*;
+use crate::tiers::hot::shelf::MemoryShelf;
+use crate::tiers::warm::sqlite::SqliteWarm;
+
+const NOW: Timestamp = Timestamp(1_772_366_400_000_000);
+const HOUR: i64 = 3_600_000_000;
+
+struct Bench {
+    warm: Arc<SqliteWarm>,
+    access: Access,
+    _folder: tempfile::TempDir,
+}
+
+async fn bench(required: bool) -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    let warm = Arc::new(SqliteWarm::open(&folder.path().join("w")).await.unwrap());
+    let access = Access::new(warm.clone(), Sessions::new(Arc::new(MemoryShelf::default())), required, "s3cret".into());
+    Bench { warm, access, _folder: folder }
+}
+
+impl Bench {
+    /// As if two seconds had gone by.
+    async fn later(&self) {
+        *self.access.known.lock().await = None;
+    }
+
+    async fn user(&self, name: &str, role: Role, password: &str, changed: Timestamp) {
+        let user = User { name: name.into(), role, password: Hash::of(password).unwrap(), changed };
+        self.warm.access().put_user(&user).await.unwrap();
+        self.later().await;
+    }
+
+    async fn who(&self, bearer: Option<&str>, session: Option<&str>, at: Timestamp) -> Option<(String, Role, Way)> {
+        self.access.who(bearer, session, at).await.unwrap().map(|p| (p.name, p.role, p.way))
+    }
+}
+
+#[tokio::test]
+async fn nobody_has_to_say_who_it_is_until_there_is_somebody() {
+    let bench = bench(false).await;
+    assert_eq!(bench.who(None, None, NOW).await.unwrap().2, Way::Open);
+    bench.user("rossi", Role::Viewer, "correct horse", NOW).await;
+    assert_eq!(bench.who(None, None, NOW).await, None);
+    assert_eq!(bench.who(Some("wrong"), None, NOW).await, None);
+    assert_eq!(bench.who(Some("s3cret"), None, NOW).await.unwrap().1, Role::Admin);
+    assert_eq!(self::bench(true).await.who(None, None, NOW).await, None, "another address than loopback");
+}
+
+#[tokio::test]
+async fn a_session_ends_when_it_should() {
+    let bench = bench(false).await;
+    bench.user("rossi", Role::Operator, "correct horse", NOW).await;
+    let login = async || bench.access.login("rossi", "correct horse", "10.0.0.1", NOW).await.unwrap().0;
+    let at = |hours: i64| NOW.plus_micros(hours * HOUR);
+    let session = login().await;
+    let who = Some(("rossi".to_owned(), Role::Operator, Way::Session));
+    assert_eq!(bench.who(None, Some(&session), at(1)).await, who);
+    assert_eq!(bench.who(None, Some(&session), at(12)).await, who, "an hour ago it was seen");
+    assert_eq!(bench.who(None, Some(&session), at(25)).await, None, "idle");
+    assert_eq!(bench.who(None, Some(&session), at(12)).await, None, "for good");
+    let session = login().await;
+    for hours in (0..168).step_by(10) {
+        assert_eq!(bench.who(None, Some(&session), at(hours)).await, who);
+    }
+    assert_eq!(bench.who(None, Some(&session), at(169)).await, None, "a week");
+    let (first, second) = (login().await, login().await);
+    assert_ne!(first, second);
+    bench.access.logout(&first).await.unwrap();
+    assert_eq!(bench.who(None, Some(&first), NOW).await, None);
+    bench.user("rossi", Role::Viewer, "correct horse", NOW).await;
+    assert_eq!(bench.who(None, Some(&second), NOW).await.unwrap().1, Role::Viewer, "the role of now");
+    bench.user("rossi", Role::Viewer, "another horse", at(1)).await;
+    assert_eq!(bench.who(None, Some(&second), NOW).await, None, "another password");
+    let session = bench.access.login("rossi", "another horse", "10.0.0.1", NOW).await.unwrap().0;
+    bench.warm.access().remove_user("rossi").await.unwrap();
+    bench.user("bianchi", Role::Viewer, "a third horse", NOW).await;
+    assert_eq!(bench.who(None, Some(&session), NOW).await, None, "the user is gone");
+}
+
+#[tokio::test]
+async fn guessing_stops_after_five_wrong_passwords_and_locks_out_nobody_elsewhere() {
+    let bench = bench(false).await;
+    bench.user("rossi", Role::Viewer, "correct horse", NOW).await;
+    for _ in 0..5 {
+        let refused = bench.access.login("rossi", "guess", "10.0.0.66", NOW).await.unwrap_err();
+        assert!(matches!(refused, LoginRefused::Wrong));
+    }
+    let refused = bench.access.login("rossi", "correct horse", "10.0.0.66", NOW).await.unwrap_err();
+    assert!(matches!(refused, LoginRefused::Locked));
+    assert!(bench.access.login("rossi", "correct horse", "10.0.0.1", NOW).await.is_ok());
+    let unknown = bench.access.login("nobody", "nobody has this password", "10.0.0.2", NOW).await.unwrap_err();
+    assert_eq!(unknown.to_string(), "name or password is wrong");
+}
+
+#[tokio::test]
+async fn a_token_holds_until_it_ends_or_is_taken_back() {
+    let bench = bench(false).await;
+    let token =
+        |name: &str, ends| Token { name: name.into(), role: Role::Viewer, hash: digest("wtc_1"), made: NOW, ends };
+    bench.warm.access().put_token(&token("grafana", Some(NOW.plus_micros(HOUR)))).await.unwrap();
+    bench.later().await;
+    assert_eq!(bench.who(Some("wtc_1"), None, NOW).await, Some(("grafana".into(), Role::Viewer, Way::Token)));
+    assert_eq!(bench.who(Some("wtc_1"), None, NOW.plus_micros(HOUR)).await, None);
+    bench.warm.access().put_token(&token("grafana", None)).await.unwrap();
+    bench.later().await;
+    assert!(bench.who(Some("wtc_1"), None, NOW.plus_micros(99 * HOUR)).await.is_some());
+    assert!(bench.warm.access().remove_token("grafana").await.unwrap());
+    bench.later().await;
+    bench.user("rossi", Role::Viewer, "correct horse", NOW).await;
+    assert_eq!(bench.who(Some("wtc_1"), None, NOW).await, None);
+}
+
+#[test]
+fn a_password_is_long_enough_and_nothing_stored_tells_it() {
+    assert!(matches!(Hash::of("short"), Err(PasswordRefused::Length)));
+    let (hash, again) = (Hash::of("correct horse").unwrap(), Hash::of("correct horse").unwrap());
+    assert!(hash.0.starts_with("$argon2id$") && hash != again);
+    assert!(hash.is_of("correct horse") && !hash.is_of("correct horsf"));
+    assert_eq!(format!("{hash:?}"), "Hash(…)");
+}
+
+#[test]
+fn what_commands_show_is_readable_by_its_owner_only_and_new_at_each_start() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    assert!(Local::read(folder.path()).is_none());
+    let address = "127.0.0.1:8080".parse().unwrap();
+    let (first, second) = (Local::new(address).unwrap(), Local::new(address).unwrap());
+    assert_ne!(first.secret, second.secret);
+    first.write(folder.path()).unwrap();
+    second.write(folder.path()).unwrap();
+    assert_eq!(Local::read(folder.path()).unwrap().secret, second.secret);
+    let mode = std::fs::metadata(Local::file(folder.path())).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}

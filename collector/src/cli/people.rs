@@ -1,0 +1,301 @@
+//! `collector user` and `collector token`: who may come in. They work on the warm tier, whether a collector runs or not;
+//! one that runs notices within two seconds.
+
+use super::Where;
+use super::print::GREEN;
+use crate::access::{Hash, Role, TOKEN_PREFIX, Token, User, digest, random};
+use crate::config::Config;
+use crate::tiers::{Audited, Flush, TierError, WarmTier, warm};
+use anstream::println;
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use comfy_table::{ContentArrangement, Table};
+use serde_json::json;
+use shared::reading::Timestamp;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+const NAME_BYTES_MAX: usize = 64;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Make a user; the password is asked for
+    #[command(
+        after_help = "Examples:\n  collector user add rossi --role operator\n  collector user add rossi --role admin --password-file /run/secrets/rossi"
+    )]
+    Add {
+        /// The name
+        name: String,
+        /// viewer looks; operator enters, imports and starts jobs, too; admin may do everything
+        #[arg(long, value_parser = role)]
+        role: Role,
+        #[command(flatten)]
+        password: Password,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Set another password; all sessions of the user end
+    #[command(after_help = "Example:\n  collector user password rossi")]
+    Password {
+        /// The name
+        name: String,
+        #[command(flatten)]
+        password: Password,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Set another role
+    #[command(after_help = "Example:\n  collector user role rossi viewer")]
+    Role {
+        /// The name
+        name: String,
+        /// viewer, operator or admin
+        #[arg(value_parser = role)]
+        role: Role,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Take a user away; all sessions end
+    #[command(after_help = "Example:\n  collector user remove rossi")]
+    Remove {
+        /// The name
+        name: String,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Who there is
+    #[command(after_help = "Example:\n  collector user list --json")]
+    List {
+        #[command(flatten)]
+        place: Where,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Make a program's token, which is shown once
+    #[command(after_help = "Example:\n  collector token make grafana --role viewer --ends 365d")]
+    Make {
+        /// The name
+        name: String,
+        /// What it may do
+        #[arg(long, value_parser = role, default_value = "viewer")]
+        role: Role,
+        /// How long it holds; for ever when it isn't said
+        #[arg(long, value_parser = humantime::parse_duration)]
+        ends: Option<Duration>,
+        #[command(flatten)]
+        place: Where,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a token back
+    #[command(after_help = "Example:\n  collector token revoke grafana")]
+    Revoke {
+        /// The name
+        name: String,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Which there are
+    #[command(after_help = "Example:\n  collector token list --json")]
+    List {
+        #[command(flatten)]
+        place: Where,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Password {
+    /// A file whose first line it is, instead of asking for it
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    Role::parse(text).ok_or_else(|| "it is viewer, operator or admin".into())
+}
+
+impl Password {
+    fn ask(&self, name: &str) -> anyhow::Result<Hash> {
+        let password = match &self.password_file {
+            Some(file) => {
+                let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+                text.lines().next().unwrap_or_default().to_owned()
+            }
+            None if !std::io::stdin().is_terminal() => {
+                bail!("there is no terminal to ask for the password on: say --password-file FILE")
+            }
+            None => {
+                let password = rpassword::prompt_password(format!("password of {name}: "))?;
+                if rpassword::prompt_password("once more: ")? != password {
+                    bail!("these are two different passwords");
+                }
+                password
+            }
+        };
+        Ok(Hash::of(&password)?)
+    }
+}
+
+/// The warm tier, for as long as the work takes.
+fn on_store<T>(place: &Where, work: impl AsyncFnOnce(Arc<dyn WarmTier>) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let config = Config::load(&place.config)?;
+    std::fs::create_dir_all(&config.data_dir).with_context(|| config.data_dir.display().to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let warm = warm::open(&config.warm, &config.warm_file()).await?;
+        let done = work(warm.clone()).await;
+        warm.close().await;
+        done
+    })
+}
+
+/// Notes who did it, as far as a command line knows.
+async fn note(warm: &dyn WarmTier, what: &str, name: &str, role: Option<Role>) -> Result<(), TierError> {
+    let who = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
+    let audit = Audited {
+        at: Timestamp::wall_clock(),
+        who,
+        what: "access".into(),
+        detail: json!({ "did": what, "name": name, "role": role }),
+    };
+    warm.commit(Flush { audit: vec![audit], ..Flush::default() }).await.map(drop)
+}
+
+async fn find(warm: &dyn WarmTier, name: &str) -> anyhow::Result<User> {
+    let user = warm.access().users().await?.into_iter().find(|user| user.name == name);
+    user.with_context(|| format!("there is no user '{name}'; `collector user list` shows who there is"))
+}
+
+fn check_name(name: &str) -> anyhow::Result<()> {
+    let fits = |c: char| c.is_alphanumeric() || ['-', '_', '.', '@'].contains(&c);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(fits) {
+        bail!("'{name}' is no name: letters, digits, '-', '_', '.' and '@', at most {NAME_BYTES_MAX} bytes");
+    }
+    Ok(())
+}
+
+pub(super) fn user(command: UserCommand) -> anyhow::Result<()> {
+    match command {
+        UserCommand::Add { name, role, password, place } => {
+            check_name(&name)?;
+            on_store(&place, async |warm| {
+                if find(&*warm, &name).await.is_ok() {
+                    bail!("there is a user '{name}' already; `collector user password` and `role` change one");
+                }
+                let user =
+                    User { name: name.clone(), role, password: password.ask(&name)?, changed: Timestamp::wall_clock() };
+                warm.access().put_user(&user).await?;
+                note(&*warm, "user added", &name, Some(role)).await?;
+                println!("{GREEN}made{GREEN:#}  {name}, {role}");
+                Ok(())
+            })
+        }
+        UserCommand::Password { name, password, place } => on_store(&place, async |warm| {
+            let user = find(&*warm, &name).await?;
+            let user = User { password: password.ask(&name)?, changed: Timestamp::wall_clock(), ..user };
+            warm.access().put_user(&user).await?;
+            note(&*warm, "password set", &name, None).await?;
+            println!("{GREEN}set{GREEN:#}  {name}'s sessions are over");
+            Ok(())
+        }),
+        UserCommand::Role { name, role, place } => on_store(&place, async |warm| {
+            let user = User { role, ..find(&*warm, &name).await? };
+            warm.access().put_user(&user).await?;
+            note(&*warm, "role set", &name, Some(role)).await?;
+            println!("{GREEN}set{GREEN:#}  {name}, {role}");
+            Ok(())
+        }),
+        UserCommand::Remove { name, place } => on_store(&place, async |warm| {
+            find(&*warm, &name).await?;
+            warm.access().remove_user(&name).await?;
+            note(&*warm, "user removed", &name, None).await?;
+            println!("{GREEN}removed{GREEN:#}  {name}");
+            Ok(())
+        }),
+        UserCommand::List { place, json } => on_store(&place, async |warm| {
+            let users = warm.access().users().await?;
+            if json {
+                println!("{}", json!({ "items": users }));
+            } else if users.is_empty() {
+                println!(
+                    "there is nobody: on this machine everyone may do everything; `collector user add NAME --role admin` ends that"
+                );
+            } else {
+                let row = |user: &User| [user.name.clone(), user.role.to_string(), user.changed.to_string()];
+                show(["user", "role", "password since"], users.iter().map(row));
+            }
+            Ok(())
+        }),
+    }
+}
+
+pub(super) fn token(command: TokenCommand) -> anyhow::Result<()> {
+    match command {
+        TokenCommand::Make { name, role, ends, place, json } => {
+            check_name(&name)?;
+            let secret = format!("{TOKEN_PREFIX}{}", random()?);
+            let made = Timestamp::wall_clock();
+            let ends = ends.map(|ends| made.plus_micros(i64::try_from(ends.as_micros()).unwrap_or(i64::MAX)));
+            on_store(&place, async |warm| {
+                if warm.access().tokens().await?.iter().any(|token| token.name == name) {
+                    bail!("there is a token '{name}' already; take it back first");
+                }
+                let token = Token { name: name.clone(), role, hash: digest(&secret), made, ends };
+                warm.access().put_token(&token).await?;
+                note(&*warm, "token made", &name, Some(role)).await?;
+                if json {
+                    println!("{}", json!({ "name": name, "role": role, "ends": ends, "token": secret }));
+                } else {
+                    println!("{secret}");
+                    anstream::eprintln!(
+                        "{GREEN}made{GREEN:#}  {name}, {role}; it isn't shown again. Programs say: Authorization: Bearer …"
+                    );
+                }
+                Ok(())
+            })
+        }
+        TokenCommand::Revoke { name, place } => on_store(&place, async |warm| {
+            if !warm.access().remove_token(&name).await? {
+                bail!("there is no token '{name}'; `collector token list` shows which there are");
+            }
+            note(&*warm, "token taken back", &name, None).await?;
+            println!("{GREEN}taken back{GREEN:#}  {name}");
+            Ok(())
+        }),
+        TokenCommand::List { place, json } => on_store(&place, async |warm| {
+            let tokens = warm.access().tokens().await?;
+            if json {
+                println!("{}", json!({ "items": tokens }));
+            } else if tokens.is_empty() {
+                println!("there is no token");
+            } else {
+                let ends = |token: &Token| token.ends.map_or_else(|| "never".to_owned(), |ends| ends.to_string());
+                let row =
+                    |token: &Token| [token.name.clone(), token.role.to_string(), token.made.to_string(), ends(token)];
+                show(["token", "role", "made", "ends"], tokens.iter().map(row));
+            }
+            Ok(())
+        }),
+    }
+}
+
+fn show<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) {
+    let mut table = Table::new();
+    table.load_preset(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(head);
+    rows.for_each(|row| {
+        table.add_row(row);
+    });
+    println!("{table}");
+}

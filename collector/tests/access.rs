@@ -1,0 +1,125 @@
+//! Who gets into the API: over TLS, with passwords, sessions and the commands of this machine.
+
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use support::process::collector as program;
+use support::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Value,
+}
+
+/// Over TLS, as a browser.
+async fn ask(site: &Site, collector: &Collector, line: &str, headers: &str, body: Option<Value>) -> Answer {
+    let mut tls = anonymous(collector.api, &site.ca("ca.pem")).await;
+    let body = body.map_or_else(String::new, |body| body.to_string());
+    let request = format!(
+        "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+        body.len()
+    );
+    tls.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = within(tls.read_to_end(&mut answer)).await;
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let body = serde_json::from_str(body).unwrap_or(Value::Null);
+    Answer { status: head[9..12].parse().unwrap(), head: head.into(), body }
+}
+
+fn cookie(answer: &Answer) -> String {
+    let line = answer.head.lines().find(|line| line.to_lowercase().starts_with("set-cookie:")).unwrap();
+    for word in ["HttpOnly", "SameSite=Strict", "Secure", "Path=/"] {
+        assert!(line.contains(word), "{line}");
+    }
+    format!("Cookie: {}\r\n", line.split_once(':').unwrap().1.split(';').next().unwrap().trim())
+}
+
+fn with_tls() -> (Site, PathBuf) {
+    let mut site = Site::new(&[], |_| {});
+    let (cert, key) = (site.ca("server.pem"), site.ca("server.key"));
+    site.config.api.cert = Some(cert);
+    site.config.api.key = Some(key);
+    let path = site.folder.path().join("cli.toml");
+    std::fs::write(&path, format!("data_dir = {:?}\n", site.config.data_dir)).unwrap();
+    (site, path)
+}
+
+async fn command(config: &std::path::Path, words: &[&str]) -> std::process::Output {
+    let mut all: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    all.extend(["--config".into(), config.to_str().unwrap().into()]);
+    let running = move || program(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(running).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_first_user_everyone_must_say_who_it_is() {
+    let (site, config) = with_tls();
+    let collector = site.start().await;
+    let get = async |path: &str, headers: &str| ask(&site, &collector, &format!("GET {path}"), headers, None).await;
+    assert_eq!(get("/api/v1/nodes", "").await.status, 200);
+
+    let secret = site.folder.path().join("password");
+    std::fs::write(&secret, "correct horse\n").unwrap();
+    let add = ["user", "add", "rossi", "--role", "operator", "--password-file", secret.to_str().unwrap()];
+    let made = command(&config, &add).await;
+    assert_eq!(String::from_utf8_lossy(&made.stdout), "made  rossi, operator\n", "{made:?}");
+    let again = command(&config, &add).await;
+    assert!(String::from_utf8_lossy(&again.stderr).contains("already"), "{again:?}");
+    // The commands of this machine still get in, by another door and without TLS.
+    let jobs = command(&config, &["jobs", "list", "--json"]).await;
+    assert!(jobs.status.success(), "{jobs:?}");
+    let list = command(&config, &["user", "list", "--json"]).await;
+    let users: Value = serde_json::from_slice(&list.stdout).unwrap();
+    assert_eq!((&users["items"][0]["name"], users["items"][0].get("password")), (&json!("rossi"), None));
+    let audit = command(&config, &["token", "make", "grafana", "--json"]).await;
+    let token: Value = serde_json::from_slice(&audit.stdout).unwrap();
+    let token = format!("Authorization: Bearer {}\r\n", token["token"].as_str().unwrap());
+    // A running collector notices within two seconds.
+    assert!(until(async || get("/api/v1/nodes", "").await.status == 401).await);
+    assert_eq!(get("/api/v1/nodes", &token).await.status, 200);
+    assert!(command(&config, &["token", "revoke", "grafana"]).await.status.success());
+    assert!(until(async || get("/api/v1/nodes", &token).await.status == 401).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_log_in_and_out() {
+    let (site, config) = with_tls();
+    let secret = site.folder.path().join("password");
+    std::fs::write(&secret, "correct horse\n").unwrap();
+    let add = ["user", "add", "rossi", "--role", "viewer", "--password-file", secret.to_str().unwrap()];
+    assert!(command(&config, &add).await.status.success());
+    let collector = site.start().await;
+    let post = async |path: &str, headers: &str, body: Value| {
+        ask(&site, &collector, &format!("POST {path}"), headers, Some(body)).await
+    };
+    let get = async |path: &str, headers: &str| ask(&site, &collector, &format!("GET {path}"), headers, None).await;
+    let right = json!({ "name": "rossi", "password": "correct horse" });
+    let refused = get("/api/v1/nodes", "").await;
+    assert_eq!((refused.status, &refused.body["type"]), (401, &json!("urn:collector:problem:login")));
+    assert_eq!(get("/api/v1/me", "").await.body["who"], Value::Null);
+    let wrong = post("/api/v1/login", "", json!({ "name": "rossi", "password": "correct house" })).await;
+    assert_eq!((wrong.status, &wrong.body["detail"]), (401, &json!("name or password is wrong")));
+    let elsewhere = post("/api/v1/login", "Origin: https://evil.example\r\n", right.clone()).await;
+    assert_eq!(elsewhere.status, 403);
+    let inside = post("/api/v1/login", "Origin: https://localhost\r\n", right).await;
+    assert_eq!((inside.status, &inside.body["role"]), (200, &json!("viewer")), "{}", inside.body);
+    let cookie = cookie(&inside);
+    assert_eq!(get("/api/v1/nodes", &cookie).await.status, 200);
+    assert_eq!(get("/api/v1/me", &cookie).await.body["who"]["name"], "rossi");
+    assert_eq!(post("/api/v1/jobs/data_quality/run", &cookie, json!({})).await.status, 403, "a viewer looks");
+    assert_eq!(post("/api/v1/logout", &cookie, json!({})).await.status, 200);
+    assert_eq!(get("/api/v1/nodes", &cookie).await.status, 401);
+    for _ in 0..5 {
+        let guess = post("/api/v1/login", "", json!({ "name": "rossi", "password": "guess" })).await;
+        assert_eq!(guess.status, 401);
+    }
+    assert_eq!(post("/api/v1/login", "", json!({ "name": "rossi", "password": "guess" })).await.status, 429);
+    assert_eq!(post("/api/v1/login", "", json!({ "name": 1 })).await.status, 400);
+}
