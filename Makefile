@@ -15,7 +15,7 @@ test: test-deps
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --workspace --bins --examples
-	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --no-fail-fast; \
+	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --no-fail-fast; passed=$$?; scripts/suites; exit $$passed; \
 	else cargo test --workspace --no-fail-fast; fi
 	scripts/test-arm
 
