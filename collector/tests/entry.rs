@@ -91,6 +91,7 @@ async fn a_file_is_there_once_however_often_it_is_imported() {
     assert!(rejects().lines().nth(1).unwrap().starts_with("602,"), "{}", rejects());
     assert!(!Path::new(&format!("{name}.import")).exists());
 
+    assert_eq!(collector.get("series").await["items"][1]["interval_ms"], 3_600_000, "an hour, whatever is missing");
     let again = run(&config, &arguments).await;
     let sum = &json_of(&again)["sum"];
     assert_eq!((&sum["written"], &sum["unchanged"]), (&json!(0), &json!(1000)));

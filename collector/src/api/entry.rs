@@ -186,7 +186,7 @@ pub(super) async fn import(
     let reading = tokio::task::spawn_blocking(move || import::read(&body, &settings, first_line, &last));
     let read = reading.await.map_err(|error| Problem::body(error.to_string()))?;
     let mut batch = read.map_err(|mistake| Problem::body(mistake.to_string()))?;
-    let series = series(&api, &batch.series, create, dry).await?;
+    let series = series(&api, &batch, create, dry).await?;
     let mut readings = Vec::with_capacity(batch.points.len());
     for point in &batch.points {
         match &series[point.series] {
@@ -258,11 +258,11 @@ fn settings(params: &Params, latest: Timestamp) -> Result<Settings, Problem> {
 /// The number of each series, `None` where a dry run would make it, or why there is none.
 async fn series(
     api: &Api,
-    named: &[Named],
+    batch: &import::Batch,
     create: bool,
     dry: bool,
 ) -> Result<Vec<Result<Option<SeriesId>, String>>, Problem> {
-    let known = known(api).await?;
+    let (known, named) = (known(api).await?, &batch.series);
     let mut found: Vec<Result<Option<SeriesId>, String>> = named
         .iter()
         .map(|named| match known.get(&named.key) {
@@ -277,7 +277,7 @@ async fn series(
     }
     let owner = GatewayId::new(OWNER).map_err(|error| Problem::body(error.to_string()))?;
     let missing: Vec<usize> = (0..found.len()).filter(|n| matches!(found[*n], Ok(None))).collect();
-    let entries: Vec<Entry> = missing.iter().map(|n| entry(&named[*n])).collect();
+    let entries: Vec<Entry> = missing.iter().map(|n| entry(&named[*n], batch.interval_ms(*n))).collect();
     let made = api.sources.warm.series_for(&owner, &entries).await?;
     for (n, made) in missing.into_iter().zip(made) {
         found[n] = made.map(Some).map_err(|refused| refused.to_string());
@@ -285,7 +285,8 @@ async fn series(
     Ok(found)
 }
 
-fn entry(named: &Named) -> Entry {
+/// How often a value comes, says how long it holds: without that a quarter of an hour.
+fn entry(named: &Named, interval_ms: u32) -> Entry {
     Entry {
         node: named.key.node.clone(),
         metric: named.key.metric.clone(),
@@ -293,7 +294,7 @@ fn entry(named: &Named) -> Entry {
         kind: named.metric.kind,
         unit: named.metric.unit.into(),
         resolution_exp: None,
-        interval_ms: 0,
+        interval_ms,
         silence_ms_max: 0,
         class: Class::Raw,
     }

@@ -63,6 +63,18 @@ pub struct Batch {
     pub last: Last,
 }
 
+impl Batch {
+    /// What most often lies between two readings of a series, milliseconds, by the median; 0 where nothing can be said.
+    #[must_use]
+    pub fn interval_ms(&self, series: usize) -> u32 {
+        let mut times: Vec<i64> = self.points.iter().filter(|p| p.series == series).map(|p| p.at.0).collect();
+        times.sort_unstable();
+        let mut steps: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step > 0).collect();
+        steps.sort_unstable();
+        steps.get(steps.len() / 2).and_then(|step| u32::try_from(step / 1000).ok()).unwrap_or(0)
+    }
+}
+
 pub(super) fn read(
     reader: &mut csv::Reader<&[u8]>,
     dialect: Dialect,
