@@ -8,6 +8,7 @@
 mod access;
 mod entry;
 mod export;
+mod forecasts;
 mod jobs;
 mod params;
 mod problem;
@@ -183,6 +184,7 @@ fn router(sources: Sources) -> Router {
         .route("/api/v1/quarantine", get(quarantine::list))
         .route("/api/v1/parked", get(routes::parked))
         .route("/api/v1/quality", get(quality::quality))
+        .route("/api/v1/forecasts", get(forecasts::forecasts))
         .route("/api/v1/jobs", get(jobs::list))
         .route("/api/v1/jobs/runs", get(jobs::runs))
         .route("/api/v1/jobs/{name}/run", post(jobs::start))

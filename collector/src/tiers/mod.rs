@@ -19,6 +19,7 @@ pub use merge::merge;
 pub use model::*;
 
 use crate::access::AccessStore;
+use crate::analytics::store::ForecastStore;
 use crate::etl::ledger::DayLedger;
 use crate::etl::store::JobStore;
 use crate::rollup::Rollup;
@@ -165,6 +166,9 @@ pub trait WarmTier: Send + Sync + 'static {
 
     /// What is kept of archive days.
     fn days(&self) -> &dyn DayLedger;
+
+    /// What is kept of forecasts.
+    fn forecasts(&self) -> &dyn ForecastStore;
 
     /// Figures for health and metrics; also the proof that the tier answers.
     fn state(&self) -> TierFuture<'_, WarmState>;

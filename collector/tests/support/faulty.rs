@@ -175,6 +175,9 @@ impl WarmTier for FaultyWarm {
     fn days(&self) -> &dyn DayLedger {
         self
     }
+    fn forecasts(&self) -> &dyn collector::analytics::store::ForecastStore {
+        self.inner.forecasts()
+    }
     fn state(&self) -> TierFuture<'_, WarmState> {
         self.answers(self.inner.state())
     }

@@ -3,6 +3,8 @@
 pub mod cleanup;
 pub mod daily_sync;
 pub mod data_quality;
+pub mod forecast;
+mod sums;
 
 use super::schedule::{Schedule, ScheduleError, zone};
 use super::{Now, Planned};
@@ -10,6 +12,7 @@ use crate::tiers::{ColdTier, WarmTier};
 use cleanup::Cleanup;
 use daily_sync::DailySync;
 use data_quality::DataQuality;
+use forecast::Forecasting;
 use serde::Deserialize;
 use shared::reading::Timestamp;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +29,8 @@ pub struct JobSettings {
     pub daily_sync: String,
     /// When readings that are old enough leave the warm tier.
     pub cleanup: String,
+    /// When forecasts are made.
+    pub forecast: String,
 }
 
 /// What jobs work on.
@@ -90,6 +95,7 @@ impl Default for JobSettings {
             data_quality: "30 3 * * *".into(),
             daily_sync: "0 2 * * *".into(),
             cleanup: "0 4 * * 0".into(),
+            forecast: "30 0 * * *".into(),
         }
     }
 }
@@ -117,20 +123,23 @@ impl JobSettings {
         let quality = DataQuality { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
         let alarm = alarms.daily_sync.clone();
         let sync = DailySync { warm: warm.clone(), cold: cold.clone(), now: now.clone(), alarm };
+        let forecast = Forecasting { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
         let cleanup = Cleanup::new(warm, cold, keep_days, now, alarms.cleanup.clone());
-        let [quality_at, sync_at, cleanup_at] = self.schedules()?;
+        let [quality_at, sync_at, cleanup_at, forecast_at] = self.schedules()?;
         Ok(vec![
             Planned { job: Arc::new(quality), schedule: quality_at },
             Planned { job: Arc::new(sync), schedule: sync_at },
             Planned { job: Arc::new(cleanup), schedule: cleanup_at },
+            Planned { job: Arc::new(forecast), schedule: forecast_at },
         ])
     }
 
-    fn schedules(&self) -> Result<[Option<Schedule>; 3], SettingsError> {
+    fn schedules(&self) -> Result<[Option<Schedule>; 4], SettingsError> {
         Ok([
             self.schedule("jobs.data_quality", &self.data_quality)?,
             self.schedule("jobs.daily_sync", &self.daily_sync)?,
             self.schedule("jobs.cleanup", &self.cleanup)?,
+            self.schedule("jobs.forecast", &self.forecast)?,
         ])
     }
 

@@ -2,6 +2,8 @@
 
 use crate::rollup::Rollup;
 use crate::tiers::{Bucket, SeriesId, SeriesInfo, SeriesRefused, StoredReading};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use shared::catalogue::Entry;
 use shared::ids::GatewayId;
 use shared::metric::Kind;
@@ -95,4 +97,14 @@ pub(super) fn judge(found: &SeriesInfo, gateway: &GatewayId, entry: &Entry) -> R
 pub(super) fn is_stale(found: &SeriesInfo, entry: &Entry) -> bool {
     (found.resolution_exp, found.interval_ms, found.silence_ms_max)
         != (entry.resolution_exp, entry.interval_ms, entry.silence_ms_max)
+}
+
+/// What is stored as JSON in a column of its own: finite numbers and names, so that it never fails.
+pub(super) fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// What was stored so; what was altered is an error.
+pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(text)
 }

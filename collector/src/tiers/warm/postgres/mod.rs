@@ -10,6 +10,7 @@ mod copy;
 mod copy_out;
 mod days;
 mod fault;
+mod forecasts;
 mod jobs;
 mod lists;
 mod partitions;
@@ -331,6 +332,10 @@ impl WarmTier for PostgresWarm {
     }
 
     fn days(&self) -> &dyn DayLedger {
+        self
+    }
+
+    fn forecasts(&self) -> &dyn ForecastStore {
         self
     }
 

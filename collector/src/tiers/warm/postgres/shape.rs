@@ -32,6 +32,15 @@ const SHAPE: &str = "\
               error text? | number
     etl_marks: job text, due timestamp with time zone | job
     etl_leader: one integer, owner text, until timestamp with time zone | one
+    forecasts: series_id integer, origin timestamp with time zone, model text, \
+               trained_from timestamp with time zone, trained_to timestamp with time zone, \
+               made_at timestamp with time zone, points text, score text? | series_id, origin, model
+    anomalies: number bigint, series_id integer, kind text, start_at timestamp with time zone, \
+               last_at timestamp with time zone, end_at timestamp with time zone?, severity text, \
+               expected double precision?, seen double precision?, detail text, state text, normal boolean \
+               | number | series_id, kind, start_at
+    anomaly_notes: anomaly bigint, at timestamp with time zone, who text, what text, comment text \
+                   | anomaly, at, who, what
     audit: number bigint, at timestamp with time zone, who text, what text, detail text | number
     users: name text, role text, password text, changed bigint | name
     tokens: name text, role text, hash text, made bigint, ends bigint? | name | hash
@@ -193,7 +202,7 @@ mod tests {
     #[test]
     fn what_was_changed_is_named() {
         let (expected, mut found) = (expected(), expected());
-        assert_eq!(expected.len(), 19);
+        assert_eq!(expected.len(), 24);
         assert_eq!(compare(&expected, &found), Vec::<String>::new());
         found.remove("gaps");
         let readings = found.get_mut("readings").unwrap();

@@ -8,6 +8,7 @@ mod account;
 mod audit;
 mod commit;
 mod days;
+mod forecasts;
 mod jobs;
 mod lists;
 mod quality;
@@ -273,6 +274,10 @@ impl WarmTier for SqliteWarm {
     }
 
     fn days(&self) -> &dyn DayLedger {
+        self
+    }
+
+    fn forecasts(&self) -> &dyn ForecastStore {
         self
     }
 

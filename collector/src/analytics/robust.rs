@@ -1,0 +1,57 @@
+//! Statistics that a few wild values don't move. All take values in ascending order and are finite for finite ones.
+
+/// Sorted, without what is no number.
+pub(super) fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
+    let mut all: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+    all.sort_unstable_by(f64::total_cmp);
+    all
+}
+
+/// The quantile `q` (0 to 1), interpolated between neighbours (Hyndman & Fan 1996, type 7).
+pub(super) fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+    let place = q.clamp(0.0, 1.0) * sorted.len().checked_sub(1)? as f64;
+    let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    let part = place - place.floor();
+    Some((low * (1.0 - part) + high * part).clamp(low, high))
+}
+
+/// The middle value, or the middle of the two.
+pub(super) fn median(sorted: &[f64]) -> Option<f64> {
+    let upper = sorted.len() / 2;
+    let last = *sorted.get(upper)?;
+    Some(if sorted.len() % 2 == 1 { last } else { f64::midpoint(sorted[upper - 1], last) })
+}
+
+/// The median of all but the one at `place`.
+pub(super) fn median_without(sorted: &[f64], place: usize) -> Option<f64> {
+    let rest = sorted.len().checked_sub(1)?;
+    let nth = |n: usize| sorted[if n < place { n } else { n + 1 }];
+    match rest {
+        0 => None,
+        odd if odd % 2 == 1 => Some(nth(rest / 2)),
+        _ => Some(f64::midpoint(nth(rest / 2 - 1), nth(rest / 2))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn middles_and_quantiles() {
+        assert_eq!((median(&[]), median(&[3.0]), median(&[1.0, 2.0])), (None, Some(3.0), Some(1.5)));
+        assert_eq!(quantile(&[1.0, 2.0, 3.0, 4.0, 5.0], 0.25), Some(2.0));
+        assert_eq!((quantile(&[1.0, 2.0], 0.9), quantile(&[], 0.5)), (Some(1.9), None));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_left_out_is_left_out(values in prop::collection::vec(-1e9f64..1e9, 1..20), place in 0usize..20) {
+            let all = sorted(values);
+            let place = place % all.len();
+            let rest: Vec<f64> = all.iter().enumerate().filter(|(n, _)| *n != place).map(|(_, v)| *v).collect();
+            prop_assert_eq!(median_without(&all, place), median(&rest));
+        }
+    }
+}
