@@ -9,7 +9,11 @@ use shared::reading::Timestamp;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::support::faulty::faulty;
 use crate::world::{FIRST, learn};
+use collector::history::{History, POINTS_MAX};
+use collector::run::Tiers;
+use collector::tiers::hot::memory::MemoryHot;
 
 /// What was kept for a while of a day of series C, and a correction of one that was there.
 fn kept(world: &World, day: i32) -> Vec<StoredReading> {
@@ -90,4 +94,29 @@ async fn everything_is_right_after_three_weeks_and_after_a_hundred_days() {
     assert!(done.detail.starts_with("90 days left"), "{}", done.detail);
     world.latest_is_true().await;
     world.answers_are_true(120).await;
+}
+
+/// Days leave at the worst moment: when a question is under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_leaves_while_it_is_asked_for_is_found() {
+    let mut world = World::new().await;
+    world.store(0..10, 48).await;
+    world.set_clock(10, 3);
+    world.sync().run(&Progress::default()).await.unwrap();
+    let hot = Arc::new(MemoryHot::new(Day::LAST.start(), 1_000, Arc::new(Timestamp::wall_clock)));
+    let tiers = Tiers { warm: world.warm.clone(), hot, redis: None, cold: world.cold.clone() };
+    let (tiers, warm, _) = faulty(tiers);
+    let history = History::new(tiers.warm, tiers.hot).with_cold(tiers.cold);
+    for keep_days in [6, 3] {
+        let cleanup = world.cleanup(keep_days);
+        let leaves = async move { drop(cleanup.run(&Progress::default()).await.unwrap()) };
+        *warm.before_range.lock().unwrap() = Some(Box::pin(leaves));
+        let (series, now) = (world.series[1].clone(), world.now());
+        let (from, to, resolution) = (FIRST.start(), Day(FIRST.0 + 10).start(), Resolution::Raw);
+        let question = Question { series, from, to, resolution, points_max: POINTS_MAX, thin: None, now };
+        let answer = history.ask(&question).await.unwrap();
+        assert!(answer.degraded.is_empty(), "{:?}", answer.degraded);
+        let Points::Raw(points) = answer.points else { panic!("buckets") };
+        assert_eq!(points.len(), 480, "{keep_days} days are kept");
+    }
 }

@@ -27,6 +27,7 @@ pub fn faulty(tiers: Tiers) -> (Tiers, Arc<FaultyWarm>, Arc<FaultyHot>) {
         loses_answers: AtomicU64::new(0),
         refuses: Mutex::default(),
         commits: AtomicU64::new(0),
+        before_range: Mutex::default(),
     });
     let hot = Arc::new(FaultyHot { inner: tiers.hot, away: AtomicBool::new(false), forgotten: Mutex::default() });
     (Tiers { warm: warm.clone(), hot: hot.clone(), redis: tiers.redis, cold: tiers.cold }, warm, hot)
@@ -46,6 +47,8 @@ pub struct FaultyWarm {
     pub refuses: Mutex<Vec<f64>>,
     /// Commits that were done.
     pub commits: AtomicU64,
+    /// What happens once, just before readings of a stretch are read.
+    pub before_range: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
 impl FaultyWarm {
@@ -137,7 +140,13 @@ impl WarmTier for FaultyWarm {
         to: Timestamp,
         count_max: u32,
     ) -> TierFuture<'_, Vec<StoredReading>> {
-        self.answers(self.inner.range(series, from, to, count_max))
+        self.answers(Box::pin(async move {
+            let before = self.before_range.lock().unwrap().take();
+            if let Some(before) = before {
+                before.await;
+            }
+            self.inner.range(series, from, to, count_max).await
+        }))
     }
     fn last_before(&self, series: SeriesId, before: Timestamp, usable: bool) -> TierFuture<'_, Option<StoredReading>> {
         self.answers(self.inner.last_before(series, before, usable))
