@@ -3,6 +3,7 @@
 
 use crate::etl::jobs::{JobSettings, SettingsError};
 use crate::grants::Grants;
+pub use crate::places::{Place, Places};
 use crate::tiers::cold::settings::ColdSettings;
 use crate::tiers::hot::settings::HotSettings;
 use crate::tiers::warm::settings::WarmSettings;
@@ -36,6 +37,8 @@ pub struct Config {
     pub cold: ColdSettings,
     /// Which gateway may write which nodes.
     pub grants: Grants,
+    /// What people say about nodes.
+    pub nodes: Places,
     /// What is logged.
     pub log: Log,
 }
@@ -127,6 +130,7 @@ impl Default for Config {
             jobs: JobSettings::default(),
             cold: ColdSettings::default(),
             grants: Grants::default(),
+            nodes: Places::default(),
             log: Log::default(),
         }
     }
@@ -176,6 +180,12 @@ pub struct ValueError {
     why: String,
 }
 
+impl ValueError {
+    pub(crate) fn new(key: &'static str, value: String, why: &str) -> Self {
+        Self { key, value, why: why.into() }
+    }
+}
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -217,7 +227,8 @@ impl Config {
             value: format!("\"{value}\""),
             why: cause.to_string(),
         })?;
-        let wrong = |key, value: String, why: &str| Err(ValueError { key, value, why: why.into() });
+        self.nodes.check()?;
+        let wrong = |key, value: String, why: &str| Err(ValueError::new(key, value, why));
         if !(1..=1_000_000).contains(&self.buffer.flush_rows) {
             return wrong("buffer.flush_rows", self.buffer.flush_rows.to_string(), "1 to 1000000 are possible");
         }

@@ -12,6 +12,7 @@ pub mod grants;
 pub mod history;
 pub mod import;
 pub mod ingest;
+mod places;
 pub mod resolve;
 pub mod revocation;
 pub mod rollup;

@@ -8,6 +8,7 @@ const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/collector.
 /// As debug text, without what the example has to say for itself.
 fn shown(mut config: Config) -> String {
     config.grants = Default::default();
+    config.nodes = Default::default();
     config.log.level = None;
     format!("{config:#?}")
 }

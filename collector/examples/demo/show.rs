@@ -40,6 +40,7 @@ pub(crate) async fn run(
 fn addresses(client: &Client, place: &Place, ports: &Ports) -> Vec<String> {
     let agent = Client::new(ports.status);
     vec![
+        format!("look     {}", client.address("/")),
         format!("newest   {}", client.address("/api/v1/latest")),
         format!("history  {}", client.address("/api/v1/history?node=DIST_002&metric=flow_rate&from=now-10m")),
         format!("more     {} /series /gateways /gaps /quarantine /health", client.address("/api/v1/nodes")),
@@ -49,7 +50,7 @@ fn addresses(client: &Client, place: &Place, ports: &Ports) -> Vec<String> {
 }
 
 fn short(ports: &Ports) -> String {
-    format!("http://127.0.0.1:{}/api/v1/latest   agent :{}/status   Ctrl-C ends it", ports.api, ports.status)
+    format!("http://127.0.0.1:{}/   agent :{}/status   Ctrl-C ends it", ports.api, ports.status)
 }
 
 async fn on_screen(watch: &mut Watch, screen: &Screen, client: &Client, field: &Field) -> anyhow::Result<()> {
