@@ -69,7 +69,7 @@ pub(super) async fn admit(api: &Api, request: &mut Request) -> Result<(), Proble
     Ok(())
 }
 
-async fn who(api: &Api, headers: &HeaderMap) -> Result<Option<Principal>, Problem> {
+pub(super) async fn who(api: &Api, headers: &HeaderMap) -> Result<Option<Principal>, Problem> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
     let now = (api.sources.now)();
@@ -97,7 +97,7 @@ pub(super) async fn login(
     body: Bytes,
 ) -> Result<Response, Problem> {
     params.only(&[])?;
-    super::jobs::same_origin(&headers)?;
+    super::origin::same_origin(&headers)?;
     let form: Form =
         serde_json::from_slice(&body).map_err(|_| Problem::body("name and password are needed, as JSON"))?;
     let peer = peer.map_or_else(String::new, |peer| peer.0.0.0.ip().to_string());
@@ -119,7 +119,7 @@ pub(super) async fn login(
 
 pub(super) async fn logout(State(api): State<Api>, headers: HeaderMap, params: Params) -> Result<Response, Problem> {
     params.only(&[])?;
-    super::jobs::same_origin(&headers)?;
+    super::origin::same_origin(&headers)?;
     if let Some(session) = session(&headers) {
         api.sources.access.logout(session).await?;
     }

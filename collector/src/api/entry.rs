@@ -57,7 +57,7 @@ pub(super) async fn enter(
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
     params.only(&[])?;
-    super::jobs::same_origin(&headers)?;
+    super::origin::same_origin(&headers)?;
     let form: Form = serde_json::from_slice(&body).map_err(|error| Problem::body(format!("the body: {error}")))?;
     let who = author(&who, form.author.as_deref())?;
     said("reason", Some(&form.reason))?;
@@ -176,7 +176,7 @@ pub(super) async fn import(
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let params = params.only(PARAMETERS)?;
-    super::jobs::same_origin(&headers)?;
+    super::origin::same_origin(&headers)?;
     let (dry, create) = (params.flag("dry")?, params.flag("create")?);
     let now = (api.sources.now)();
     let settings = settings(&params, now.plus_micros(api.sources.future_max_us))?;

@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use futures::StreamExt as _;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -40,7 +41,7 @@ pub(super) async fn export(State(api): State<Api>, params: Params) -> Result<Res
         Some("parquet") => ("parquet", "application/vnd.apache.parquet"),
         Some(_) => return Err(Problem::parameter("format", "it is csv or parquet")),
     };
-    let series = routes::chosen(&api, &params).await?;
+    let (series, _) = routes::chosen(&api, &params).await?;
     if series.is_empty() {
         return Err(Problem::unknown("no series fits what is asked for".into()));
     }
@@ -60,7 +61,8 @@ pub(super) async fn export(State(api): State<Api>, params: Params) -> Result<Res
     let name = format!("attachment; filename=\"readings.{format}\"");
     let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, name)];
     let stream = futures::stream::unfold(pages, async |mut pages| Some((pages.recv().await?, pages)));
-    Ok((headers, Body::from_stream(stream)).into_response())
+    // Compression asks once more after the end.
+    Ok((headers, Body::from_stream(stream.fuse())).into_response())
 }
 
 struct Stretch {

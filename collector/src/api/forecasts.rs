@@ -20,7 +20,7 @@ pub(super) async fn forecasts(State(api): State<Api>, params: Params) -> Result<
     let params = params.only(&["series", "node", "metric", "channel", "limit"])?;
     let limit = params.limit(SERIES, SERIES_MAX)?;
     let mut items = Vec::new();
-    for series in super::routes::chosen(&api, &params).await? {
+    for series in super::routes::chosen(&api, &params).await?.0 {
         let store = api.sources.warm.forecasts();
         let Some(newest) = store.forecasts(series.id, Timestamp(i64::MIN), 1).await?.pop() else { continue };
         items.push(view(&series, &newest, &store.scores(series.id).await?));

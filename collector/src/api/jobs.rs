@@ -1,12 +1,13 @@
 //! Jobs: what there is, what came of them, and starting one.
 
+use super::origin::same_origin;
 use super::params::Params;
 use super::{Api, Problem};
 use crate::etl::RunRefused;
 use crate::etl::store::JobRun;
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -69,13 +70,4 @@ pub(super) async fn start(
     same_origin(&headers)?;
     let run = api.sources.jobs.start(&name).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "job": name, "run": run }))))
-}
-
-/// A page of another site must not start anything through a person's browser, which names that site in `Origin`.
-pub(super) fn same_origin(headers: &HeaderMap) -> Result<(), Problem> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or_default();
-    let own = origin.split_once("://").map(|(_, host)| host);
-    if own.is_some() && own == text(header::HOST) { Ok(()) } else { Err(Problem::origin(origin)) }
 }

@@ -1,4 +1,5 @@
-//! What people and programs ask over HTTP: JSON, on loopback. All is reading, besides starting a job and what people enter.
+//! What people and programs ask over HTTP: JSON, the live feed and the dashboard. All is reading, besides
+//! starting a job and what people enter.
 //!
 //! Beyond loopback everyone must say who it is, and over TLS, unless the configuration says that something in front sees to
 //! that. On loopback a request whose `Host` is not this machine is refused: otherwise any web page could read through a
@@ -6,10 +7,15 @@
 //! Errors are RFC 9457 problem details that name the parameter at fault. Every answer is bounded.
 
 mod access;
+mod dashboard;
+mod directory;
+mod download;
 mod entry;
 mod export;
 mod forecasts;
 mod jobs;
+mod live;
+mod origin;
 mod params;
 mod problem;
 mod quality;
@@ -21,6 +27,7 @@ mod views;
 pub use problem::Problem;
 
 use crate::access::Access;
+use crate::config::Places;
 use crate::etl::Scheduler;
 use crate::history::History;
 use crate::tiers::hot::days::DayCache;
@@ -28,10 +35,11 @@ use crate::tiers::{ColdTier, CommitReport, Flush, HotTier, TierFuture, WarmTier}
 use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::serve::{IncomingStream, Listener};
+use directory::Directory;
 use shared::ids::GatewayId;
 use shared::reading::Timestamp;
 use std::io;
@@ -42,9 +50,16 @@ use tls::TlsListener;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tower_http::compression::CompressionLayer;
 
 /// Most requests that are worked on at a time.
 const REQUESTS_MAX: usize = 64;
+/// Most answers that are files of any length.
+const EXPORTS_MAX: usize = 4;
+/// Most snapshots of the live feed that are looked up at a time.
+const SNAPSHOTS_MAX: usize = 8;
+/// How long a request waits for its turn.
+const TURN_WITHIN: Duration = Duration::from_secs(5);
 /// How long one may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long open requests may take after the stop.
@@ -67,6 +82,8 @@ pub struct Sources {
     pub jobs: Arc<Scheduler>,
     /// Rollups of past days.
     pub days: Option<Arc<DayCache>>,
+    /// What the configuration says about nodes.
+    pub places: Arc<Places>,
     /// The archive, when there is one.
     pub cold: Option<Arc<dyn ColdTier>>,
     /// Who is connected.
@@ -113,7 +130,12 @@ struct Api {
     sources: Sources,
     history: History,
     started: Timestamp,
+    directory: Arc<Directory>,
     busy: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
+    snapshots: Arc<Semaphore>,
+    clients: Arc<Semaphore>,
+    stop: CancellationToken,
 }
 
 /// Binds an address; port 0 takes a free one.
@@ -150,7 +172,7 @@ where
     Peer: for<'a> Connected<IncomingStream<'a, L>>,
 {
     let stopped = stop.clone();
-    let service = router(sources).into_make_service_with_connect_info::<Peer>();
+    let service = router(sources, stop.clone()).into_make_service_with_connect_info::<Peer>();
     let server = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
     // A client that holds its connection open doesn't hold up the stop.
     let overdue = async {
@@ -164,16 +186,21 @@ where
     Ok(())
 }
 
-fn router(sources: Sources) -> Router {
+fn router(sources: Sources, stop: CancellationToken) -> Router {
     let api = Api {
         history: History::new(sources.warm.clone(), sources.hot.clone())
             .with_days(sources.days.clone())
             .with_cold(sources.cold.clone()),
         started: (sources.now)(),
+        directory: Arc::new(Directory::new(sources.warm.clone())),
         busy: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
+        snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
+        clients: Arc::new(Semaphore::new(live::CLIENTS_MAX)),
+        stop,
         sources,
     };
-    Router::new()
+    dashboard::routes()
         .route("/api/v1/health", get(routes::health))
         .route("/api/v1/nodes", get(routes::nodes))
         .route("/api/v1/series", get(routes::series))
@@ -198,10 +225,13 @@ fn router(sources: Sources) -> Router {
         .route("/api/v1/login", post(access::login))
         .route("/api/v1/logout", post(access::logout))
         .route("/api/v1/me", get(access::me))
+        .route("/api/v1/live", get(live::live))
         .route("/metrics", get(routes::metrics))
         .fallback(async |request: Request| Problem::no_such_path(request.uri().path()))
         .method_not_allowed_fallback(async |request: Request| Problem::method(request.method().as_str()))
         .layer(from_fn_with_state(api.clone(), guard))
+        .layer(map_response(dashboard::secured))
+        .layer(CompressionLayer::new())
         .with_state(api)
 }
 
@@ -212,7 +242,9 @@ async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Resu
         return Err(Problem::host(host));
     }
     access::admit(&api, &mut request).await?;
-    let Ok(_permit) = api.busy.try_acquire() else { return Err(Problem::busy()) };
+    let Ok(Ok(_turn)) = tokio::time::timeout(TURN_WITHIN, api.busy.acquire()).await else {
+        return Err(Problem::busy());
+    };
     let path = request.uri().path().to_owned();
     tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await.map_err(|_| Problem::too_slow(&path))
 }

@@ -62,7 +62,7 @@ impl Problem {
 
     /// A page of another site asks for a change.
     pub(super) fn origin(origin: &str) -> Self {
-        let detail = format!("a page of '{}' must not change anything here", shown(origin));
+        let detail = format!("a page of '{}' must neither change nor watch anything here", shown(origin));
         Self::new("urn:collector:problem:origin", "Wrong origin", StatusCode::FORBIDDEN, detail)
     }
 
@@ -87,6 +87,11 @@ impl Problem {
     pub(super) fn role(name: &str, has: &str, needs: &str) -> Self {
         let detail = format!("{} is {has}; this needs {needs}", shown(name));
         Self::new("urn:collector:problem:role", "Not allowed", StatusCode::FORBIDDEN, detail)
+    }
+
+    /// WebSocket is spoken there, and this isn't.
+    pub(super) fn no_upgrade(why: String) -> Self {
+        Self::new("urn:collector:problem:upgrade", "WebSocket is spoken here", StatusCode::UPGRADE_REQUIRED, why)
     }
 
     pub(super) fn no_such_path(path: &str) -> Self {

@@ -54,7 +54,7 @@ async fn decide(
     what: &str,
 ) -> Result<Json<Value>, Problem> {
     let params = params.only(PARAMETERS)?;
-    super::jobs::same_origin(headers)?;
+    super::origin::same_origin(headers)?;
     let dry = params.flag("dry")?;
     let (who, reason) = (author(who, params.text("author"))?, said("reason", params.text("reason"))?);
     let chosen = chosen(api, &params).await?;

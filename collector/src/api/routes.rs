@@ -3,11 +3,12 @@
 use super::params::Params;
 use super::{Api, Problem, views};
 use crate::history::{PIXELS_MAX, POINTS_MAX, Question, Resolution, Thin, Way};
-use crate::tiers::{Parked, SeriesId, SeriesInfo};
+use crate::tiers::{Parked, SeriesId, SeriesInfo, TierError};
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
 use serde_json::{Value, json};
 use shared::ids::{GatewayId, NodeId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,6 +23,10 @@ pub(super) const ITEMS_MAX: u32 = 10_000;
 const PARKED_MAX: u32 = 2_000;
 /// Points when the request doesn't say how many.
 const POINTS: u32 = 2_000;
+/// Most series whose history is asked for at once.
+const SERIES_MAX: usize = 64;
+/// Series of one request that are worked on at a time.
+const SERIES_AT_ONCE: usize = 4;
 /// How far back history goes when the request doesn't say: a day, in microseconds.
 const BACK: i64 = 24 * 3_600 * 1_000_000;
 
@@ -41,64 +46,86 @@ pub(super) async fn health(State(api): State<Api>, params: Params) -> Answered {
             None => Ok(None),
         }
     };
-    let (warm, hot, cold) = futures::join!(api.sources.warm.state(), api.sources.hot.state(), cold);
+    let (warm, hot, cold) =
+        futures::join!(timed(api.sources.warm.state()), timed(api.sources.hot.state()), timed(cold));
     let troubles = (api.sources.troubles)();
-    let ok = warm.is_ok() && hot.is_ok() && cold.is_ok() && troubles.is_empty();
+    let ok = warm.0.is_ok() && hot.0.is_ok() && cold.0.is_ok() && troubles.is_empty();
     let now = (api.sources.now)();
-    let warm =
-        warm.map_or_else(|e| json!({ "ok": false, "error": e.to_string() }), |s| json!({ "ok": true, "state": s }));
-    let hot =
-        hot.map_or_else(|e| json!({ "ok": false, "error": e.to_string() }), |s| json!({ "ok": true, "state": s }));
-    let cold =
-        cold.map_or_else(|e| json!({ "ok": false, "error": e.to_string() }), |s| json!({ "ok": true, "state": s }));
     Ok(Json(json!({
         "status": if ok { "ok" } else { "degraded" },
         "version": env!("CARGO_PKG_VERSION"),
         "now": now.to_string(),
         "uptime_s": now.since(api.started) / 1_000_000,
-        "tiers": { "warm": warm, "hot": hot, "cold": cold },
+        "tiers": { "warm": tier(warm), "hot": tier(hot), "cold": tier(cold) },
         "troubles": troubles.iter().map(|(part, why)| json!({ "part": part, "error": why })).collect::<Vec<_>>(),
     })))
+}
+
+/// What came, and how long it took, milliseconds.
+async fn timed<T>(call: impl Future<Output = Result<T, TierError>>) -> (Result<T, TierError>, f64) {
+    let began = std::time::Instant::now();
+    (call.await, began.elapsed().as_secs_f64() * 1e3)
+}
+
+fn tier<T: serde::Serialize>((state, ms): (Result<T, TierError>, f64)) -> Value {
+    match state {
+        Ok(state) => json!({ "ok": true, "answered_in_ms": ms, "state": state }),
+        Err(error) => json!({ "ok": false, "answered_in_ms": ms, "error": error.to_string() }),
+    }
 }
 
 pub(super) async fn nodes(State(api): State<Api>, params: Params) -> Answered {
     let params = params.only(&["limit"])?;
     let limit = params.limit(ITEMS, ITEMS_MAX)?;
-    let mut nodes = BTreeMap::<NodeId, (u32, BTreeSet<String>)>::new();
-    for series in api.sources.warm.series(None).await? {
-        let (count, metrics) = nodes.entry(series.key.node).or_default();
+    let mut nodes = BTreeMap::<&NodeId, (u32, BTreeSet<&str>)>::new();
+    let known = api.directory.get().await?;
+    for series in known.all() {
+        let (count, metrics) = nodes.entry(&series.key.node).or_default();
         *count += 1;
-        metrics.insert(series.key.metric);
+        metrics.insert(&series.key.metric);
     }
-    let view = |(node, (count, metrics))| json!({ "node": node, "series": count, "metrics": metrics });
-    Ok(list(nodes.into_iter().map(view).collect(), limit))
+    let view = |(node, (count, metrics))| {
+        let mut view = json!({ "node": node, "series": count, "metrics": metrics });
+        if let Some(place) = api.sources.places.get(node) {
+            view["place"] = json!(place);
+        }
+        view
+    };
+    let Json(mut answer) = list(nodes.into_iter().map(view).collect(), limit);
+    answer["degraded"] = json!(known.doubt.iter().collect::<Vec<_>>());
+    Ok(Json(answer))
 }
 
-/// The series that node, metric, channel and series leave over.
-pub(super) async fn chosen(api: &Api, params: &Params) -> Result<Vec<SeriesInfo>, Problem> {
+/// The series that node, metric, channel and series leave over, and what may be wrong with that.
+pub(super) async fn chosen(api: &Api, params: &Params) -> Result<(Vec<SeriesInfo>, Option<String>), Problem> {
     let node = params.parsed::<NodeId>("node", "node name")?;
     let id = params.parsed::<u32>("series", "series number")?;
-    let mut all = api.sources.warm.series(node.as_ref()).await?;
-    all.retain(|series| {
-        params.text("metric").is_none_or(|metric| series.key.metric == metric)
+    let known = api.directory.get().await?;
+    let fits = |series: &&SeriesInfo| {
+        node.as_ref().is_none_or(|node| series.key.node == *node)
+            && params.text("metric").is_none_or(|metric| series.key.metric == metric)
             && params.text("channel").is_none_or(|channel| series.key.channel == channel)
             && id.is_none_or(|id| series.id == SeriesId(id))
-    });
-    Ok(all)
+    };
+    Ok((known.all().iter().filter(fits).cloned().collect(), known.doubt))
 }
 
 pub(super) async fn series(State(api): State<Api>, params: Params) -> Answered {
     let params = params.only(&["series", "node", "metric", "channel", "limit"])?;
     let limit = params.limit(ITEMS, ITEMS_MAX)?;
-    Ok(list(chosen(&api, &params).await?.iter().map(views::series).collect(), limit))
+    let (series, doubt) = chosen(&api, &params).await?;
+    let Json(mut answer) = list(series.iter().map(views::series).collect(), limit);
+    answer["degraded"] = json!(doubt.iter().collect::<Vec<_>>());
+    Ok(Json(answer))
 }
 
 pub(super) async fn latest(State(api): State<Api>, params: Params) -> Answered {
     let params = params.only(&["series", "node", "metric", "channel", "limit"])?;
     let limit = params.limit(ITEMS, ITEMS_MAX)?;
-    let series = chosen(&api, &params).await?;
+    let (series, doubt) = chosen(&api, &params).await?;
     let ids: Vec<SeriesId> = series.iter().map(|s| s.id).collect();
-    let (readings, degraded) = api.history.latest(&ids).await?;
+    let (readings, mut degraded) = api.history.latest(&ids).await?;
+    degraded.extend(doubt);
     let readings: HashMap<SeriesId, _> = readings.into_iter().map(|r| (r.series, r)).collect();
     let now = (api.sources.now)();
     let items = series.iter().filter_map(|s| Some(views::latest(s, readings.get(&s.id)?, now))).collect();
@@ -108,9 +135,21 @@ pub(super) async fn latest(State(api): State<Api>, params: Params) -> Answered {
     Ok(Json(answer))
 }
 
-pub(super) async fn history(State(api): State<Api>, params: Params) -> Answered {
-    let params =
-        params.only(&["series", "node", "metric", "channel", "from", "to", "resolution", "limit", "pixels", "thin"])?;
+/// The past of one series; of several in one answer when `series` names more than one; as a file with `format=csv`.
+pub(super) async fn history(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
+    let params = params.only(&[
+        "series",
+        "node",
+        "metric",
+        "channel",
+        "from",
+        "to",
+        "resolution",
+        "limit",
+        "pixels",
+        "thin",
+        "format",
+    ])?;
     let now = (api.sources.now)();
     let to = params.moment("to", now)?.unwrap_or(now);
     let from = params.moment("from", now)?.unwrap_or(to.plus_micros(-BACK));
@@ -122,10 +161,50 @@ pub(super) async fn history(State(api): State<Api>, params: Params) -> Answered 
         .ok_or_else(|| Problem::parameter("resolution", format!("it is one of {}", Resolution::WORDS.join(", "))))?;
     let points_max = params.limit(POINTS, POINTS_MAX)?;
     let thin = thin(&params, resolution)?;
-    let series = one(&api, &params).await?;
-    let question = Question { series, from, to, resolution, points_max, thin, now };
+    let as_csv = match params.text("format") {
+        None | Some("json") => false,
+        Some("csv") => true,
+        Some(_) => return Err(Problem::parameter("format", "it is json or csv")),
+    };
+    let question = |series| Question { series, from, to, resolution, points_max, thin, now };
+    if let Some(numbers) = params.text("series").filter(|text| text.contains(',')) {
+        if as_csv {
+            return Err(Problem::parameter("series", "one series at a time is written as CSV"));
+        }
+        let questions = several(&api, numbers).await?.into_iter().map(question);
+        let answers = questions.map(|question| {
+            let api = &api;
+            async move {
+                match api.history.ask(&question).await {
+                    Ok(answer) => views::history(&question.series, &answer),
+                    Err(error) => json!({ "series": question.series.id, "error": error.to_string() }),
+                }
+            }
+        });
+        let items: Vec<Value> = futures::stream::iter(answers).buffered(SERIES_AT_ONCE).collect().await;
+        return Ok(Json(json!({ "items": items })).into_response());
+    }
+    let question = question(one(&api, &params).await?);
+    if as_csv {
+        return super::download::history(&api, question).await;
+    }
     let answer = api.history.ask(&question).await?;
-    Ok(Json(views::history(&question.series, &answer)))
+    Ok(Json(views::history(&question.series, &answer)).into_response())
+}
+
+/// The series of a list like `1,7,12`.
+async fn several(api: &Api, numbers: &str) -> Result<Vec<SeriesInfo>, Problem> {
+    let known = api.directory.get().await?;
+    let series = |number: &str| {
+        let wrong = || Problem::parameter("series", "it is a number, or several with commas between them");
+        let id = number.trim().parse().map(SeriesId).map_err(|_| wrong())?;
+        known.one(id).cloned().ok_or_else(|| Problem::no_such("series", "series", &id.to_string()))
+    };
+    let all = numbers.split(',').map(series).collect::<Result<Vec<_>, _>>()?;
+    if all.len() > SERIES_MAX {
+        return Err(Problem::parameter("series", format!("at most {SERIES_MAX} at a time")));
+    }
+    Ok(all)
 }
 
 /// Readings brought down to a screen, when `pixels` says how wide it is.
@@ -159,7 +238,7 @@ async fn one(api: &Api, params: &Params) -> Result<SeriesInfo, Problem> {
     if !by_number && params.text("metric").is_none() {
         return Err(Problem::parameter("metric", "it must be given with 'node'"));
     }
-    let mut found = chosen(api, params).await?;
+    let (mut found, _) = chosen(api, params).await?;
     if !by_number && params.text("channel").is_none() {
         let channels: Vec<String> = found.iter().map(|series| format!("'{}'", series.key.channel)).collect();
         found.retain(|series| series.key.channel.is_empty());

@@ -103,6 +103,7 @@ async fn bench() -> Bench {
         },
         future_max_us: 600 * SECOND,
         days: None,
+        places: Arc::default(),
         cold: None,
         presence: Arc::new(|gateway| (gateway.as_str() == "STATION_7").then(|| json!({ "connected": true }))),
         troubles: Arc::new(Vec::new),
@@ -184,7 +185,7 @@ async fn latest_says_how_old_it_is() {
     assert_eq!(items.len(), 1, "pressure has no reading");
     let expected = json!({
         "series": items[0]["series"], "node": "DIST_001", "metric": "flow_rate", "channel": "", "unit": "L/s",
-        "kind": "gauge", "at": "2026-03-01T11:59:50Z", "age_s": 10.0, "stale": false, "value": 1.0, "quality": "good",
+        "kind": "gauge", "at": "2026-03-01T11:59:50Z", "age_s": 10.0, "stale": false, "stale_after_s": 30.0, "value": 1.0, "quality": "good",
     });
     assert_eq!(items[0], expected);
 }
@@ -205,6 +206,69 @@ async fn history_comes_raw_and_in_buckets_with_its_label() {
 }
 
 #[tokio::test]
+async fn several_series_come_in_one_answer_and_one_as_a_file() {
+    let bench = bench().await;
+    let both = bench.get("history?series=1,2&from=now-1m&resolution=raw").await;
+    let counts: Vec<usize> =
+        both["items"].as_array().unwrap().iter().map(|item| item["points"].as_array().unwrap().len()).collect();
+    assert_eq!(counts, [6, 0]);
+    let path = "GET /api/v1/history?series=1&from=now-30s&resolution=raw&format=csv";
+    let (status, head, body) = bench.ask(path, "localhost").await;
+    assert!(status == 200 && head.contains("attachment; filename=\"dist_001-flow_rate-2026"), "{head}");
+    // In chunks: the length of each stands before it.
+    let lines: Vec<&str> = body.lines().filter(|line| line.contains(',')).map(str::trim).collect();
+    let expected = [
+        "time,value (L/s),quality,reason",
+        "2026-03-01T11:59:30Z,3,good,",
+        "2026-03-01T11:59:40Z,2,good,",
+        "2026-03-01T11:59:50Z,1,good,",
+    ];
+    assert_eq!(lines, expected);
+    let (_, _, buckets) = bench.ask("GET /api/v1/history?series=1&resolution=5m&format=csv", "localhost").await;
+    assert!(buckets.contains("2026-03-01T11:55:00Z,15.5,1,30,30,1,"), "{buckets}");
+}
+
+#[tokio::test]
+async fn the_dashboard_is_served_compressed_guarded_and_once() {
+    let bench = bench().await;
+    let (status, head, body) = bench.ask("GET /", "localhost").await;
+    assert!(status == 200 && body.starts_with("<!doctype html>"), "{body}");
+    for says in ["content-type: text/html", "content-security-policy: default-src 'none'; script-src 'self'", "nosniff"]
+    {
+        assert!(head.contains(says), "{says} is missing in {head}");
+    }
+    let tag = head.lines().find_map(|line| line.strip_prefix("etag: w/")).unwrap();
+    let again = format!("GET / HTTP/1.1\r\nIf-None-Match: W/{tag}\r\nX:");
+    assert_eq!(bench.ask(&again, "localhost").await.0, 304);
+    let file = "GET /api/v1/history?series=1&format=csv HTTP/1.1\r\nAccept-Encoding: gzip\r\nX:";
+    let mut socket = tokio::net::TcpStream::connect(bench.address).await.unwrap();
+    socket.write_all(format!("{file} x\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.ends_with(b"0\r\n\r\n"), "a stream that is compressed comes to its end");
+    let mut socket = tokio::net::TcpStream::connect(bench.address).await.unwrap();
+    let request = "GET /app.js HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n";
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    let head = String::from_utf8_lossy(&answer[..1_200]).to_lowercase();
+    assert!(head.contains("content-encoding: gzip") && head.contains("vary: accept-encoding"), "{head}");
+    let (_, head, _) = bench.ask("GET /api/v1/nodes", "localhost").await;
+    assert!(head.contains("cache-control: no-store") && head.contains("content-security-policy"), "{head}");
+    bench.refused(bench.ask("GET /../Cargo.toml", "localhost").await, 404, "", "is nothing here");
+}
+
+#[tokio::test]
+async fn what_is_known_of_series_outlives_the_warm_tier() {
+    let bench = bench().await;
+    assert_eq!(bench.get("nodes").await["degraded"], json!([]));
+    bench.warm.close().await;
+    let series = bench.get("series").await;
+    assert_eq!(series["items"].as_array().unwrap().len(), 2);
+    assert!(series["degraded"][0].as_str().unwrap().contains("new series are missing"), "{series}");
+}
+
+#[tokio::test]
 async fn a_wrong_parameter_is_named() {
     let bench = bench().await;
     for (path, status, parameter, says) in [
@@ -219,6 +283,10 @@ async fn a_wrong_parameter_is_named() {
         ("history?series=1&from=now&to=now-1h", 400, "from", "is not before"),
         ("history?series=1&resolution=10m", 400, "resolution", "auto, raw, 5m, 1h, 1d"),
         ("history?series=1&limit=10001", 400, "limit", "from 1 to 10000"),
+        ("history?series=1,x", 400, "series", "several with commas"),
+        ("history?series=1,77", 404, "series", "no series 77"),
+        ("history?series=1,2&format=csv", 400, "series", "one series at a time"),
+        ("history?series=1&format=xml", 400, "format", "json or csv"),
         ("series?limit=0", 400, "limit", "from 1 to 10000"),
         ("series?nod=DIST_001", 400, "nod", "known are series, node"),
         ("series?node=A&node=B", 400, "node", "more than once"),
@@ -269,6 +337,7 @@ const ROUTES: &[(&str, Option<Role>)] = &[
     ("GET /api/v1/jobs", Some(Role::Viewer)),
     ("GET /api/v1/jobs/runs", Some(Role::Viewer)),
     ("GET /api/v1/export", Some(Role::Viewer)),
+    ("GET /api/v1/live", Some(Role::Viewer)),
     ("GET /metrics", Some(Role::Viewer)),
     ("HEAD /api/v1/health", Some(Role::Viewer)),
     ("GET /api/v1/audit", Some(Role::Operator)),
@@ -280,6 +349,8 @@ const ROUTES: &[(&str, Option<Role>)] = &[
     ("DELETE /api/v1/health", Some(Role::Admin)), // what isn't named needs the most
     ("GET /api/v1/me", None),
     ("POST /api/v1/logout", None),
+    ("GET /", None), // the page holds no data
+    ("GET /app.js", None),
     ("GET /api/v1/nothing", None), // nothing is there
 ];
 

@@ -32,10 +32,11 @@ pub(super) fn series(series: &SeriesInfo) -> Value {
     view.insert("resolution".into(), json!(series.resolution_exp.map(|exp| 10f64.powi(exp.into()))));
     view.insert("interval_ms".into(), json!(series.interval_ms));
     view.insert("silence_ms_max".into(), json!(series.silence_ms_max));
+    view.insert("stale_after_s".into(), stale_after(series));
     Value::Object(view)
 }
 
-fn class(held: &Held) -> &'static str {
+pub(super) fn class(held: &Held) -> &'static str {
     match held.quality.class() {
         QualityClass::Good => "good",
         QualityClass::Uncertain => "uncertain",
@@ -56,6 +57,20 @@ fn put_held(view: &mut Map<String, Value>, held: &Held) {
     }
 }
 
+/// How old a value may be before it says nothing about now, seconds.
+fn stale_after(series: &SeriesInfo) -> Value {
+    json!(rollup::hold(series.interval_ms, series.silence_ms_max) as f64 / 1e6)
+}
+
+/// A newest value as the live feed tells it: whoever listens knows the series.
+pub(super) fn value(reading: &StoredReading) -> Value {
+    let mut view = Map::new();
+    view.insert("series".into(), json!(reading.series));
+    view.insert("at".into(), time(reading.at));
+    put_held(&mut view, &reading.held);
+    Value::Object(view)
+}
+
 /// A newest value. It is stale when it is older than a value of this series holds.
 pub(super) fn latest(series: &SeriesInfo, reading: &StoredReading, now: Timestamp) -> Value {
     let age = now.since(reading.at);
@@ -63,6 +78,7 @@ pub(super) fn latest(series: &SeriesInfo, reading: &StoredReading, now: Timestam
     view.insert("at".into(), time(reading.at));
     view.insert("age_s".into(), json!(age as f64 / 1e6));
     view.insert("stale".into(), json!(age > rollup::hold(series.interval_ms, series.silence_ms_max)));
+    view.insert("stale_after_s".into(), stale_after(series));
     put_held(&mut view, &reading.held);
     Value::Object(view)
 }

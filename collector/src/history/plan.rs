@@ -7,7 +7,7 @@ use shared::reading::Timestamp;
 /// How fine an answer is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Resolution {
-    /// The finest that fits into the number of points.
+    /// The finest that fits into the number of points, or on the screen.
     #[default]
     Auto,
     /// Readings as they are.
@@ -29,6 +29,9 @@ pub enum Width {
 
 /// How often readings are expected when the catalogue doesn't say, microseconds.
 const INTERVAL_UNKNOWN: i64 = 10_000_000;
+
+/// Readings that are expected at most when a stretch is brought down to a screen instead of being answered by buckets.
+const READINGS_THINNED: i64 = 100_000;
 
 impl Width {
     /// All of them, finest first.
@@ -104,11 +107,16 @@ impl Resolution {
                     0 => INTERVAL_UNKNOWN,
                     interval => interval,
                 };
-                let (length, most) = (question.to.since(question.from), i64::from(question.points_max));
-                if length / interval <= most {
+                let length = question.to.since(question.from);
+                // For a screen, readings are brought down to it as long as that doesn't take too many of them.
+                let (readings_max, buckets_max) = match question.thin {
+                    Some(thin) => (READINGS_THINNED, u64::from(question.points_max.min(2 * thin.pixels))),
+                    None => (i64::from(question.points_max), u64::from(question.points_max)),
+                };
+                if length / interval <= readings_max {
                     return None;
                 }
-                let fits = |w: &Width| w.count(question.from, question.to) <= u64::from(question.points_max);
+                let fits = |w: &Width| w.count(question.from, question.to) <= buckets_max;
                 Some(Width::ALL.into_iter().find(fits).unwrap_or(Width::Day))
             }
         }

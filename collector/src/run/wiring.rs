@@ -179,6 +179,7 @@ impl<'a> Wiring<'a> {
             }),
             future_max_us: i64::try_from(self.config.ingest.future_max.0.as_micros()).unwrap_or(i64::MAX),
             days: self.days.clone(),
+            places: Arc::new(self.config.nodes.clone()),
             cold: self.cold.clone(),
             presence: Arc::new(move |gateway| serde_json::to_value(sessions.seen(gateway)?).ok()),
             metrics: Arc::new(move || {

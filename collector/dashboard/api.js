@@ -1,0 +1,61 @@
+// Questions to the collector. What goes wrong is an Error that says what, in words for people.
+
+import { texts } from "./texts.js";
+
+const ANSWER_WITHIN_MS = 35_000;
+
+/** An answer that isn't one: `status` 0 when there was none at all. */
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+function address(path, params) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(params ?? {})) if (value !== undefined) query.set(name, value);
+  const text = query.toString();
+  return `/api/v1/${path}${text && "?" + text}`;
+}
+
+async function ask(method, path, params, signal, content) {
+  const late = AbortSignal.timeout(ANSWER_WITHIN_MS);
+  let response;
+  try {
+    response = await fetch(address(path, params), {
+      method,
+      signal: signal ? AbortSignal.any([signal, late]) : late,
+      headers: { accept: "application/json", ...(content && { "content-type": "application/json" }) },
+      body: content && JSON.stringify(content),
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Refused(0, late.aborted ? texts.errors.slow : texts.errors.away);
+  }
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new Refused(response.status, body?.detail ?? texts.errors.status(response.status));
+  if (body === null) throw new Refused(response.status, texts.errors.garbled);
+  return body;
+}
+
+/** The answer to `GET /api/v1/<path>`. */
+export const get = (path, params, signal) => ask("GET", path, params, signal);
+
+/** Asks for something to be done. */
+export const post = (path, params, content) => ask("POST", path, params, undefined, content);
+
+/** Where a file is to be had. */
+export const link = (path, params) => address(path, params);
+
+/** The numbers of `/metrics`: name with labels → value. */
+export async function metrics() {
+  const response = await fetch("/metrics", { signal: AbortSignal.timeout(ANSWER_WITHIN_MS) }).catch(() => null);
+  if (!response?.ok) throw new Refused(response?.status ?? 0, texts.errors.away);
+  const found = new Map();
+  for (const line of (await response.text()).split("\n")) {
+    const cut = line.lastIndexOf(" ");
+    if (cut > 0 && !line.startsWith("#")) found.set(line.slice(0, cut), Number(line.slice(cut + 1)));
+  }
+  return found;
+}

@@ -1,0 +1,189 @@
+// The frame of all pages: which page is shown, whether there is a connection, what is wrong, and the colours.
+
+import { get } from "./api.js";
+import { fill, h, mark, say } from "./dom.js";
+import { clock } from "./format.js";
+import * as live from "./live.js";
+import * as login from "./login.js";
+import * as network from "./network.js";
+import { texts } from "./texts.js";
+
+const LISTS_EVERY_MS = 30_000;
+const HEALTH_EVERY_MS = 5_000;
+const main = document.getElementById("main");
+const troubles = new Map(); // what → words, of what goes wrong on the page that is open
+let health = null;
+let shown = { key: null, end() {} };
+
+document.documentElement.lang = texts.language;
+say(document.getElementById("skip"), texts.skip);
+
+// --- the bar
+
+const pill = h("span", { class: "pill", role: "status" });
+const time = h("time", { class: "clock" });
+const who = h("span", { class: "who" });
+const links = Object.entries(texts.pages).map(([page, name]) => h("a", { href: page === "overview" ? "#/" : `#/${page}`, data: { page } }, name));
+const theme = h("button", { class: "theme", type: "button", onclick: nextTheme });
+fill(document.getElementById("bar"),
+  h("a", { class: "brand", href: "#/", "aria-label": texts.title }, h("img", { src: "/icon.svg", alt: "", width: 26, height: 26 }), h("span", null, texts.title)),
+  h("nav", { "aria-label": texts.menu }, links), h("div", { class: "bar-end" }, time, pill, who, theme));
+
+function nextTheme() {
+  const order = ["system", "light", "dark"];
+  const chosen = order[(order.indexOf(document.documentElement.dataset.theme ?? "system") + 1) % order.length];
+  if (chosen === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = chosen;
+  try { localStorage.setItem("theme", chosen); } catch { /* it holds until the page is closed */ }
+  showTheme();
+  dispatchEvent(new Event("theme"));
+}
+
+function showTheme() {
+  const chosen = document.documentElement.dataset.theme ?? "system";
+  say(theme, { system: "◐", light: "☀", dark: "☾" }[chosen]);
+  mark(theme, "aria-label", texts.theme.is(texts.theme[chosen]));
+  mark(theme, "title", texts.theme.is(texts.theme[chosen]));
+}
+
+function showLink() {
+  const { is, until } = live.status;
+  mark(pill, "data-is", is);
+  mark(pill, "title", is === "waiting" ? texts.link.polling : null);
+  const left = Math.max(1, Math.ceil((until - Date.now()) / 1000));
+  say(pill, is === "live" ? texts.link.live : is === "connecting" ? texts.link.connecting : texts.link.waiting(left));
+}
+
+// --- what is wrong
+
+const notices = document.getElementById("notices");
+
+function showNotices() {
+  const all = [];
+  if (live.status.is === "waiting" && live.status.reason) all.push(["warn", texts.link.why(live.status.reason)]);
+  for (const [name, tier] of Object.entries(health?.tiers ?? {})) {
+    if (!tier.ok) all.push(["bad", texts.notice.tier(texts.operations.tierNames[name] ?? name, tier.error)]);
+  }
+  for (const { part, error } of health?.troubles ?? []) all.push(["bad", texts.notice.trouble(part, error)]);
+  for (const what of new Set([...network.degraded, ...live.status.degraded])) all.push(["warn", texts.notice.degraded(what)]);
+  for (const words of new Set(troubles.values())) all.push(["bad", words]);
+  const key = JSON.stringify(all);
+  if (notices.dataset.key === key) return;
+  notices.dataset.key = key;
+  fill(notices, all.map(([state, words]) => h("p", { class: "notice", data: { state } }, words)));
+}
+
+let strange = false; // the collector wants to know who is there
+
+/** Notes that something failed, or with `null` that it works again. */
+function report(what, error) {
+  if (error?.name === "AbortError" || strange) return;
+  if (error?.status === 401) return meet();
+  if (error) troubles.set(what, error.status === undefined ? texts.errors.bug(error.message) : error.message);
+  else troubles.delete(what);
+  if (error && error.status === undefined) console.error(error);
+  showNotices();
+}
+
+/** Nothing goes on but the form. */
+function meet() {
+  strange = true;
+  shown.end();
+  live.end();
+  health = null;
+  troubles.clear();
+  showNotices();
+  mark(pill, "hidden", true);
+  login.form(main);
+}
+
+async function keepLists() {
+  if (strange) return;
+  try {
+    const before = network.series.size;
+    await network.load();
+    report("lists", null);
+    if (network.series.size !== before) watchAgain();
+  } catch (error) {
+    report("lists", error);
+    if (!network.known) setTimeout(keepLists, 3_000);
+  }
+}
+
+async function keepHealth() {
+  if (strange || (document.hidden && health)) return;
+  try {
+    health = await get("health");
+    network.setClock(health.now);
+    report("health", null);
+  } catch (error) {
+    report("health", error);
+  }
+  showNotices();
+}
+
+// --- pages
+
+const pages = {
+  overview: { load: () => import("./overview.js"), begin: (module, root) => module.overview(root, report), watch: () => ({ all: true }) },
+  node: { load: () => import("./node.js"), begin: (module, root, name, query) => module.node(root, report, name, query), watch: (name) => ({ nodes: network.nodes.has(name) ? [name] : [] }) },
+  operations: { load: () => import("./operations.js"), begin: (module, root) => module.operations(root, report), watch: () => ({ nodes: [] }) },
+};
+
+/** `#/node/DIST_001?span=3600` → page, name, query. */
+function place(address = location.href) {
+  const [path, query] = new URL(address).hash.replace(/^#\/?/, "").split("?");
+  const [page, name] = path.split("/");
+  let decoded = name;
+  try { decoded = name && decodeURIComponent(name); } catch { /* as it stands */ }
+  return { page: pages[page] ? page : "overview", name: decoded, query: new URLSearchParams(query) };
+}
+
+async function show(event) {
+  const { page, name, query } = place(event?.newURL);
+  const key = `${page}/${name ?? ""}`;
+  links.forEach((link) => mark(link, "aria-current", link.dataset.page === page ? "page" : null));
+  if (shown.key === key) return shown.end.query?.(query);
+  const first = shown.key === null;
+  shown.end();
+  troubles.clear();
+  shown = { key, end() {} };
+  document.title = `${name ? network.nodeName(name) : texts.pages[page]} · ${texts.title}`;
+  try {
+    const module = await pages[page].load();
+    if (shown.key !== key || strange) return; // somebody has gone on meanwhile
+    const root = h("div", { class: `page ${page}` });
+    fill(main, root);
+    shown.end = pages[page].begin(module, root, name, query);
+    live.watch(pages[page].watch(name));
+  } catch (error) {
+    console.error(error);
+    fill(main, h("section", { class: "alone" }, h("h1", null, texts.errors.page), h("p", null, error.message),
+      h("button", { type: "button", onclick: () => location.reload() }, texts.errors.again)));
+  }
+  if (!first) { main.focus({ preventScroll: true }); scrollTo(0, 0); }
+}
+
+function watchAgain() {
+  const { page, name } = place();
+  live.watch(pages[page].watch(name));
+}
+
+addEventListener("hashchange", show);
+addEventListener("unhandledrejection", (event) => report("bug", event.reason instanceof Error ? event.reason : new Error(event.reason)));
+live.listen(() => { showLink(); showNotices(); });
+let wasLive = null;
+live.listen(({ is }) => {
+  // Whoever was away may have missed new nodes.
+  if (is === "live" && wasLive === false) { keepLists(); keepHealth(); }
+  if (is !== "connecting") wasLive = is === "live";
+});
+setInterval(() => { showLink(); say(time, clock(network.now())); }, 1000);
+setInterval(keepHealth, HEALTH_EVERY_MS);
+setInterval(() => { if (!document.hidden) keepLists(); }, LISTS_EVERY_MS);
+showTheme();
+showLink();
+keepLists();
+keepHealth();
+login.badge(who).catch(() => {}); // whether anybody answers shows elsewhere
+show();

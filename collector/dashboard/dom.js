@@ -1,0 +1,46 @@
+// Elements from data. Text becomes text, never markup: names come from gateways, and a gateway may be hostile.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function put(element, props, children) {
+  for (const [name, value] of Object.entries(props ?? {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "style") for (const [key, to] of Object.entries(value)) element.style.setProperty(key, to);
+    else if (name === "data") Object.assign(element.dataset, value);
+    else if (name === "value" || name === "checked" || name === "open") element[name] = value;
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.flat(3).filter((child) => child !== undefined && child !== null && child !== false));
+  return element;
+}
+
+/** An HTML element: `h("p", { class: "x", onclick }, "text", child)`. */
+export const h = (tag, props, ...children) => put(document.createElement(tag), props, children);
+
+/** An SVG element. */
+export const s = (tag, props, ...children) => put(document.createElementNS(SVG, tag), props, children);
+
+/** Puts these in the place of all children. */
+export const fill = (element, ...children) => put(element, null, (element.replaceChildren(), children));
+
+/** Sets the text when it is another one: what doesn't change isn't drawn or read out again. */
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** Sets an attribute when it is another one; without a value it goes. */
+export function mark(element, name, value) {
+  if (value === null || value === undefined || value === false) element.removeAttribute(name);
+  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+}
+
+/** A table that scrolls for itself on a small screen. */
+export function table(caption, heads, rows) {
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
+    h("table", null,
+      h("caption", { class: "unseen" }, caption),
+      h("thead", null, h("tr", null, heads.map((head) => h("th", { scope: "col" }, head)))),
+      h("tbody", null, rows.map((cells) => h("tr", null, cells.map((cell, n) =>
+        n === 0 ? h("th", { scope: "row" }, cell) : h("td", null, cell)))))));
+}

@@ -1,0 +1,39 @@
+// Who is there: the way in, when the collector wants to know, and the way out.
+
+import { get, post } from "./api.js";
+import { fill, h, say } from "./dom.js";
+import { texts } from "./texts.js";
+
+const words = texts.login;
+
+/** The form; everything begins anew when somebody has come in. */
+export function form(root) {
+  const name = h("input", { id: "login-name", autocomplete: "username", required: true });
+  const password = h("input", { id: "login-password", type: "password", autocomplete: "current-password", required: true });
+  const wrong = h("p", { class: "error", role: "alert" });
+  const button = h("button", { type: "submit" }, words.in);
+  async function enter(event) {
+    event.preventDefault();
+    button.disabled = true;
+    try {
+      await post("login", undefined, { name: name.value, password: password.value });
+      location.reload();
+    } catch (error) {
+      say(wrong, error.message);
+      password.value = "";
+      password.focus();
+    }
+    button.disabled = false;
+  }
+  fill(root, h("section", { class: "alone login" }, h("h1", null, words.title), h("p", { class: "faint" }, words.how),
+    h("form", { onsubmit: enter }, h("label", { for: "login-name" }, words.name), name, h("label", { for: "login-password" }, words.password), password, button, wrong)));
+  name.focus();
+}
+
+/** Shows who is there; nothing while nobody has to say so. */
+export async function badge(place) {
+  const { who } = await get("me");
+  if (who?.way !== "session") return;
+  const out = async () => { await post("logout"); location.reload(); };
+  fill(place, h("span", { class: "faint" }, words.is(who.name, who.role)), h("button", { type: "button", class: "small", onclick: out }, words.out));
+}

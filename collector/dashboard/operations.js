@@ -1,0 +1,179 @@
+// Operations: tiers, gateways, jobs, quality, and what is missing or set aside.
+
+import { get, link, metrics, post } from "./api.js";
+import { fill, h, say, table } from "./dom.js";
+import { ago, bytes, length, moment, number, parse, percent, whole } from "./format.js";
+import * as network from "./network.js";
+import { seriesName, texts } from "./texts.js";
+
+const EVERY_MS = 10_000;
+const RUNNING_EVERY_MS = 1_000;
+const LIST_MAX = 100;
+const words = texts.operations;
+
+/** Builds the page; gives back how to end it. */
+export function operations(root, report) {
+  const parts = [
+    part(report, "tiers", words.tiers, async () => showTiers(await get("health"), await metrics())),
+    part(report, "gateways", words.gateways, async () => showGateways(await get("gateways"))),
+    jobs(report),
+    part(report, "quality", words.quality, async () => showQuality(await get("quality")), h("a", { class: "button small", href: link("quality", { format: "csv" }), download: "" }, words.csv)),
+    part(report, "gaps", words.gaps, async () => showGaps(await get("gaps", { limit: LIST_MAX })), null, words.gapsWhat),
+    part(report, "quarantine", words.quarantine, async () => showAside(await get("quarantine", { limit: LIST_MAX }))),
+    part(report, "parked", words.parked, async () => showParked(await get("parked", { limit: LIST_MAX }))),
+  ];
+  root.append(h("h1", { class: "unseen" }, texts.pages.operations), ...parts.map((one) => one.element));
+  const all = () => { if (!document.hidden) parts.forEach((one) => one.refresh()); };
+  all();
+  const timer = setInterval(all, EVERY_MS);
+  return () => { clearInterval(timer); parts.forEach((one) => one.end?.()); };
+}
+
+/** A section that asks for itself; when that fails, what it showed stays and says from when it is. */
+function part(report, id, title, ask, aside, what) {
+  const body = h("div", { class: "part-body" }, h("div", { class: "waiting line" }));
+  const old = h("p", { class: "notice", data: { state: "warn" }, hidden: true });
+  const element = h("section", { id, class: "part", "aria-labelledby": `${id}-title` },
+    h("div", { class: "row" }, h("h2", { id: `${id}-title` }, title), what && h("span", { class: "faint" }, what), aside), old, body);
+  let last = null, key = null;
+  return { element, async refresh() {
+    try {
+      const shown = await ask();
+      last = network.now();
+      old.hidden = true;
+      // What somebody reads, selects or has focused isn't made anew for nothing.
+      const text = shown instanceof Node ? shown.textContent : null;
+      if (text === null || text !== key) { key = text; keepFocus(body, () => fill(body, shown)); }
+      report(id, null);
+    } catch (error) {
+      report(id, error);
+      if (last === null) return fill(body, h("p", { class: "faint" }, error.message));
+      say(old, texts.notice.old(moment(last)));
+      old.hidden = false;
+    }
+  } };
+}
+
+function keepFocus(body, change) {
+  const name = body.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  change();
+  if (name) body.querySelector(`[data-key="${CSS.escape(name)}"]`)?.focus();
+}
+
+const fact = (name, text) => h("div", null, h("dt", null, name), h("dd", null, text));
+const badge = (state, text) => h("span", { class: "badge", data: { state } }, text);
+const none = (text, how) => h("div", { class: "none" }, h("p", null, text), how && h("p", { class: "faint" }, how));
+
+function showTiers(health, figures) {
+  const facts = (state) => Object.entries(state ?? {}).filter(([, held]) => held !== null).map(([name, held]) =>
+    fact(words.facts[name] ?? name, name === "bytes" ? bytes(held) : typeof held === "number" ? whole(held) : String(held)));
+  const cards = ["hot", "warm", "cold"].filter((name) => health.tiers[name].state !== null).map((name) => {
+    const tier = health.tiers[name];
+    const hits = name === "hot" ? hitRate(figures) : null;
+    return h("article", { class: "card", data: { state: tier.ok ? "good" : "bad" } },
+      h("div", { class: "card-head" }, h("h3", null, words.tierNames[name]), badge(tier.ok ? "good" : "bad", tier.ok ? words.up : words.down)),
+      h("p", { class: "faint" }, words.tierWhat[name]),
+      tier.ok ? h("dl", { class: "facts" }, fact(words.answered, length(tier.answered_in_ms / 1000)), hits !== null && fact(words.hitRate, percent(hits)), facts(tier.state)) : h("p", { class: "error" }, tier.error));
+  });
+  const spool = [figures.get("collector_spool_bytes"), figures.get("collector_spool_bytes_max"), figures.get("collector_spool_records")];
+  cards.push(h("article", { class: "card", data: { state: health.troubles.length ? "bad" : "good" } },
+    h("div", { class: "card-head" }, h("h3", null, words.spool), badge(health.troubles.length ? "bad" : "good", health.troubles.length ? words.down : words.up)),
+    h("p", { class: "faint" }, words.spoolWhat), health.troubles.map(({ part, error }) => h("p", { class: "error" }, texts.notice.trouble(part, error))),
+    h("dl", { class: "facts" }, fact(words.spoolUse, `${bytes(spool[0])} / ${bytes(spool[1])}`), fact(words.spoolRecords, whole(spool[2])),
+      fact(words.clients, whole(figures.get("collector_live_clients") ?? 0)), fact(words.version, health.version), fact(words.uptime, length(health.uptime_s)))));
+  return h("div", { class: "cards tiers" }, cards);
+}
+
+function hitRate(figures) {
+  const of = (outcome) => figures.get(`collector_cache_lookups_total{outcome="${outcome}"}`) ?? 0;
+  const all = of("hit") + of("miss");
+  return all > 0 ? of("hit") / all : null;
+}
+
+function showGateways({ items }) {
+  if (items.length === 0) return none(words.gatewaysNone, words.gatewaysHow);
+  const heads = [words.gateway, words.state, words.seen, words.agent, words.points, words.bad, words.waiting, words.oldest, words.clock, words.series, words.gapsOf];
+  return table(words.gateways, heads, items.map((one) => {
+    const { session } = one;
+    const status = session?.status ?? one.status;
+    const online = session?.connected === true;
+    return [one.gateway, badge(online ? "good" : "bad", online ? words.online : words.away), ago(parse(session?.heard ?? one.last_heard), network.now()), session?.version ?? one.version ?? "–",
+      whole(status?.points), status?.points_bad ? badge("bad", whole(status.points_bad)) : whole(status?.points_bad),
+      status ? `${words.blocks(status.spool_records)}, ${bytes(status.spool_bytes)}` : "–", status ? (status.oldest_unsent ? ago(parse(status.oldest_unsent), network.now()) : words.none) : "–",
+      status ? clockText(status.clock) : "–", whole(one.series), one.gaps ? badge("stale", whole(one.gaps)) : whole(0)];
+  }));
+}
+
+const clockText = (clock) => (typeof clock === "string" ? clock : Object.keys(clock)[0]).toLowerCase();
+
+function showQuality({ day, items }) {
+  if (items.length === 0) return none(words.qualityNone);
+  const worst = [...items].sort((a, b) => a.score - b.score);
+  return h("div", null, h("p", { class: "faint" }, texts.overview.qualityDay(day)), table(words.quality,
+    [texts.node.choose, words.series, words.score, words.completeness, words.longest, words.counts],
+    worst.map((one) => [one.node, seriesName(one), badge(one.score >= 90 ? "good" : one.score >= 70 ? "stale" : "bad", number(one.score, 0.1)), percent(one.completeness), length(one.longest_gap_s), `${whole(one.count.bad)} / ${whole(one.count.uncertain)}`])));
+}
+
+const more = (answer) => answer.truncated && h("p", { class: "faint" }, words.more);
+
+function showGaps(answer) {
+  if (answer.items.length === 0) return none(words.gapsNone);
+  const time = (text) => (text ? moment(parse(text)) : words.unknownTime);
+  return h("div", null, table(words.gaps, [words.gateway, words.reason, words.from, words.to, words.missing],
+    answer.items.map((gap) => [gap.gateway, gap.reason, time(gap.from), time(gap.to), whole(gap.blocks)])), more(answer));
+}
+
+function showAside(answer) {
+  if (answer.items.length === 0) return none(words.quarantineNone);
+  return h("div", null, table(words.quarantine, [words.gateway, words.series, words.at, texts.node.value, words.because, words.received],
+    answer.items.map((row) => [row.gateway, row.series, moment(parse(row.at)), number(row.value), row.set_aside_because, moment(parse(row.received))])), more(answer));
+}
+
+function showParked(answer) {
+  if (answer.items.length === 0) return none(words.none);
+  return table(words.parked, [words.gateway, words.boot, words.clock, words.missing, words.received],
+    answer.items.map((boot) => [boot.gateway, boot.boot, boot.clock, whole(boot.blocks), moment(parse(boot.received_first))]));
+}
+
+function jobs(report) {
+  const said = h("p", { class: "faint", role: "status" });
+  let soon = null;
+  const one = part(report, "jobs", words.jobs, async () => {
+    const [all, runs] = await Promise.all([get("jobs"), get("jobs/runs", { limit: 30 })]);
+    clearTimeout(soon);
+    if (runs.items.some((run) => run.status === "running")) soon = setTimeout(() => one.refresh(), RUNNING_EVERY_MS);
+    return showJobs(all.items, runs.items, start);
+  }, said);
+  async function start(name) {
+    try {
+      await post(`jobs/${encodeURIComponent(name)}/run`);
+      say(said, words.started(name));
+      report("run", null);
+    } catch (error) {
+      report("run", error);
+    }
+    one.refresh();
+  }
+  return { ...one, end: () => clearTimeout(soon) };
+}
+
+function showJobs(all, runs, start) {
+  const state = { running: "line", done: "good", failed: "bad", interrupted: "stale" };
+  const shown = (run) => (run ? [badge(state[run.status], words.status[run.status]), ` ${ago(parse(run.started_at), network.now())}`] : "–");
+  const jobs = table(words.jobs, [words.job, words.schedule, words.next, words.lastRun, ""], all.map((job) => [
+    h("span", null, job.job, h("span", { class: "faint block" }, job.what)), h("code", null, job.schedule ?? words.byHand), job.next ? moment(parse(job.next)) : words.off, h("span", null, shown(job.last), progress(job.last)),
+    h("button", { type: "button", class: "small", data: { key: job.job }, disabled: job.last?.status === "running", onclick: () => start(job.job) }, words.run, h("span", { class: "unseen" }, ` ${job.job}`))]));
+  const history = runs.length === 0 ? none(words.historyNone) : table(words.history, [words.job, words.when, words.took, words.how, words.rows, words.detail], runs.map((run) => [
+    run.job + (run.attempt > 1 ? ` (${words.attempt(run.attempt)})` : ""), moment(parse(run.started_at)),
+    run.finished_at ? length((parse(run.finished_at) - parse(run.started_at)) / 1000) : "–", badge(state[run.status], words.status[run.status]), whole(run.rows), run.error ?? run.detail ?? "–"]));
+  return h("div", null, jobs, h("h3", null, words.history), history);
+}
+
+function progress(run) {
+  if (run?.status !== "running") return null;
+  const known = run.steps > 0;
+  const text = known ? percent(run.steps_done / run.steps) : whole(run.steps_done);
+  const bar = h("progress", { "aria-label": words.progress(run.job, text), max: known ? run.steps : null });
+  if (known) bar.value = run.steps_done;
+  return [" ", bar, " ", text];
+}

@@ -1,0 +1,149 @@
+//! The dashboard: files of `dashboard/`, part of the program, so that there is nothing else to install.
+
+use axum::Router;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::hash::Hasher;
+use twox_hash::XxHash64;
+
+/// A file, where it is asked for, and what it is.
+struct File {
+    path: &'static str,
+    kind: &'static str,
+    bytes: &'static [u8],
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+const MANIFEST: &str = "application/manifest+json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+macro_rules! file {
+    ($path:literal, $kind:expr) => {
+        File {
+            path: concat!("/", $path),
+            kind: $kind,
+            bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/dashboard/", $path)),
+        }
+    };
+}
+
+/// All of them; a test compares this with the folder.
+const FILES: &[File] = &[
+    file!("index.html", HTML),
+    file!("app.css", CSS),
+    file!("icon.svg", SVG),
+    file!("app.webmanifest", MANIFEST),
+    file!("app.js", SCRIPT),
+    file!("api.js", SCRIPT),
+    file!("chart.js", SCRIPT),
+    file!("chart-axes.js", SCRIPT),
+    file!("chart-marks.js", SCRIPT),
+    file!("dom.js", SCRIPT),
+    file!("format.js", SCRIPT),
+    file!("gestures.js", SCRIPT),
+    file!("live.js", SCRIPT),
+    file!("login.js", SCRIPT),
+    file!("map.js", SCRIPT),
+    file!("network.js", SCRIPT),
+    file!("node.js", SCRIPT),
+    file!("operations.js", SCRIPT),
+    file!("overview.js", SCRIPT),
+    file!("span.js", SCRIPT),
+    file!("spark.js", SCRIPT),
+    file!("texts.js", SCRIPT),
+    file!("theme.js", SCRIPT),
+    file!("vendor/uPlot.esm.js", SCRIPT),
+    file!("vendor/uPlot.min.css", CSS),
+    file!("vendor/uPlot.LICENSE", TEXT),
+];
+
+/// `/` and every file.
+pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let mut router = Router::new();
+    for file in FILES {
+        // Weak: what travels is compressed or not. Files keep their names when they change, so browsers ask each time.
+        let tag = format!("W/\"{:016x}\"", hash(file.bytes));
+        let answer = move |headers: HeaderMap| async move { answer(file, &tag, &headers) };
+        if file.path == "/index.html" {
+            router = router.route("/", get(answer.clone()));
+        }
+        router = router.route(file.path, get(answer));
+    }
+    router
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = XxHash64::with_seed(0);
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+fn answer(file: &File, tag: &str, headers: &HeaderMap) -> Response {
+    let asked = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let same = asked.split(',').any(|known| known.trim() == tag);
+    let about = [(header::ETAG, tag), (header::CACHE_CONTROL, "no-cache")];
+    if same {
+        return (StatusCode::NOT_MODIFIED, about).into_response();
+    }
+    (about, [(header::CONTENT_TYPE, file.kind)], file.bytes).into_response()
+}
+
+/// What a browser may do with our answers: only what comes from here is run, shown or asked; nobody frames it; text is
+/// never taken for markup by a script (trusted types), so that a name from a gateway stays a name.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+    manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'; trusted-types 'none'";
+
+/// Adds what every answer says to browsers.
+pub(super) async fn secured(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (header::HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    fn files(folder: &Path, under: &str, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let name = format!("{under}/{}", entry.file_name().to_str().unwrap());
+            if entry.path().is_dir() { files(&entry.path(), &name, found) } else { assert!(found.insert(name)) }
+        }
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_served() {
+        let mut found = BTreeSet::new();
+        files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboard"), "", &mut found);
+        assert_eq!(found, FILES.iter().map(|file| file.path.to_owned()).collect());
+    }
+
+    #[test]
+    fn an_unchanged_file_travels_once() {
+        let file = &FILES[0];
+        let tag = "W/\"1\"";
+        let with =
+            |known: &'static str| HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(known))]);
+        assert_eq!(answer(file, tag, &HeaderMap::new()).status(), StatusCode::OK);
+        assert_eq!(answer(file, tag, &with("W/\"0\"")).status(), StatusCode::OK);
+        assert_eq!(answer(file, tag, &with("W/\"0\", W/\"1\"")).status(), StatusCode::NOT_MODIFIED);
+    }
+}

@@ -1,0 +1,293 @@
+//! The live feed: newest values by WebSocket, as they arrive.
+//!
+//! ```text
+//! client    {"type":"watch","all":true}   or   {"type":"watch","nodes":["DIST_001"],"series":[7]}
+//! server    {"type":"snapshot","now":…,"items":[as in /latest],"unknown":[…],"degraded":[…]}
+//! server    {"type":"values","now":…,"items":[{"series":7,"at":…,"value":1.5,"quality":"good"}]}  again and again
+//! server    {"type":"alive","now":…}                                                every 20 s
+//! ```
+//!
+//! A later `watch` takes the place of the one before, and is answered by a snapshot of its own. Values are news to
+//! `latest`: they never go back in time, and a client that is slow gets the newest of each series only. Whoever sends
+//! anything else, takes nothing or says nothing for too long is sent away with the reason.
+
+mod seats;
+
+use super::access::who;
+use super::origin::same_origin;
+use super::{Api, Problem, views};
+use crate::tiers::{SeriesId, StoredReading, TierError};
+use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
+use seats::Seats;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::ids::NodeId;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::{Notify, mpsc};
+
+/// Most clients at a time.
+pub(super) const CLIENTS_MAX: usize = 1_000;
+/// Most bytes of a message from a client: a thousand long names.
+const MESSAGE_MAX: usize = 64 << 10;
+/// Most series that one client watches.
+const SERIES_MAX: usize = 10_000;
+/// Between two messages to a client at least; what arrives meanwhile goes together.
+const PACE: Duration = Duration::from_millis(50);
+/// Between two `watch` of a client at least.
+const WATCH_PAUSE: Duration = Duration::from_millis(200);
+/// How long a client may take to take a message.
+const SEND_WITHIN: Duration = Duration::from_secs(20);
+/// A client is asked so often whether it is there,
+const ASK_EVERY: Duration = Duration::from_secs(20);
+/// and is gone when nothing was heard for so long.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long the last word may take.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+/// Most bytes of a reason: what a close frame holds.
+const REASON_MAX: usize = 123;
+
+/// What a client may say.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+enum Asked {
+    /// Show me these from now on.
+    Watch {
+        /// Every series.
+        #[serde(default)]
+        all: bool,
+        /// Every series of these nodes.
+        #[serde(default)]
+        nodes: Vec<NodeId>,
+        /// These series.
+        #[serde(default)]
+        series: Vec<u32>,
+    },
+}
+
+/// Why it is over.
+enum End {
+    /// The client went, or the connection did.
+    Gone,
+    /// The collector stops.
+    Stopping,
+    /// It takes or says nothing.
+    Silent(&'static str),
+    /// It said what can't be answered.
+    Wrong(String),
+    /// It said too much.
+    TooMuch(String),
+    /// The tiers don't answer.
+    Tier(TierError),
+}
+
+impl End {
+    fn frame(&self) -> Option<CloseFrame> {
+        let (code, reason) = match self {
+            End::Gone => return None,
+            End::Stopping => (close_code::AWAY, "the collector stops"),
+            End::Silent(why) => (close_code::POLICY, *why),
+            End::Wrong(why) => (close_code::POLICY, why.as_str()),
+            End::TooMuch(why) => (close_code::SIZE, why.as_str()),
+            End::Tier(why) => {
+                tracing::debug!(error = %why, "a live client can't be told anything");
+                (close_code::AGAIN, "a tier is not available; try again")
+            }
+        };
+        let mut end = reason.len().min(REASON_MAX);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        Some(CloseFrame { code, reason: reason[..end].into() })
+    }
+}
+
+pub(super) async fn live(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Problem> {
+    same_origin(&headers)?;
+    let upgrade = upgrade.map_err(|error| Problem::no_upgrade(error.body_text()))?;
+    let Ok(place) = api.clients.clone().try_acquire_owned() else { return Err(Problem::busy()) };
+    let upgrade = upgrade.max_message_size(4 * MESSAGE_MAX).max_frame_size(4 * MESSAGE_MAX);
+    Ok(upgrade.on_upgrade(async move |socket| {
+        serve(api, headers, socket).await;
+        drop(place);
+    }))
+}
+
+async fn serve(api: Api, headers: HeaderMap, socket: WebSocket) {
+    metrics::gauge!("collector_live_clients").increment(1.0);
+    let feed = api.sources.hot.subscribe();
+    let stop = api.stop.clone();
+    let client = Client { api, headers, seats: Mutex::default(), news: Notify::new() };
+    let (mut sink, stream) = socket.split();
+    let (snapshots, queue) = mpsc::channel(1);
+    let end = tokio::select! {
+        end = client.hear(stream, snapshots) => end,
+        end = client.follow(feed) => end,
+        end = client.tell(&mut sink, queue) => end,
+        () = stop.cancelled() => End::Stopping,
+    };
+    if let Some(frame) = end.frame() {
+        tracing::debug!(code = frame.code, reason = frame.reason.as_str(), "a live client is sent away");
+        let _ = tokio::time::timeout(GOODBYE_WITHIN, sink.send(Message::Close(Some(frame)))).await;
+    }
+    metrics::gauge!("collector_live_clients").decrement(1.0);
+}
+
+struct Client {
+    api: Api,
+    /// What it came with: whoever loses access meanwhile loses the feed.
+    headers: HeaderMap,
+    seats: Mutex<Seats>,
+    news: Notify,
+}
+
+impl Client {
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the client says.
+    async fn hear(&self, mut stream: SplitStream<WebSocket>, snapshots: mpsc::Sender<String>) -> End {
+        loop {
+            let text = match tokio::time::timeout(SILENCE_MAX, stream.next()).await {
+                Err(_) => return End::Silent("nothing was heard for a minute"),
+                Ok(None | Some(Ok(Message::Close(_)))) => return End::Gone,
+                Ok(Some(Err(error))) => return End::Wrong(format!("no WebSocket message: {error}")),
+                Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue, // the library answers
+                Ok(Some(Ok(Message::Binary(_)))) => return End::Wrong("messages are text: JSON".into()),
+                Ok(Some(Ok(Message::Text(text)))) => text,
+            };
+            if text.len() > MESSAGE_MAX {
+                return End::TooMuch(format!("a message has at most {MESSAGE_MAX} bytes"));
+            }
+            let asked = match serde_json::from_str(&text) {
+                Ok(asked) => asked,
+                Err(error) => return End::Wrong(format!("not understood: {error}")),
+            };
+            // One place is taken before: a client that asks and doesn't take waits for itself.
+            let Ok(place) = snapshots.reserve().await else { return End::Gone };
+            match self.watch(asked).await {
+                Ok(snapshot) => place.send(snapshot),
+                Err(end) => return end,
+            }
+            tokio::time::sleep(WATCH_PAUSE).await;
+        }
+    }
+
+    async fn watch(&self, Asked::Watch { all, nodes, series }: Asked) -> Result<String, End> {
+        let known = self.api.directory.get().await.map_err(End::Tier)?;
+        let mut nodes: HashMap<NodeId, bool> = nodes.into_iter().map(|node| (node, false)).collect();
+        let mut numbers: BTreeSet<u32> = series.into_iter().collect();
+        let mut ids = Vec::new();
+        for info in known.all() {
+            let by_node = nodes.get_mut(&info.key.node).map(|seen| *seen = true).is_some();
+            let by_number = numbers.remove(&info.id.0);
+            if all || by_node || by_number {
+                ids.push(info.id);
+            }
+        }
+        if ids.len() > SERIES_MAX {
+            return Err(End::TooMuch(format!("at most {SERIES_MAX} series can be watched, these are {}", ids.len())));
+        }
+        let nodes = nodes.into_iter().filter(|(_, seen)| !seen).map(|(node, _)| json!(node));
+        let unknown: Vec<Value> = nodes.chain(numbers.into_iter().map(|number| json!(number))).collect();
+        self.seats().watch(ids.iter().copied());
+        let mut degraded: Vec<String> = known.doubt.clone().into_iter().collect();
+        degraded.extend(self.look(&ids).await.map_err(End::Tier)?);
+        let now = (self.api.sources.now)();
+        let items: Vec<Value> = self
+            .seats()
+            .open()
+            .iter()
+            .filter_map(|reading| Some(views::latest(known.one(reading.series)?, reading, now)))
+            .collect();
+        let snapshot = json!({
+            "type": "snapshot", "now": now.to_string(), "items": items, "unknown": unknown, "degraded": degraded,
+        });
+        Ok(snapshot.to_string())
+    }
+
+    /// Takes the newest values from the tiers; what is wrong with them, in words.
+    async fn look(&self, ids: &[SeriesId]) -> Result<Vec<String>, TierError> {
+        let _turn = self.api.snapshots.acquire().await; // never closed; an error would only mean no turn
+        let (readings, degraded) = self.api.history.latest(ids).await?;
+        let mut seats = self.seats();
+        for reading in &readings {
+            seats.offer(reading);
+        }
+        Ok(degraded)
+    }
+
+    /// What arrives.
+    async fn follow(&self, mut feed: broadcast::Receiver<Arc<[StoredReading]>>) -> End {
+        loop {
+            match feed.recv().await {
+                Ok(readings) => self.take(&readings),
+                Err(RecvError::Closed) => return End::Stopping,
+                Err(RecvError::Lagged(missed)) => {
+                    metrics::counter!("collector_live_batches_missed_total").increment(missed);
+                    let ids = self.seats().series();
+                    if let Err(error) = self.look(&ids).await {
+                        return End::Tier(error);
+                    }
+                    self.news.notify_one();
+                }
+            }
+        }
+    }
+
+    fn take(&self, readings: &[StoredReading]) {
+        let mut seats = self.seats();
+        let news = readings.iter().fold(false, |news, reading| seats.offer(reading) | news);
+        if news {
+            self.news.notify_one();
+        }
+    }
+
+    /// What the client is told.
+    async fn tell(&self, sink: &mut SplitSink<WebSocket, Message>, mut queue: mpsc::Receiver<String>) -> End {
+        let mut asking = tokio::time::interval_at(tokio::time::Instant::now() + ASK_EVERY, ASK_EVERY);
+        loop {
+            let text = tokio::select! {
+                biased; // a snapshot goes before what builds on it
+                Some(snapshot) = queue.recv() => snapshot,
+                () = self.news.notified() => match self.news() {
+                    Some(text) => text,
+                    None => continue,
+                },
+                _ = asking.tick() => {
+                    if matches!(who(&self.api, &self.headers).await, Ok(None)) {
+                        return End::Wrong("log in again".into());
+                    }
+                    // Its answer says to us that it is there, the text says so to a page, which sees no pings.
+                    let _ = tokio::time::timeout(SEND_WITHIN, sink.feed(Message::Ping(Vec::new().into()))).await;
+                    json!({ "type": "alive", "now": (self.api.sources.now)().to_string() }).to_string()
+                }
+            };
+            match tokio::time::timeout(SEND_WITHIN, sink.send(Message::Text(text.into()))).await {
+                Ok(Ok(())) => tokio::time::sleep(PACE).await,
+                Ok(Err(_)) => return End::Gone,
+                Err(_) => return End::Silent("nothing was taken for 20 s"),
+            }
+        }
+    }
+
+    fn news(&self) -> Option<String> {
+        let news = self.seats().news();
+        let items: Vec<Value> = news.iter().map(views::value).collect();
+        let now = (self.api.sources.now)();
+        (!items.is_empty()).then(|| json!({ "type": "values", "now": now.to_string(), "items": items }).to_string())
+    }
+}

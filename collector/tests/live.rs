@@ -1,0 +1,164 @@
+//! The live feed: a snapshot, then what gateways send, as it arrives; and nothing for those who ask wrongly.
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
+
+mod support;
+
+use futures::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use shared::block::TimeBase;
+use std::time::Instant;
+use support::*;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+struct Watcher(WebSocketStream<TcpStream>);
+
+async fn connect(to: &Collector, origin: Option<&str>, host: Option<&str>) -> Result<Watcher, Error> {
+    let mut request = format!("ws://{}/api/v1/live", to.api).into_client_request().unwrap();
+    if let Some(origin) = origin {
+        request.headers_mut().insert("Origin", origin.parse().unwrap());
+    }
+    if let Some(host) = host {
+        request.headers_mut().insert("Host", host.parse().unwrap());
+    }
+    let stream = TcpStream::connect(to.api).await.unwrap();
+    Ok(Watcher(within(client_async(request, stream)).await?.0))
+}
+
+impl Watcher {
+    async fn watching(to: &Collector, what: Value) -> (Self, Value) {
+        let mut watcher = connect(to, None, None).await.unwrap();
+        let snapshot = watcher.watch(what).await;
+        (watcher, snapshot)
+    }
+
+    async fn watch(&mut self, mut what: Value) -> Value {
+        what["type"] = json!("watch");
+        self.0.send(Message::text(what.to_string())).await.unwrap();
+        loop {
+            let said = self.hear().await;
+            if said["type"] == "snapshot" {
+                return said;
+            }
+        }
+    }
+
+    async fn hear(&mut self) -> Value {
+        loop {
+            match within(self.0.next()).await.unwrap().unwrap() {
+                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+                Message::Ping(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Hears until this value comes; all that came.
+    async fn until(&mut self, value: f64) -> Vec<f64> {
+        let mut heard = Vec::new();
+        while heard.last() != Some(&value) {
+            let said = self.hear().await;
+            heard.extend(said["items"].as_array().into_iter().flatten().filter_map(|item| item["value"].as_f64()));
+        }
+        heard
+    }
+
+    /// The code and the reason it is sent away with.
+    async fn sent_away(&mut self) -> (u16, String) {
+        loop {
+            match within(self.0.next()).await.expect("a close frame").expect("a close frame") {
+                Message::Close(Some(frame)) => return (frame.code.into(), frame.reason.to_string()),
+                Message::Close(None) => panic!("without a reason"),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_first_then_values_as_they_arrive() {
+    let site = Site::new(&["STATION_7"], |_| {});
+    let collector = site.start().await;
+    let (mut gateway, hash) = Client::ready(&collector, "STATION_7", &["DIST_001", "DIST_002"]).await;
+    let at = now();
+    gateway.block(1, block(hash, TimeBase::Utc, &[(0, at, 1.0), (1, at, 10.0)])).await;
+    gateway.wait_committed(seqs([1])).await;
+
+    let (mut one, snapshot) = Watcher::watching(&collector, json!({ "nodes": ["DIST_001", "DIST_9"] })).await;
+    assert_eq!(snapshot["items"].as_array().unwrap().len(), 1, "{snapshot}");
+    let item = &snapshot["items"][0];
+    assert_eq!((&item["node"], &item["value"], &item["unit"]), (&json!("DIST_001"), &json!(1.0), &json!("bar")));
+    assert_eq!(snapshot["unknown"], json!(["DIST_9"]));
+    assert_eq!(snapshot["degraded"], json!([]));
+    let (mut all, snapshot) = Watcher::watching(&collector, json!({ "all": true })).await;
+    assert_eq!(snapshot["items"].as_array().unwrap().len(), 2);
+
+    let sent = Instant::now();
+    gateway.block(2, block(hash, TimeBase::Utc, &[(0, at + SECOND, 2.0), (1, at + SECOND, 20.0)])).await;
+    assert_eq!(one.until(2.0).await, [2.0], "the other node isn't watched");
+    assert!(sent.elapsed().as_secs_f64() < 1.0, "{:?}", sent.elapsed());
+    let mut heard = all.until(20.0).await;
+    heard.sort_by(f64::total_cmp);
+    assert_eq!(heard, [2.0, 20.0]);
+
+    // Late data is for history: what is shown doesn't go back. Of several the newest is told.
+    gateway.block(3, block(hash, TimeBase::Utc, &[(0, at - 50 * SECOND, 0.5)])).await;
+    gateway.block(4, block(hash, TimeBase::Utc, &[(0, at + 2 * SECOND, 3.0), (0, at + 3 * SECOND, 4.0)])).await;
+    assert_eq!(one.until(4.0).await, [4.0]);
+
+    // Watching something else takes the place of what was watched.
+    let snapshot = one.watch(json!({ "nodes": ["DIST_002"] })).await;
+    assert_eq!(snapshot["items"][0]["value"], json!(20.0));
+    gateway.block(5, block(hash, TimeBase::Utc, &[(0, at + 4 * SECOND, 5.0), (1, at + 4 * SECOND, 50.0)])).await;
+    assert_eq!(one.until(50.0).await, [50.0]);
+
+    let stopping = tokio::spawn(collector.stop());
+    assert_eq!(one.sent_away().await, (1001, "the collector stops".into()));
+    stopping.await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_asks_wrongly_is_sent_away_with_the_reason() {
+    let site = Site::new(&["STATION_7"], |_| {});
+    let collector = site.start().await;
+    for (message, code, says) in [
+        (Message::text("hello"), 1008, "not understood"),
+        (Message::text(r#"{"type":"drop","all":true}"#), 1008, "unknown variant `drop`"),
+        (Message::text(r#"{"type":"watch","nodes":["a b"]}"#), 1008, "not understood"),
+        (Message::text(r#"{"type":"watch","nods":[]}"#), 1008, "unknown field `nods`"),
+        (Message::binary(vec![0; 10]), 1008, "messages are text"),
+        (
+            Message::text(format!(r#"{{"type":"watch","nodes":["{}"]}}"#, "x".repeat(70_000))),
+            1009,
+            "at most 65536 bytes",
+        ),
+        (Message::text("[".repeat(60_000)), 1008, "not understood"),
+    ] {
+        let mut watcher = connect(&collector, None, None).await.unwrap();
+        watcher.0.send(message).await.unwrap();
+        let (got, reason) = watcher.sent_away().await;
+        assert_eq!(got, code, "{reason}");
+        assert!(reason.contains(says) && reason.len() <= 123, "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_gets_nothing() {
+    let site = Site::new(&["STATION_7"], |_| {});
+    let collector = site.start().await;
+    let own = format!("http://{}", collector.api);
+    assert!(connect(&collector, Some(&own), None).await.is_ok());
+    for (origin, host, status) in
+        [(Some("http://evil.example"), None, 403), (Some("null"), None, 403), (None, Some("evil.example"), 421)]
+    {
+        match connect(&collector, origin, host).await {
+            Err(Error::Http(response)) => assert_eq!(response.status(), status, "{origin:?} {host:?}"),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("{origin:?} {host:?} was let in"),
+        }
+    }
+    let plain = http(collector.api, "/api/v1/live").await;
+    assert!(plain.contains("urn:collector:problem:upgrade"), "{plain}");
+}
