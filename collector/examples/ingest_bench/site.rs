@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 pub(crate) struct Site {
     folder: tempfile::TempDir,
-    running: Option<(Child, SocketAddr)>,
+    running: Option<(Child, SocketAddr, SocketAddr)>,
 }
 
 impl Site {
@@ -39,6 +39,11 @@ impl Site {
         Ok(self.running.as_ref().context("a running collector")?.1)
     }
 
+    #[allow(dead_code)] // not every benchmark asks
+    pub(crate) fn api(&self) -> Result<SocketAddr> {
+        Ok(self.running.as_ref().context("a running collector")?.2)
+    }
+
     /// Starts it and waits until it is up; its process id.
     pub(crate) fn start(&mut self) -> Result<u32> {
         let grants: String = (0..GATEWAYS).map(|n| format!("{} = ['*']\n", name(n))).collect();
@@ -57,18 +62,20 @@ impl Site {
         let mut child = command.stderr(Stdio::piped()).spawn()?;
         let (id, stderr) = (child.id(), child.stderr.take().context("its log")?);
         let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
-        let ingest = lines.find_map(|line| {
+        let addresses = lines.find_map(|line| {
             let line: serde_json::Value = serde_json::from_str(&line).ok()?;
-            (line["message"] == "collector is up").then(|| line["ingest"].as_str()?.parse().ok()).flatten()
+            let address = |name: &str| line[name].as_str()?.trim_start_matches("http://").parse().ok();
+            (line["message"] == "collector is up").then(|| Some((address("ingest")?, address("api")?))).flatten()
         });
-        self.running = Some((child, ingest.context("the collector didn't come up")?));
+        let (ingest, api) = addresses.context("the collector didn't come up")?;
+        self.running = Some((child, ingest, api));
         // What it says from now on, where it is a warning or worse.
         std::thread::spawn(move || lines.filter(|l| !l.contains("\"INFO\"")).for_each(|line| eprintln!("{line}")));
         Ok(id)
     }
 
     pub(crate) fn stop(mut self) -> Result<()> {
-        if let Some((mut child, _)) = self.running.take() {
+        if let Some((mut child, ..)) = self.running.take() {
             rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)?;
             ensure!(child.wait()?.success(), "the collector ended badly");
         }
@@ -78,7 +85,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        if let Some((child, _)) = &mut self.running {
+        if let Some((child, ..)) = &mut self.running {
             let _ = child.kill();
             let _ = child.wait();
         }
