@@ -1,6 +1,8 @@
 //! Days without TimescaleDB.
 
 use super::*;
+use collector::etl::ledger::{Export, Leave, Raw};
+use collector::tiers::{Day, Proof};
 use services::postgres::Postgres;
 use sqlx::Executor as _;
 
@@ -72,4 +74,49 @@ async fn days_are_bounded() {
     assert_eq!(put(&tier, readings).await.written, 5);
     assert_eq!(partitions(&server, &settings).await.len(), 6, "the three that are always there among them");
     assert_eq!(in_other(&server, &settings).await, "3", "the oldest have none of their own");
+}
+
+/// As if the archive had all of it.
+async fn let_leave(tier: &PostgresWarm, day: Day) {
+    let entry = tier.days().days(day, day.next()).await.unwrap().remove(0);
+    let (before, version, warm) = (entry.exported, entry.version, Proof { rows: 1, xor: 1 });
+    assert!(tier.days().exported(Export { day, before, version, warm, cold: warm }).await.unwrap());
+    assert_eq!(tier.days().leave(day, version).await.unwrap(), Leave::Yes);
+}
+
+#[tokio::test]
+async fn a_day_that_has_left_has_no_partition_and_the_views_keep_its_rollups() {
+    let server = Postgres::start().await;
+    let settings = server.database().await;
+    let tier = PostgresWarm::open(&settings).await.unwrap();
+    let series = series(&tier, &["A"]).await[0];
+    let start = support::now() / DAY * DAY - 100 * DAY;
+    let day = Day::of(Timestamp(start));
+    put(&tier, (0..600).map(|n| good(series, start + n * SECOND, 1.0)).collect()).await;
+    put(&tier, vec![good(series, start + DAY, 1.0)]).await;
+    while tier.refresh_rollups(100).await.unwrap() > 0 {}
+    let views = async || {
+        let five = "SELECT string_agg(n_pressure::text, ' ' ORDER BY bucket) FROM sensor_readings_5min";
+        let hour = "SELECT string_agg(n_pressure::text, ' ' ORDER BY bucket) FROM sensor_readings_hourly";
+        (ask(&server, &settings, five).await, ask(&server, &settings, hour).await)
+    };
+    let before = views().await;
+    assert_eq!(before, ("300 300 1".into(), "600 1".into()));
+    let_leave(&tier, day).await;
+    // As a dump does: the day stays until the dump is over.
+    let mut reader = server.options(&settings.database).connect().await.unwrap();
+    reader.execute("BEGIN; LOCK TABLE readings IN ACCESS SHARE MODE").await.unwrap();
+    let error = tier.days().clear(day).await.unwrap_err().to_string();
+    assert!(error.contains("another session holds a lock"), "{error}");
+    let raw = async || tier.days().days(day, day.next()).await.unwrap()[0].raw;
+    assert_eq!((raw().await, partitions(&server, &settings).await.len()), (Raw::Leaving, 3 + 3));
+    reader.execute("COMMIT").await.unwrap();
+    assert!(tier.days().clear(day).await.unwrap());
+    assert_eq!((raw().await, partitions(&server, &settings).await.len()), (Raw::Gone, 3 + 2));
+    assert_eq!(views().await, before);
+    // Something comes for it: it has a partition again until it is archived, and the views wait for that.
+    put(&tier, vec![good(series, start + 1, 5.0)]).await;
+    assert_eq!(partitions(&server, &settings).await.len(), 3 + 3);
+    assert_eq!(views().await, before);
+    assert_eq!(tier.refresh_rollups(100).await.unwrap(), 0);
 }
