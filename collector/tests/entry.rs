@@ -75,10 +75,15 @@ async fn a_file_is_there_once_however_often_it_is_imported() {
     let name = file.to_str().unwrap();
     let arguments = ["import", name, "--metric", "flow_rate", "--json"];
 
-    let unknown = run(&config, &[&arguments[..], &["--dry-run"]].concat()).await;
+    let unknown = run(&config, &[&arguments[..4], &["--dry-run"]].concat()).await;
     assert_eq!(unknown.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(
+        said.contains("line 2: there is no series DIST_001/flow_rate") && said.contains("as no unit is said"),
+        "{said}"
+    );
+    assert!(!Path::new(&format!("{name}.rejects.csv")).exists(), "it only looks");
     let rejects = || std::fs::read_to_string(format!("{name}.rejects.csv")).unwrap();
-    assert!(rejects().contains("there is no series DIST_001/flow_rate"), "{}", rejects());
     assert!(collector.get("series").await["items"].as_array().unwrap().is_empty());
 
     let first = run(&config, &[&arguments[..], &["--create"]].concat()).await;
@@ -95,17 +100,38 @@ async fn a_file_is_there_once_however_often_it_is_imported() {
     let again = run(&config, &arguments).await;
     let sum = &json_of(&again)["sum"];
     assert_eq!((&sum["written"], &sum["unchanged"]), (&json!(0), &json!(1000)));
+    assert_eq!(sum["new_series"], json!([]));
     let audit = collector.get("audit").await;
     assert_eq!((audit["items"].as_array().unwrap().len(), &audit["items"][0]["what"]), (2, &json!("import")));
+    assert_eq!(audit["items"][0]["detail"]["reason"], "import of demand.csv.gz");
+
+    // Another value for what is there: it stays, be the other one larger or smaller, until someone says that it counts more.
+    let other = site.folder.path().join("other.csv");
+    let rows = |n: i64, values: [i64; 2]| format!("{},{},{}\n", Timestamp(START + n * HOUR), values[0], values[1]);
+    std::fs::write(&other, format!("timestamp,DIST_001,DIST_002\n{}{}", rows(1, [1, 99]), rows(2, [0, 2]))).unwrap();
+    let arguments = ["import", other.to_str().unwrap(), "--metric", "flow_rate", "--json"];
+    let refused = run(&config, &arguments).await;
+    let sum = &json_of(&refused)["sum"];
+    assert_eq!((&sum["written"], &sum["unchanged"], &sum["rejected"]), (&json!(0), &json!(2), &json!(2)));
+    let said = std::fs::read_to_string(site.folder.path().join("other.csv.rejects.csv")).unwrap();
+    assert!(
+        said.contains("\n2,1 stands at") && said.contains("\n3,2 stands at") && said.contains("--revision 1"),
+        "{said}"
+    );
+    let overruled = run(&config, &[&arguments[..], &["--revision", "1"]].concat()).await;
+    assert_eq!(json_of(&overruled)["sum"]["written"], 4);
+    std::fs::write(&other, format!("timestamp,DIST_001,DIST_002\n{}{}", rows(1, [1, 1]), rows(2, [2, 2]))).unwrap();
+    run(&config, &[&arguments[..], &["--revision", "2"]].concat()).await; // as it was
 
     let path =
         format!("history?node=DIST_002&metric=flow_rate&resolution=raw&limit=10000&from={}&to=now", Timestamp(START));
-    let points = collector.get(&path).await["points"].as_array().unwrap().clone();
+    let mut points = collector.get(&path).await["points"].as_array().unwrap().clone();
+    points.iter_mut().for_each(|point| drop(point.as_object_mut().unwrap().remove("revision")));
     let expected: Vec<Value> = (0..600_i64)
         .filter(|n| n % 3 != 0)
         .map(|n| json!({ "at": Timestamp(START + n * HOUR), "value": (n % 50) as f64, "quality": "good" }))
         .collect();
-    assert_eq!(points, expected);
+    assert!(points == expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,6 +207,10 @@ async fn a_person_corrects_a_reading_and_it_is_written_down_who_and_why() {
         (json!({ "author": "x", "reason": "x", "readings": [] }), "at a time"),
         (json!({ "author": "x" }), "missing field"),
         (
+            json!({ "author": "x", "reason": "x", "readings": [{ "node": "DIST_001", "metric": "level", "at": Timestamp(at) }] }),
+            "missing field `value`",
+        ),
+        (
             json!({ "author": "x", "reason": "x", "readings": [{ "node": "NOWHERE", "metric": "level", "at": Timestamp(at), "value": 1.0 }] }),
             "there is no series NOWHERE/level",
         ),
@@ -200,6 +230,7 @@ async fn what_is_exported_is_imported_elsewhere_as_it_was() {
     run(&config_here, &["import", file.to_str().unwrap(), "--metric", "flow_rate", "--create"]).await;
     let (out, parquet) = (here.folder.path().join("out.csv"), here.folder.path().join("out.parquet"));
     let from = Timestamp(START).to_string();
+    assert!(!file.with_extension("csv.import").exists());
     let export = ["export", "--from", &from, "--out"];
     for out in [&out, &parquet] {
         let done = run(&config_here, &[&export[..], &[out.to_str().unwrap()]].concat()).await;

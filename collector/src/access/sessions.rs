@@ -18,6 +18,9 @@ pub const SESSION_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 const NOTED_EVERY: i64 = 60 * MICROS_PER_SECOND;
 /// Wrong passwords of a name from an address, and for how long nothing is tried after so many.
 const WRONG_MAX: u32 = 5;
+const WRONG_MAX_PEER: u32 = 50;
+/// How long a password waits to be looked at.
+const TURN_WITHIN: Duration = Duration::from_secs(5);
 const LOCKED: Duration = Duration::from_secs(15 * 60);
 /// Sessions that are remembered for when the shelf is away.
 const FOUND_MAX: usize = 1_000;
@@ -33,6 +36,9 @@ pub enum LoginRefused {
     /// Too many were wrong.
     #[error("too many wrong passwords; try again in {} minutes", LOCKED.as_secs() / 60)]
     Locked,
+    /// Too many log in at a time.
+    #[error("too many log in at this moment; try again")]
+    Busy,
     /// It can't be looked up.
     #[error(transparent)]
     Tier(#[from] TierError),
@@ -59,6 +65,7 @@ impl Session {
 pub struct Sessions {
     shelf: Arc<dyn Shelf>,
     turns: Semaphore,
+    counting: tokio::sync::Mutex<()>,
     /// Those that were found: they hold while the shelf is away.
     found: Mutex<HashMap<String, Session>>,
 }
@@ -67,7 +74,7 @@ impl Sessions {
     /// On this shelf.
     #[must_use]
     pub fn new(shelf: Arc<dyn Shelf>) -> Self {
-        Self { shelf, turns: Semaphore::new(AT_ONCE), found: Mutex::default() }
+        Self { shelf, turns: Semaphore::new(AT_ONCE), counting: tokio::sync::Mutex::default(), found: Mutex::default() }
     }
 
     pub(super) async fn login(
@@ -78,29 +85,40 @@ impl Sessions {
         peer: &str,
         now: Timestamp,
     ) -> Result<String, LoginRefused> {
-        // By name and address: a stranger elsewhere can't lock anybody out.
-        let attempts = digest(&format!("{name}\0{peer}"));
-        let wrong = self.shelf.get(Kind::Attempt, &attempts).await?;
-        let wrong = wrong.and_then(|count| String::from_utf8(count).ok()?.parse::<u32>().ok()).unwrap_or(0);
-        if wrong >= WRONG_MAX {
-            return Err(LoginRefused::Locked);
-        }
-        if !self.fits(user, password).await {
-            self.shelf.set(Kind::Attempt, &attempts, (wrong + 1).to_string().as_bytes(), LOCKED).await?;
+        // By name and address: a stranger elsewhere can't lock anybody out. By address: nor try one password for all names.
+        let (of_both, of_peer) = (digest(&format!("{name}\0{peer}")), digest(&format!("\0{peer}")));
+        self.count(&[(&of_both, WRONG_MAX), (&of_peer, WRONG_MAX_PEER)]).await?;
+        if !self.fits(user, password).await? {
             return Err(LoginRefused::Wrong);
         }
         let Some(user) = user else { return Err(LoginRefused::Wrong) };
-        self.shelf.remove(Kind::Attempt, &attempts).await?;
+        self.shelf.remove(Kind::Attempt, &of_both).await?;
+        self.shelf.remove(Kind::Attempt, &of_peer).await?;
         let cookie = random().map_err(|error| TierError::Unavailable { tier: "login", why: error.to_string() })?;
         let session = Session { user: user.name.clone(), password_of: user.changed, began: now, seen: now };
         self.put(&cookie, &session).await?;
         Ok(cookie)
     }
 
+    /// Counts an attempt before it is looked at, so that many at a time are no more than one after another.
+    async fn count(&self, bounds: &[(&str, u32)]) -> Result<(), LoginRefused> {
+        let _one = self.counting.lock().await;
+        for (key, most) in bounds {
+            let before = self.shelf.get(Kind::Attempt, key).await?;
+            let before = before.and_then(|count| String::from_utf8(count).ok()?.parse::<u32>().ok()).unwrap_or(0);
+            if before >= *most {
+                return Err(LoginRefused::Locked);
+            }
+            self.shelf.set(Kind::Attempt, key, (before + 1).to_string().as_bytes(), LOCKED).await?;
+        }
+        Ok(())
+    }
+
     /// It takes as long for a name that isn't there.
-    async fn fits(&self, user: Option<&User>, password: &str) -> bool {
+    async fn fits(&self, user: Option<&User>, password: &str) -> Result<bool, LoginRefused> {
         static NOBODY: OnceLock<Hash> = OnceLock::new();
-        let Ok(_turn) = self.turns.acquire().await else { return false };
+        let turn = tokio::time::timeout(TURN_WITHIN, self.turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(LoginRefused::Busy) };
         let (hash, there) = (user.map(|user| user.password.clone()), user.is_some());
         let password = password.to_owned();
         let checking = tokio::task::spawn_blocking(move || {
@@ -108,7 +126,7 @@ impl Sessions {
                 || NOBODY.get_or_init(|| Hash::of("nobody has this password").unwrap_or(Hash(String::new()))).clone();
             hash.unwrap_or_else(nobody).is_of(&password)
         });
-        checking.await.unwrap_or(false) && there
+        Ok(checking.await.unwrap_or(false) && there)
     }
 
     /// The session of a cookie, while it holds.

@@ -11,6 +11,8 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// Longest body with a name and a password.
+const LOGIN_BYTES_MAX: usize = 2_000;
 const COOKIE: &str = "session";
 
 /// What a path needs.
@@ -23,7 +25,12 @@ pub(super) enum Needs {
 }
 
 /// Paths that nobody needs a role for: the way in, and the dashboard's own files, which hold no data.
-const OPEN: &[(&str, &str)] = &[("POST", "/api/v1/login"), ("POST", "/api/v1/logout"), ("GET", "/api/v1/me")];
+const OPEN: &[(&str, &str)] = &[
+    ("GET", "/api/v1/health"), // to those it doesn't know it says no more than that it lives
+    ("POST", "/api/v1/login"),
+    ("POST", "/api/v1/logout"),
+    ("GET", "/api/v1/me"),
+];
 /// Changes that an operator may make.
 const OPERATOR: &[&str] = &[
     "/api/v1/jobs/{name}/run",
@@ -98,6 +105,9 @@ pub(super) async fn login(
 ) -> Result<Response, Problem> {
     params.only(&[])?;
     super::origin::same_origin(&headers)?;
+    if body.len() > LOGIN_BYTES_MAX {
+        return Err(Problem::body(format!("name and password are more than {LOGIN_BYTES_MAX} bytes")));
+    }
     let form: Form =
         serde_json::from_slice(&body).map_err(|_| Problem::body("name and password are needed, as JSON"))?;
     let peer = peer.map_or_else(String::new, |peer| peer.0.0.0.ip().to_string());
@@ -106,11 +116,11 @@ pub(super) async fn login(
     let (cookie, who) = login.map_err(|refused| {
         if !matches!(refused, LoginRefused::Tier(_)) {
             metrics::counter!("collector_logins_refused_total").increment(1);
-            tracing::warn!(user = %form.name.escape_debug(), peer, "login refused: {refused}");
+            tracing::warn!(user = %form.name.chars().take(64).collect::<String>().escape_debug(), peer, "login refused: {refused}");
         }
         match refused {
             LoginRefused::Wrong => Problem::wrong_password(),
-            LoginRefused::Locked => Problem::locked(refused.to_string()),
+            LoginRefused::Locked | LoginRefused::Busy => Problem::locked(refused.to_string()),
             LoginRefused::Tier(error) => error.into(),
         }
     })?;

@@ -16,7 +16,7 @@ use shared::catalogue::{Class, Entry};
 use shared::ids::{GatewayId, NodeId};
 use shared::metric::Metric;
 use shared::reading::{Held, Quality, Timestamp};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Most bytes of a body.
 pub(super) const BODY_BYTES_MAX: usize = 8 << 20;
@@ -24,6 +24,8 @@ pub(super) const BODY_BYTES_MAX: usize = 8 << 20;
 const READINGS_MAX: usize = 1_000;
 /// Longest name of an author, and longest reason, bytes.
 const TEXT_BYTES_MAX: usize = 500;
+/// Readings of a series that are looked at for what a piece of a file would change.
+const STANDING_MAX: u32 = 200_000;
 /// Who owns the series that files make.
 const OWNER: &str = "import";
 
@@ -43,7 +45,8 @@ struct Entered {
     #[serde(default)]
     channel: String,
     at: Timestamp,
-    /// `null`: what stands there is wrong, and nobody knows better.
+    /// `null`: what stands there is wrong, and nobody knows better. Not left out: that would be a slip of the pen.
+    #[serde(deserialize_with = "Option::deserialize")]
     value: Option<f64>,
     unit: Option<String>,
 }
@@ -66,7 +69,7 @@ pub(super) async fn enter(
     }
     let known = known(&api).await?;
     let now = (api.sources.now)();
-    let (mut readings, mut items) = (Vec::new(), Vec::new());
+    let (mut readings, mut items, mut moments) = (Vec::new(), Vec::new(), HashSet::new());
     for (n, entered) in form.readings.iter().enumerate() {
         let wrong = |why: String| Problem::body(format!("readings[{n}]: {why}"));
         let (node, metric) = (entered.node.clone(), entered.metric.clone());
@@ -76,9 +79,18 @@ pub(super) async fn enter(
         if entered.at > now.plus_micros(api.sources.future_max_us) {
             return Err(wrong(format!("{} is in the future", entered.at)));
         }
+        if entered.at < Timestamp(0) {
+            return Err(wrong(format!("{} is before 1970", entered.at)));
+        }
+        if !moments.insert((series.id, entered.at)) {
+            return Err(wrong(format!("{key} at {} is there twice", entered.at)));
+        }
         let before = standing(&api, series, entered.at, now).await?;
+        let revision = before.map_or(Some(0), |held| held.revision.checked_add(1));
+        let revision = revision
+            .ok_or_else(|| Problem::conflict(format!("{key} at {} can't be corrected any more", entered.at)))?;
         let quality = if value.is_some() { Quality::MANUAL } else { Quality::BAD_WITHDRAWN };
-        let held = Held { value, quality, revision: before.map_or(0, |held| held.revision.saturating_add(1)) };
+        let held = Held { value, quality, revision };
         readings.push(StoredReading { series: series.id, at: entered.at, held });
         items.push(json!({
             "series": key.to_string(), "at": entered.at, "value": held.value, "quality": held.quality.to_string(),
@@ -88,6 +100,10 @@ pub(super) async fn enter(
     let detail = json!({ "reason": form.reason, "readings": items });
     let audit = Audited { at: now, who, what: "reading".into(), detail };
     let report = (api.sources.write)(Flush { readings, audit: vec![audit], ..Flush::default() }).await?;
+    if report.written < items.len() as u64 {
+        let detail = "something else was said about the same moment meanwhile, and holds; look again";
+        return Err(Problem::conflict(detail.into()));
+    }
     Ok(Json(json!({ "written": report.written, "items": items })))
 }
 
@@ -181,32 +197,39 @@ pub(super) async fn import(
     let now = (api.sources.now)();
     let settings = settings(&params, now.plus_micros(api.sources.future_max_us))?;
     let revision = params.parsed::<u32>("revision", "revision")?.unwrap_or(0);
+    if revision > import::REVISION_MAX {
+        return Err(Problem::parameter("revision", format!("0 to {} are possible", import::REVISION_MAX)));
+    }
     let first_line = params.parsed::<u64>("first_line", "line number")?.unwrap_or(2);
     let last: Last = json_parameter(&params, "last")?;
     let reading = tokio::task::spawn_blocking(move || import::read(&body, &settings, first_line, &last));
     let read = reading.await.map_err(|error| Problem::body(error.to_string()))?;
     let mut batch = read.map_err(|mistake| Problem::body(mistake.to_string()))?;
-    let series = series(&api, &batch, create, dry).await?;
+    let known_before = known(&api).await?;
+    let series = series(&api, &known_before, &batch, create, dry).await?;
+    let mut standing = Standing::of(&api, &batch, &series).await?;
     let mut readings = Vec::with_capacity(batch.points.len());
     for point in &batch.points {
-        match &series[point.series] {
-            Ok(Some(id)) => {
-                let held = Held { revision, ..point.held };
+        let held = Held { revision: point.held.revision.max(revision), ..point.held };
+        let taken = match &series[point.series] {
+            Ok(Some(id)) => standing.allows(*id, point.at, held).map(|()| {
                 readings.push(StoredReading { series: *id, at: point.at, held });
-            }
-            Ok(None) => {} // a dry run would make it
-            Err(reason) => {
-                let text = point.held.value.map_or_else(String::new, |value| format!("{} {value}", point.at));
-                batch.rejects.push(import::Reject { line: point.line, reason: reason.clone(), text });
-            }
+            }),
+            Ok(None) => Ok(()), // a dry run would make it
+            Err(reason) => Err(reason.clone()),
+        };
+        if let Err(reason) = taken {
+            let text = point.held.value.map_or_else(String::new, |value| format!("{} {value}", point.at));
+            batch.rejects.push(import::Reject { line: point.line, reason, text });
         }
     }
     batch.rejects.sort_by_key(|reject| reject.line);
-    let found = batch.points.len() - batch.points.iter().filter(|point| series[point.series].is_err()).count();
+    let found = readings.len() + batch.points.iter().filter(|point| series[point.series] == Ok(None)).count();
     let mut answer = json!({
         "dry": dry, "dialect": batch.dialect, "columns": batch.columns, "rows": batch.rows, "readings": found,
         "lines": batch.lines.saturating_sub(2), "empty": batch.empty, "rejects": batch.rejects, "last": batch.last,
-        "new": batch.series.iter().zip(&series).filter(|(_, id)| matches!(id, Ok(None))).map(|(named, _)| named.key.to_string()).collect::<Vec<_>>(),
+        "new": batch.series.iter().zip(&series).filter(|(named, id)| id.is_ok() && !known_before.contains_key(&named.key))
+            .map(|(named, _)| named.key.to_string()).collect::<Vec<_>>(),
     });
     if !dry {
         let (who, reason) = (author(&who, params.text("author"))?, said("reason", params.text("reason"))?);
@@ -258,11 +281,12 @@ fn settings(params: &Params, latest: Timestamp) -> Result<Settings, Problem> {
 /// The number of each series, `None` where a dry run would make it, or why there is none.
 async fn series(
     api: &Api,
+    known: &HashMap<SeriesKey, SeriesInfo>,
     batch: &import::Batch,
     create: bool,
     dry: bool,
 ) -> Result<Vec<Result<Option<SeriesId>, String>>, Problem> {
-    let (known, named) = (known(api).await?, &batch.series);
+    let named = &batch.series;
     let mut found: Vec<Result<Option<SeriesId>, String>> = named
         .iter()
         .map(|named| match known.get(&named.key) {
@@ -297,5 +321,47 @@ fn entry(named: &Named, interval_ms: u32) -> Entry {
         interval_ms,
         silence_ms_max: 0,
         class: Class::Raw,
+    }
+}
+
+/// What stands at the moments of a file's readings: a file doesn't change it, unless it has a higher revision.
+struct Standing(HashMap<(SeriesId, Timestamp), Held>);
+
+impl Standing {
+    /// Asked of the warm tier, and only of series that have something as new as the file.
+    async fn of(
+        api: &Api,
+        batch: &import::Batch,
+        series: &[Result<Option<SeriesId>, String>],
+    ) -> Result<Self, Problem> {
+        let mut spans = BTreeMap::<SeriesId, (Timestamp, Timestamp)>::new();
+        for point in &batch.points {
+            if let Ok(Some(id)) = series[point.series] {
+                let span = spans.entry(id).or_insert((point.at, point.at));
+                *span = (span.0.min(point.at), span.1.max(point.at));
+            }
+        }
+        let ids: Vec<SeriesId> = spans.keys().copied().collect();
+        let mut standing = HashMap::new();
+        for newest in api.sources.warm.latest(&ids).await? {
+            let (from, to) = spans[&newest.series];
+            if newest.at >= from {
+                let rows = api.sources.warm.range(newest.series, from, to.plus_micros(1), STANDING_MAX).await?;
+                standing.extend(rows.into_iter().map(|row| ((row.series, row.at), row.held)));
+            }
+        }
+        Ok(Self(standing))
+    }
+
+    /// Notes a reading, unless another one stands at its moment with as high a revision.
+    fn allows(&mut self, series: SeriesId, at: Timestamp, held: Held) -> Result<(), String> {
+        let there = self.0.entry((series, at)).or_insert(held);
+        if *there != held && there.revision >= held.revision {
+            let value = there.value.map_or_else(|| there.quality.to_string(), |value| value.to_string());
+            let next = there.revision.saturating_add(1);
+            return Err(format!("{value} stands at {at} already: say --revision {next} to overrule it"));
+        }
+        *there = held;
+        Ok(())
     }
 }

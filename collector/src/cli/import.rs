@@ -9,7 +9,7 @@ use clap::Args;
 use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
@@ -20,8 +20,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const PIECE: usize = 1 << 20;
 /// A longer row is none.
 const ROW_BYTES_MAX: u64 = 256 << 10;
-/// Rejects that are shown.
+/// Rejects that are shown, and when nothing else is done with them.
 const SHOWN: usize = 5;
+const SHOWN_DRY: usize = 50;
+/// Series to be made that are named.
+const NEW_SHOWN: usize = 20;
 const BAR: usize = 30;
 
 pub(super) const EXAMPLES: &str = "\
@@ -30,9 +33,10 @@ Examples:
   collector import demand.csv.gz --metric flow_rate --unit m3/h --zone Europe/Rome --fold order --create
   collector import export.csv --map 'Portata (l/s)=DIST_001/flow_rate' --map 'Note=-' --reason 'logger of May'
 
-A file has one row per reading (timestamp, node, metric, value and maybe channel, unit, quality), or one column per
-series. It can be imported again: what is there already stays. After an interruption the same command goes on where it
-stopped. Rows that can't be taken are written to FILE.rejects.csv with their line and the reason.
+A file has one row per reading (timestamp, node, metric, value, maybe channel, unit, quality, revision), or a column per
+series. It can be imported again: what is there stays, and another value for it is rejected unless --revision says more.
+After an interruption the same command goes on where it stopped. What can't be taken goes to FILE.rejects.csv, with line
+and reason.
 
 Exit codes: 0 all rows were taken, 1 some were not or it failed, 2 wrong configuration";
 
@@ -53,8 +57,8 @@ pub(super) struct Import {
     #[arg(long, env = "USER", default_value = "unknown")]
     author: String,
     /// Why, for the audit
-    #[arg(long, default_value = "import of a file")]
-    reason: String,
+    #[arg(long)]
+    reason: Option<String>,
     /// Time zone of times without an offset, like Europe/Rome
     #[arg(long)]
     zone: Option<String>,
@@ -104,6 +108,8 @@ struct Sum {
     unchanged: u64,
     empty: u64,
     rejected: u64,
+    /// Series that the file makes.
+    new_series: BTreeSet<String>,
 }
 
 /// How far a file is, kept beside it until it is done.
@@ -121,8 +127,12 @@ struct Mark {
 pub(super) fn import(asked: &Import) -> anyhow::Result<()> {
     let api = Api::of(&asked.place)?;
     let mut rejected = 0;
-    for file in &asked.files {
-        let sum = one(&api, asked, file).with_context(|| file.display().to_string())?;
+    for (n, file) in asked.files.iter().enumerate() {
+        let sum = one(&api, asked, file).with_context(|| {
+            let later: Vec<String> = asked.files[n + 1..].iter().map(|file| file.display().to_string()).collect();
+            let later = if later.is_empty() { String::new() } else { format!(" (not begun: {})", later.join(", ")) };
+            format!("{}{later}", file.display())
+        })?;
         rejected += sum.rejected;
         if asked.json {
             println!("{}", json!({ "file": file, "dry": asked.dry_run, "sum": sum }));
@@ -131,7 +141,8 @@ pub(super) fn import(asked: &Import) -> anyhow::Result<()> {
         }
     }
     if rejected > 0 {
-        bail!("{rejected} rows or cells can't be taken; see FILE.rejects.csv");
+        let see = if asked.dry_run { "" } else { "; they are in the file's name with .rejects.csv behind it" };
+        bail!("{rejected} rows or cells can't be taken{see}");
     }
     Ok(())
 }
@@ -145,34 +156,42 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
 fn one(api: &Api, asked: &Import, path: &Path) -> anyhow::Result<Sum> {
     let file = File::open(path)?;
     let about = file.metadata()?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let (mut pieces, read) = Pieces::open(file)?;
     let header = pieces.row()?;
     anyhow::ensure!(!header.is_empty(), "the file is empty");
     let mark_file = beside(path, ".import");
-    let of = format!("{} bytes, changed {:?}, {}", about.len(), about.modified()?, options(asked, &Value::Null));
+    let of = format!("{} bytes, changed {:?}, {}", about.len(), about.modified()?, options(asked, &name, &Value::Null));
     let mut mark = resume(&mark_file, &of).filter(|_| !asked.dry_run);
     if let Some(mark) = &mark {
         eprintln!("goes on at line {}", mark.line);
         pieces.skip(mark.bytes)?;
     }
     let rejects_file = beside(path, ".rejects.csv");
-    let mut rejects = Rejects::new(&rejects_file, mark.is_some());
+    let mut rejects = Rejects::new(&rejects_file, mark.is_some(), asked.dry_run);
     let mut mark = mark.take().unwrap_or_else(|| Mark { of, line: 2, ..Mark::default() });
     let mut first = true;
+    if !asked.dry_run {
+        keep(&mark_file, &mark)?;
+    }
     loop {
-        let piece = pieces.next()?;
+        let so_far = || match mark.line {
+            2 => "nothing of it is stored".to_owned(),
+            line => format!("it is stored up to line {}, and not from there on", line - 1),
+        };
+        let piece = pieces.next().with_context(so_far)?;
         if piece.is_empty() && !(first && mark.line == 2) {
             break;
         }
         let body = [header.as_slice(), &piece].concat();
-        let answer = send(api, asked, &mark, &body)?;
+        let answer = send(api, asked, &name, &mark, &body).with_context(so_far)?;
         if std::mem::take(&mut first) && !asked.json {
             found(&answer);
         }
         rejects.add(&answer, asked.json)?;
         take(&mut mark, &answer, piece.len() as u64)?;
         if !asked.dry_run {
-            std::fs::write(&mark_file, serde_json::to_vec(&mark)?)?;
+            keep(&mark_file, &mark)?;
         }
         bar(path, read.load(Ordering::Relaxed), about.len(), &mark.sum);
     }
@@ -181,20 +200,26 @@ fn one(api: &Api, asked: &Import, path: &Path) -> anyhow::Result<Sum> {
     Ok(mark.sum)
 }
 
+/// Where it stopped, should it: without that it can't be begun.
+fn keep(path: &Path, mark: &Mark) -> anyhow::Result<()> {
+    let why = || format!("{} can't be written: copy the file into a folder where it can", path.display());
+    std::fs::write(path, serde_json::to_vec(mark)?).with_context(why)
+}
+
 fn resume(path: &Path, of: &str) -> Option<Mark> {
     let mark: Mark = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     (mark.of == of).then_some(mark)
 }
 
 /// What is said about the file; what was found in its first piece holds for the others.
-fn options(asked: &Import, dialect: &Value) -> String {
+fn options(asked: &Import, file: &str, dialect: &Value) -> String {
     let found = |said: Option<String>, name: &str| said.or_else(|| dialect[name].as_str().map(str::to_owned));
     let map: BTreeMap<&String, &String> = asked.map.iter().map(|(name, series)| (name, series)).collect();
     query([
         ("dry", Some(asked.dry_run.to_string())),
         ("create", Some(asked.create.to_string())),
         ("author", Some(asked.author.clone())),
-        ("reason", Some(asked.reason.clone())),
+        ("reason", Some(asked.reason.clone().unwrap_or_else(|| format!("import of {file}")))),
         ("zone", asked.zone.clone()),
         ("fold", asked.fold.clone()),
         ("delimiter", found(asked.delimiter.map(String::from), "delimiter")),
@@ -208,10 +233,10 @@ fn options(asked: &Import, dialect: &Value) -> String {
     ])
 }
 
-fn send(api: &Api, asked: &Import, mark: &Mark, body: &[u8]) -> anyhow::Result<Value> {
+fn send(api: &Api, asked: &Import, file: &str, mark: &Mark, body: &[u8]) -> anyhow::Result<Value> {
     let last = (!mark.last.is_empty()).then(|| json!(mark.last).to_string());
     let place = query([("first_line", Some(mark.line.to_string())), ("last", last)]);
-    api.send(&format!("import?{}&{place}", options(asked, &mark.dialect)), body)
+    api.send(&format!("import?{}&{place}", options(asked, file, &mark.dialect)), body)
 }
 
 fn take(mark: &mut Mark, answer: &Value, bytes: u64) -> anyhow::Result<()> {
@@ -227,6 +252,8 @@ fn take(mark: &mut Mark, answer: &Value, bytes: u64) -> anyhow::Result<()> {
     mark.line += count("lines");
     mark.last = serde_json::from_value(answer["last"].clone()).context("another version of the collector answers")?;
     mark.dialect = answer["dialect"].clone();
+    let new = answer["new"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    sum.new_series.extend(new.map(str::to_owned));
     Ok(())
 }
 
@@ -247,17 +274,22 @@ fn found(answer: &Value) {
 
 fn show(path: &Path, asked: &Import, sum: &Sum) {
     let style = if sum.rejected == 0 { GREEN } else { YELLOW };
-    let done = if asked.dry_run { "would be read" } else { "done" };
+    let counts = if asked.dry_run {
+        format!("{} readings could be stored", sum.readings)
+    } else {
+        format!("{} readings, {} new or changed, {} there already", sum.readings, sum.written, sum.unchanged)
+    };
+    let (done, path) = (if asked.dry_run { "read only" } else { "done" }, path.display());
     println!(
-        "{style}{done}{style:#}  {}: {} rows, {} readings, {} new or changed, {} there already, {} empty cells, {} rejected",
-        path.display(),
-        sum.rows,
-        sum.readings,
-        sum.written,
-        sum.unchanged,
-        sum.empty,
-        sum.rejected
+        "{style}{done}{style:#}  {path}: {} rows, {counts}, {} empty cells, {} rejected",
+        sum.rows, sum.empty, sum.rejected
     );
+    if !sum.new_series.is_empty() {
+        let named: Vec<&str> = sum.new_series.iter().take(NEW_SHOWN).map(String::as_str).collect();
+        let more = sum.new_series.len().saturating_sub(NEW_SHOWN);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        println!("{} series: {}{more}", if asked.dry_run { "would make" } else { "made" }, named.join(", "));
+    }
 }
 
 fn bar(path: &Path, read: u64, size: u64, sum: &Sum) {
@@ -286,15 +318,17 @@ fn clear_bar() {
 struct Rejects {
     path: PathBuf,
     append: bool,
+    /// They are shown, and not written.
+    dry: bool,
     shown: usize,
 }
 
 impl Rejects {
-    fn new(path: &Path, append: bool) -> Self {
-        if !append {
+    fn new(path: &Path, append: bool, dry: bool) -> Self {
+        if !append && !dry {
             let _ = std::fs::remove_file(path);
         }
-        Self { path: path.into(), append, shown: 0 }
+        Self { path: path.into(), append, dry, shown: 0 }
     }
 
     fn add(&mut self, answer: &Value, quiet: bool) -> anyhow::Result<()> {
@@ -302,6 +336,16 @@ impl Rejects {
         if rejects.is_empty() {
             return Ok(());
         }
+        let most = if self.dry { SHOWN_DRY } else { SHOWN };
+        for reject in rejects.iter().take(if quiet { 0 } else { most.saturating_sub(self.shown) }) {
+            self.shown += 1;
+            clear_bar();
+            eprintln!("{YELLOW}line {}{YELLOW:#}: {}", reject["line"], reject["reason"].as_str().unwrap_or_default());
+        }
+        if self.dry { Ok(()) } else { self.write(rejects) }
+    }
+
+    fn write(&mut self, rejects: &[Value]) -> anyhow::Result<()> {
         let is_new = !std::mem::replace(&mut self.append, true) || !self.path.exists();
         let file = File::options().create(true).append(true).open(&self.path);
         let mut out = csv::Writer::from_writer(file.with_context(|| self.path.display().to_string())?);
@@ -309,13 +353,8 @@ impl Rejects {
             out.write_record(["line", "reason", "text"])?;
         }
         for reject in rejects {
-            let (line, reason) = (reject["line"].to_string(), reject["reason"].as_str().unwrap_or_default());
-            out.write_record([&line, reason, reject["text"].as_str().unwrap_or_default()])?;
-            if !quiet && self.shown < SHOWN {
-                self.shown += 1;
-                clear_bar();
-                eprintln!("{YELLOW}line {line}{YELLOW:#}: {reason}");
-            }
+            let text = |name: &str| reject[name].as_str().unwrap_or_default();
+            out.write_record([&reject["line"].to_string(), text("reason"), text("text")])?;
         }
         Ok(out.flush()?)
     }

@@ -2,7 +2,7 @@
 //! one that runs notices within two seconds.
 
 use super::Where;
-use super::print::GREEN;
+use super::print::{GREEN, YELLOW};
 use crate::access::{Hash, Role, TOKEN_PREFIX, Token, User, digest, random};
 use crate::config::Config;
 use crate::tiers::{Audited, Flush, TierError, WarmTier, warm};
@@ -32,7 +32,7 @@ pub(super) enum UserCommand {
         #[arg(long, value_parser = role)]
         role: Role,
         #[command(flatten)]
-        password: Password,
+        password: Secret,
         #[command(flatten)]
         place: Where,
     },
@@ -42,7 +42,7 @@ pub(super) enum UserCommand {
         /// The name
         name: String,
         #[command(flatten)]
-        password: Password,
+        password: Secret,
         #[command(flatten)]
         place: Where,
     },
@@ -115,7 +115,7 @@ pub(super) enum TokenCommand {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Password {
+pub(super) struct Secret {
     /// A file whose first line it is, instead of asking for it
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
@@ -125,7 +125,7 @@ fn role(text: &str) -> Result<Role, String> {
     Role::parse(text).ok_or_else(|| "it is viewer, operator or admin".into())
 }
 
-impl Password {
+impl Secret {
     fn ask(&self, name: &str) -> anyhow::Result<Hash> {
         let password = match &self.password_file {
             Some(file) => {
@@ -221,6 +221,12 @@ pub(super) fn user(command: UserCommand) -> anyhow::Result<()> {
             warm.access().remove_user(&name).await?;
             note(&*warm, "user removed", &name, None).await?;
             println!("{GREEN}removed{GREEN:#}  {name}");
+            let store = warm.access();
+            if store.users().await?.is_empty() && store.tokens().await?.is_empty() {
+                anstream::eprintln!(
+                    "{YELLOW}nobody is left{YELLOW:#}: where [api] listens on loopback, everyone on this machine may do everything again"
+                );
+            }
             Ok(())
         }),
         UserCommand::List { place, json } => on_store(&place, async |warm| {
@@ -248,7 +254,8 @@ pub(super) fn token(command: TokenCommand) -> anyhow::Result<()> {
             let made = Timestamp::wall_clock();
             let ends = ends.map(|ends| made.plus_micros(i64::try_from(ends.as_micros()).unwrap_or(i64::MAX)));
             on_store(&place, async |warm| {
-                if warm.access().tokens().await?.iter().any(|token| token.name == name) {
+                let holds = |token: &Token| token.ends.is_none_or(|ends| made < ends);
+                if warm.access().tokens().await?.iter().any(|token| token.name == name && holds(token)) {
                     bail!("there is a token '{name}' already; take it back first");
                 }
                 let token = Token { name: name.clone(), role, hash: digest(&secret), made, ends };
@@ -266,9 +273,13 @@ pub(super) fn token(command: TokenCommand) -> anyhow::Result<()> {
             })
         }
         TokenCommand::Revoke { name, place } => on_store(&place, async |warm| {
-            if !warm.access().remove_token(&name).await? {
+            let tokens = warm.access().tokens().await?;
+            let Some(token) = tokens.into_iter().find(|token| token.name == name) else {
                 bail!("there is no token '{name}'; `collector token list` shows which there are");
-            }
+            };
+            // It stays in the list: with the last one gone everyone on this machine could do everything again.
+            let ends = Some(Timestamp::wall_clock());
+            warm.access().put_token(&Token { ends, ..token }).await?;
             note(&*warm, "token taken back", &name, None).await?;
             println!("{GREEN}taken back{GREEN:#}  {name}");
             Ok(())

@@ -13,6 +13,8 @@ pub struct Named {
     pub key: SeriesKey,
     /// What is known of its metric.
     pub metric: &'static Metric,
+    /// The file's unit; `None`: it doesn't say, and the metric's own is taken.
+    pub unit: Option<String>,
     /// From the file's unit.
     pub conversion: Conversion,
 }
@@ -36,6 +38,8 @@ pub enum Role {
     Unit,
     /// How far it can be trusted: good, uncertain, bad.
     Quality,
+    /// Long files: which correction it is.
+    Revision,
     /// Wide files: a series' values.
     Series(Box<Named>),
     /// Half wide files: the values of a metric at the row's node.
@@ -63,6 +67,7 @@ const METRICS: &[&str] = &["metric", "parameter", "variable", "quantity"];
 const CHANNELS: &[&str] = &["channel"];
 const VALUES: &[&str] = &["value", "valore", "reading"];
 const UNITS: &[&str] = &["unit", "units", "uom"];
+const REVISIONS: &[&str] = &["revision"];
 const QUALITIES: &[&str] = &["quality", "quality_flag"];
 
 /// What each column is.
@@ -92,6 +97,14 @@ pub(super) fn plan(header: &csv::StringRecord, settings: &Settings) -> Result<Ve
     if columns.iter().filter(|column| column.role == Role::Time).count() != 1 {
         return Err(Mistake("several columns are times; set aside the others with --map 'NAME=-'".into()));
     }
+    let mut series: Vec<String> = columns
+        .iter()
+        .filter_map(|column| if let Role::Series(named) = &column.role { Some(named.key.to_string()) } else { None })
+        .collect();
+    series.sort_unstable();
+    if let Some(twice) = series.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Mistake(format!("two columns are {}; leave one out with --map 'NAME=-'", twice[0])));
+    }
     if long && !by_node && settings.node.is_none() {
         return Err(Mistake("no column is called node: say --node NAME".into()));
     }
@@ -112,8 +125,9 @@ fn role(name: &str, settings: &Settings, long: bool, by_node: bool, has_date: bo
         (VALUES, Role::Value),
         (UNITS, Role::Unit),
         (CHANNELS, Role::Channel),
+        (REVISIONS, Role::Revision),
     ] {
-        let only_long = matches!(role, Role::Metric | Role::Value | Role::Unit | Role::Channel);
+        let only_long = matches!(role, Role::Metric | Role::Value | Role::Unit | Role::Channel | Role::Revision);
         if is(words) && (long || !only_long) {
             return Ok(role);
         }
@@ -156,7 +170,7 @@ fn series(text: &str, settings: &Settings) -> Result<Named, Mistake> {
 
 fn named(node: NodeId, metric: &'static Metric, channel: &str, unit: Option<&str>) -> Result<Named, Mistake> {
     let key = SeriesKey { node, metric: metric.name.into(), channel: channel.into() };
-    Ok(Named { key, metric, conversion: conversion(metric, unit)? })
+    Ok(Named { key, metric, unit: unit.map(str::to_owned), conversion: conversion(metric, unit)? })
 }
 
 pub(super) fn conversion(metric: &Metric, unit: Option<&str>) -> Result<Conversion, Mistake> {
@@ -199,7 +213,15 @@ fn words(role: &Role) -> String {
         Role::Value => "value".into(),
         Role::Unit => "unit".into(),
         Role::Quality => "quality".into(),
-        Role::Series(named) => named.key.to_string(),
+        Role::Revision => "revision".into(),
+        Role::Series(named) => {
+            let own = named.metric.unit;
+            match named.unit.as_deref() {
+                None => format!("{} in {own}, as no unit is said", named.key),
+                Some(unit) if unit == own => format!("{} in {own}", named.key),
+                Some(unit) => format!("{} from {unit} into {own}", named.key),
+            }
+        }
         Role::OfNode(metric, _) => format!("{} of the row's node", metric.name),
         Role::Ignored => "nothing".into(),
     }

@@ -15,7 +15,7 @@ mod rows;
 pub use columns::{Column, Named, Role};
 pub use dialect::{DateOrder, Dialect};
 pub use moment::Fold;
-pub use rows::{Batch, Last, Point, Reject, believable};
+pub use rows::{Batch, Last, Point, REVISION_MAX, Reject, believable};
 
 use jiff::tz::TimeZone;
 use shared::ids::NodeId;

@@ -5,6 +5,9 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use shared::reading::{MICROS_PER_SECOND, Timestamp};
 
+/// Rows may be as far apart as this for their order to say which hour it is.
+const NEAR_HOURS: i64 = 26;
+
 /// What a local time means that was twice, in the night in which clocks are set back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Fold {
@@ -15,8 +18,26 @@ pub enum Fold {
     Earlier,
     /// The second time.
     Later,
-    /// The first, as long as that is after the row before; then the second.
+    /// What the order of rows says: the first while times grow, the second once they began again.
     Order,
+}
+
+impl Fold {
+    fn choose(self, earlier: Timestamp, later: Timestamp, before: Option<Timestamp>) -> Result<Timestamp, String> {
+        match (self, before) {
+            (Fold::Earlier, _) => Ok(earlier),
+            (Fold::Later, _) => Ok(later),
+            (Fold::Order, Some(before)) if before < earlier => Ok(earlier),
+            (Fold::Order, Some(before)) if before < later => Ok(later),
+            (Fold::Order, Some(_)) => Err("that hour was twice, and rows aren't in the order of time here".into()),
+            (Fold::Order, None) => {
+                Err("that hour was twice, and no row before it says which it is: say --fold earlier or later".into())
+            }
+            (Fold::Refuse, _) => {
+                Err("that hour was twice when clocks were set back: say --fold order, earlier or later".into())
+            }
+        }
+    }
 }
 
 /// How times are read.
@@ -27,10 +48,10 @@ pub(super) struct Clock<'a> {
 }
 
 impl Clock<'_> {
-    /// The moment, and whether its local time was twice; `before` is the moment of the row before when that one's was, too.
-    pub(super) fn read(&self, text: &str, before: Option<Timestamp>) -> Result<(Timestamp, bool), String> {
+    /// The moment; `before` is the moment of the row before.
+    pub(super) fn read(&self, text: &str, before: Option<Timestamp>) -> Result<Timestamp, String> {
         if let Some(at) = unambiguous(text) {
-            return Ok((at, false));
+            return Ok(at);
         }
         let civil = self.civil(text)?;
         let zone = self.zone.ok_or("a time without zone: say --zone, like Europe/Rome or UTC")?;
@@ -39,29 +60,21 @@ impl Clock<'_> {
             zoned.map(|zoned| Timestamp(zoned.timestamp().as_microsecond())).map_err(|error| error.to_string())
         };
         match ambiguous.offset() {
-            AmbiguousOffset::Unambiguous { .. } => Ok((micros(ambiguous.unambiguous())?, false)),
+            AmbiguousOffset::Unambiguous { .. } => micros(ambiguous.unambiguous()),
             AmbiguousOffset::Gap { .. } => Err("that hour was left out when clocks were set forward".into()),
             AmbiguousOffset::Fold { .. } => {
-                let (earlier, later) = (micros(ambiguous.clone().earlier())?, micros(ambiguous.later())?);
-                let at = match self.fold {
-                    Fold::Refuse => {
-                        return Err(
-                            "that hour was twice when clocks were set back: say --fold order, earlier or later".into(),
-                        );
-                    }
-                    Fold::Earlier => earlier,
-                    Fold::Later => later,
-                    Fold::Order => {
-                        if before.is_none_or(|before| earlier > before) {
-                            earlier
-                        } else {
-                            later
-                        }
-                    }
-                };
-                Ok((at, true))
+                self.fold.choose(micros(ambiguous.clone().earlier())?, micros(ambiguous.later())?, before)
             }
         }
+    }
+
+    /// Whether the next rows may be of an hour that is twice.
+    pub(super) fn is_near_a_fold(&self, at: Timestamp) -> bool {
+        let Some(zone) = self.zone else { return false };
+        let Ok(at) = jiff::Timestamp::from_microsecond(at.0) else { return false };
+        let near = |change: jiff::Timestamp| change.duration_since(at).as_hours().abs() <= NEAR_HOURS;
+        zone.following(at).next().is_some_and(|change| near(change.timestamp()))
+            || zone.preceding(at).next().is_some_and(|change| near(change.timestamp()))
     }
 
     /// `2025-12-31 23:59[:59[.9]]`, `31/12/2025 23:59`, with `T` or a blank, `.` as a separator of hours in no way.

@@ -1,7 +1,7 @@
 //! Readings of rows.
 
 use super::columns::{self, Column, Named, Role};
-use super::moment::Clock;
+use super::moment::{Clock, Fold};
 use super::{Dialect, Mistake, Settings};
 use crate::tiers::SeriesKey;
 use csv::StringRecord;
@@ -10,10 +10,12 @@ use shared::metric::{Conversion, Metric};
 use shared::reading::{Held, Quality, Timestamp};
 use std::collections::{BTreeMap, HashMap};
 
+/// Higher revisions are no file's: there must be room for corrections.
+pub const REVISION_MAX: u32 = 1_000_000;
 /// Characters of a row that are shown.
 const SHOWN: usize = 200;
 
-/// The moments of rows whose local time was twice, by node, metric and channel as the file has them.
+/// The newest row's moment by node, metric and channel as the file has them, where an hour that is twice is near.
 pub type Last = BTreeMap<String, Timestamp>;
 
 /// A reading of a file.
@@ -112,6 +114,7 @@ pub(super) fn read(
         match reader.read_record(&mut record) {
             Ok(false) => {
                 batch.lines = reader.position().line();
+                batch.last.retain(|_, at| rows.clock.is_near_a_fold(*at));
                 return Ok(batch);
             }
             // The second line of a piece is its first row.
@@ -140,6 +143,7 @@ struct Places {
     value: Option<usize>,
     unit: Option<usize>,
     quality: Option<usize>,
+    revision: Option<usize>,
 }
 
 impl Places {
@@ -154,6 +158,7 @@ impl Places {
             value: place(&Role::Value),
             unit: place(&Role::Unit),
             quality: place(&Role::Quality),
+            revision: place(&Role::Revision),
         }
     }
 }
@@ -171,13 +176,19 @@ struct Rows<'a> {
 
 impl Rows<'_> {
     fn take(&mut self, record: &StringRecord, line: u64, batch: &mut Batch) -> Result<(), String> {
+        whole(record, batch.columns.len())?;
         let cell = |place: Option<usize>| place.and_then(|place| record.get(place)).map_or("", str::trim);
         let (node, metric, channel) = (cell(self.places.node), cell(self.places.metric), cell(self.places.channel));
         let at = self.moment(record, &format!("{node}/{metric}/{channel}"), batch)?;
         if self.settings.latest.is_some_and(|latest| at > latest) {
             return Err(format!("{at} is in the future"));
         }
+        if at < Timestamp(0) {
+            return Err(format!("{at} is before 1970"));
+        }
         let quality = quality(cell(self.places.quality))?;
+        let revision = revision(cell(self.places.revision))?;
+        let held = |value| Held { value, quality, revision };
         if self.places.value.is_some() {
             let unit = cell(self.places.unit);
             let (series, conversion) = self.number(&[node, metric, channel, unit], batch, || {
@@ -186,9 +197,9 @@ impl Rows<'_> {
                 let metric = columns::known(metric)?;
                 let unit = Some(unit).filter(|unit| !unit.is_empty()).or(self.settings.unit.as_deref());
                 let key = SeriesKey { node, metric: metric.name.into(), channel: channel.into() };
-                Ok(Named { key, metric, conversion: columns::conversion(metric, unit)? })
+                Ok(Named { key, metric, unit: unit.map(str::to_owned), conversion: columns::conversion(metric, unit)? })
             })?;
-            return self.value(cell(self.places.value), quality, (series, conversion), (at, line), batch);
+            return self.value(cell(self.places.value), held, (series, conversion), (at, line), batch);
         }
         for place in 0..batch.columns.len() {
             let of_node = match &batch.columns[place].role {
@@ -200,10 +211,15 @@ impl Rows<'_> {
                 None => self.fixed[place].ok_or("the column has no series")?,
                 Some((metric, conversion)) => self.number(&[node, metric.name], batch, || {
                     let (node, channel) = (columns::node(node)?, String::new());
-                    Ok(Named { key: SeriesKey { node, metric: metric.name.into(), channel }, metric, conversion })
+                    Ok(Named {
+                        key: SeriesKey { node, metric: metric.name.into(), channel },
+                        metric,
+                        unit: None,
+                        conversion,
+                    })
                 })?,
             };
-            if let Err(why) = self.value(cell(Some(place)), quality, target, (at, line), batch) {
+            if let Err(why) = self.value(cell(Some(place)), held, target, (at, line), batch) {
                 let reason = format!("column {}: {why}", batch.columns[place].name);
                 batch.rejects.push(Reject { line, reason, text: shown(record) });
             }
@@ -221,11 +237,13 @@ impl Rows<'_> {
             }
             None => date,
         };
-        let (at, twice) = self.clock.read(text, batch.last.get(stream).copied())?;
-        if twice {
-            batch.last.insert(stream.to_owned(), at);
-        } else if !batch.last.is_empty() {
-            batch.last.remove(stream);
+        if self.settings.fold != Fold::Order {
+            return self.clock.read(text, None);
+        }
+        let at = self.clock.read(text, batch.last.get(stream).copied())?;
+        match batch.last.get_mut(stream) {
+            Some(last) => *last = at,
+            None => drop(batch.last.insert(stream.to_owned(), at)),
         }
         Ok(at)
     }
@@ -255,13 +273,13 @@ impl Rows<'_> {
     fn value(
         &self,
         text: &str,
-        quality: Quality,
+        held: impl Fn(Option<f64>) -> Held,
         (series, conversion): (usize, Conversion),
         (at, line): (Timestamp, u64),
         batch: &mut Batch,
     ) -> Result<(), String> {
-        if !quality.is_usable() {
-            batch.points.push(Point { series, at, held: Held { value: None, quality, revision: 0 }, line });
+        if !held(None).quality.is_usable() {
+            batch.points.push(Point { series, at, held: held(None), line });
             return Ok(());
         }
         let Some(value) = number(text, batch.dialect.decimal.unwrap_or('.'))? else {
@@ -271,9 +289,21 @@ impl Rows<'_> {
         let value = conversion.apply(value);
         believable(batch.series[series].metric, value)?;
         // + 0.0: one zero, as everywhere.
-        batch.points.push(Point { series, at, held: Held { value: Some(value + 0.0), quality, revision: 0 }, line });
+        batch.points.push(Point { series, at, held: held(Some(value + 0.0)), line });
         Ok(())
     }
+}
+
+/// A row has a cell for each column: otherwise nobody knows which is which. Empty ones behind them are a spreadsheet's.
+fn whole(record: &StringRecord, columns: usize) -> Result<(), String> {
+    let more = record.iter().skip(columns).any(|cell| !cell.trim().is_empty());
+    if record.len() >= columns && !more {
+        return Ok(());
+    }
+    Err(format!(
+        "{} cells where the first line names {columns}; does a sign within numbers separate columns, too?",
+        record.len()
+    ))
 }
 
 /// Whether a value is within its metric's range.
@@ -296,6 +326,14 @@ fn quality(text: &str) -> Result<Quality, String> {
         "manual" => Ok(Quality::MANUAL),
         _ => Err(format!("quality '{text}' is none of good, uncertain, bad, manual")),
     }
+}
+
+fn revision(text: &str) -> Result<u32, String> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let wrong = || format!("'{text}' is no revision: a whole number up to {REVISION_MAX}");
+    text.parse().ok().filter(|revision| *revision <= REVISION_MAX).ok_or_else(wrong)
 }
 
 /// `None`: there is none.
@@ -323,7 +361,10 @@ fn grouped(text: &str) -> Option<String> {
     fits.then(|| text.replace('.', ""))
 }
 
+/// As it could stand in a file, with its quotes.
 fn shown(record: &StringRecord) -> String {
-    let line: Vec<&str> = record.iter().collect();
-    line.join(",").chars().take(SHOWN).collect()
+    let mut out = csv::Writer::from_writer(Vec::new());
+    let written = out.write_record(record).ok().and_then(|()| out.into_inner().ok());
+    let line = String::from_utf8(written.unwrap_or_default()).unwrap_or_default();
+    line.trim_end().chars().take(SHOWN).collect()
 }

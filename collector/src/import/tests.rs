@@ -75,15 +75,24 @@ fn nights_in_which_the_clock_changes() {
     let times =
         |fold| take(night, &rome(fold)).points.iter().map(|p| p.at.to_string()[11..16].to_owned()).collect::<Vec<_>>();
     assert_eq!(times(Fold::Order), ["23:30", "00:00", "00:30", "01:00", "01:30", "02:00"]);
+    // What the order of rows doesn't say isn't guessed.
+    let backwards = "time,A/level\n2025-10-26 03:00,6\n2025-10-26 02:30,5\n2025-10-26 02:00,4\n";
+    let refused = take(backwards, &rome(Fold::Order));
+    assert_eq!((refused.points.len(), refused.rejects.len()), (1, 2));
+    assert!(refused.rejects[0].reason.contains("aren't in the order of time"), "{:?}", refused.rejects);
+    let begins = take("time,A/level\n2025-10-26 02:00,2\n", &rome(Fold::Order));
+    assert!(begins.rejects[0].reason.contains("no row before it"), "{:?}", begins.rejects);
     assert_eq!(times(Fold::Earlier), ["23:30", "00:00", "00:30", "00:00", "00:30", "02:00"]);
     let refused = take(night, &rome(Fold::Refuse));
     let lines: Vec<u64> = refused.rejects.iter().map(|reject| reject.line).collect();
     assert_eq!(lines, [3, 4, 5, 6, 8]);
     assert!(refused.rejects[0].reason.contains("--fold") && refused.rejects[4].reason.contains("left out"));
     // The same in two pieces, cut in the hour that was twice.
-    let first = take("time,A/level\n2025-10-26 02:00,2\n", &rome(Fold::Order));
-    let second = read(b"time,A/level\n2025-10-26 02:00,4\n", &rome(Fold::Order), 3, &first.last).unwrap();
-    assert_eq!(second.points[0].at.since(first.points[0].at), 3_600_000_000);
+    let first = take("time,A/level\n2025-10-26 01:00,1\n2025-10-26 02:00,2\n", &rome(Fold::Order));
+    let second = read(b"time,A/level\n2025-10-26 02:00,4\n", &rome(Fold::Order), 4, &first.last).unwrap();
+    assert_eq!(second.points[0].at.since(first.points[1].at), 3_600_000_000);
+    let summer = take("time,A/level\n2025-07-01 02:00,2\n", &rome(Fold::Order));
+    assert!(summer.last.is_empty(), "far from such a night nothing needs to be told");
 }
 
 #[test]
@@ -113,6 +122,30 @@ fn a_wrong_cell_costs_itself_and_a_wrong_time_its_row() {
     assert!(said[1].starts_with("3: column B/pressure: 9999 bar is no pressure: -1.5 to 400 bar"), "{said:?}");
     assert!(said[2].starts_with("4: 'never' is no time") && said[3].contains("in the future"), "{said:?}");
     assert!(said[4].starts_with("6: column A/level: 'inf'"), "{said:?}");
+}
+
+#[test]
+fn a_row_with_a_cell_too_many_or_too_few_is_refused() {
+    let commas = take(
+        "timestamp,A/level,B/level\n2026-11-01T00:00:00Z,1,5,2,7\n2026-11-01T00:00:00Z,1\n2026-11-01T00:00:00Z,1,2,,\n",
+        &settings(),
+    );
+    assert_eq!(commas.points.len(), 2, "empty cells behind the last column are a spreadsheet's");
+    assert!(commas.rejects[0].reason.starts_with("5 cells where the first line names 3"), "{:?}", commas.rejects);
+    assert!(commas.rejects[1].reason.starts_with("2 cells"), "{:?}", commas.rejects);
+    let twice = read(b"time,A/level,A/level\n", &settings(), 2, &rows::Last::new()).unwrap_err().0;
+    assert!(twice.contains("two columns are A/level"), "{twice}");
+    let old = take("time,A/level\n0001-01-01T00:00:00Z,1\n", &settings());
+    assert!(old.rejects[0].reason.contains("before 1970"));
+}
+
+#[test]
+fn what_was_exported_keeps_its_revision() {
+    let text = "timestamp,node,metric,channel,value,unit,quality,revision\n2026-01-01T00:00:00Z,A,level,,1,m,manual,3\n\
+                2026-01-01T00:00:00Z,A,level,,1,m,good,4294967295\n";
+    let batch = take(text, &settings());
+    assert_eq!((batch.points.len(), batch.points[0].held.revision), (1, 3));
+    assert!(batch.rejects[0].reason.contains("no revision"), "{:?}", batch.rejects);
 }
 
 proptest! {

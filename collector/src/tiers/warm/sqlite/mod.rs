@@ -50,6 +50,8 @@ impl SqliteWarm {
     /// # Errors
     /// When it can't be opened, is no SQLite file, or was written by a newer version.
     pub async fn open(path: &Path) -> Result<Self, TierError> {
+        for_its_owner_only(path)
+            .map_err(|error| named(path, TierError::Unavailable { tier: TIER, why: error.to_string() }))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -88,6 +90,13 @@ impl SqliteWarm {
         }
         begun.map_err(failed)
     }
+}
+
+/// Hashes of passwords are in it. SQLite gives the files beside it the same mode.
+fn for_its_owner_only(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let file = std::fs::File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
 }
 
 /// Says which file.
