@@ -1,18 +1,22 @@
-//! Forecasts: kept alike by every store, made by a job from what is stored, scored, and served.
+//! Forecasts and anomalies: kept alike by every store, made by jobs from what is stored, and served.
 
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
 mod services;
 mod support;
 
+use collector::analytics::anomaly::{Kind as Wrong, Severity};
 use collector::analytics::forecast::{Point, Score, Scores};
-use collector::analytics::store::Forecast;
+use collector::analytics::store::{Action, Anomaly, Forecast, Judgement, Note, State, Wanted};
+use collector::etl::jobs::anomaly_detection::AnomalyDetection;
 use collector::etl::jobs::forecast::Forecasting;
-use collector::etl::schedule::zone;
-use collector::etl::{Job, Progress};
+use collector::etl::schedule::{Schedule, zone};
+use collector::etl::store::Status;
+use collector::etl::{Job, Pace, Planned, Progress, Scheduler};
 use collector::tiers::warm::postgres::PostgresWarm;
 use collector::tiers::warm::sqlite::SqliteWarm;
 use collector::tiers::{Flush, SeriesId, StoredReading, WarmTier};
+use serde_json::{Value, json};
 use services::postgres::Postgres;
 use shared::catalogue::{Class, Entry};
 use shared::ids::{GatewayId, NodeId};
@@ -118,6 +122,77 @@ async fn postgresql_keeps_what_analytics_found() {
     let server = Postgres::start().await;
     let warm = PostgresWarm::open(&server.database().await).await.unwrap();
     keeps_forecasts(&warm).await;
+    keeps_anomalies(&warm).await;
+}
+
+fn anomaly(series: u32, kind: Wrong, start: i64, end: Option<i64>) -> Anomaly {
+    Anomaly {
+        number: 0,
+        series: SeriesId(series),
+        kind,
+        start: Timestamp(start),
+        last: Timestamp(end.unwrap_or(start + HOUR)),
+        end: end.map(Timestamp),
+        severity: Severity::Warning,
+        expected: Some(1.5),
+        seen: None,
+        detail: "far too much".into(),
+        state: State::Open,
+        normal: false,
+        notes: Vec::new(),
+    }
+}
+
+async fn keeps_anomalies(warm: &dyn WarmTier) {
+    let (store, ever) = (warm.anomalies(), Timestamp(0));
+    let all = [
+        anomaly(1, Wrong::Profile, DAY, Some(2 * DAY)),
+        anomaly(1, Wrong::Silence, 3 * DAY, None),
+        anomaly(2, Wrong::NightFlow, 2 * DAY, Some(3 * DAY)),
+    ];
+    store.put_anomalies(&all, ever).await.unwrap();
+    store.put_anomalies(&all, ever).await.unwrap(); // a run that is begun again opens nothing twice
+    let found = store.find_anomalies(&Wanted::all(10)).await.unwrap();
+    let without: Vec<_> = found.iter().map(|one| Anomaly { number: 0, ..one.clone() }).collect();
+    assert_eq!(without, [all[1].clone(), all[2].clone(), all[0].clone()], "the latest start first");
+    let (silence, profile) = (found[0].clone(), found[2].clone());
+    let count = async |wanted: Wanted| store.find_anomalies(&wanted).await.unwrap().len();
+    let wanted = || Wanted::all(10);
+    assert_eq!(count(Wanted { number: Some(profile.number), ..wanted() }).await, 1);
+    assert_eq!(count(Wanted { series: Some(vec![SeriesId(1), SeriesId(9)]), ..wanted() }).await, 2);
+    assert_eq!(count(Wanted { series: Some(vec![]), ..wanted() }).await, 0);
+    assert_eq!(count(Wanted { kind: Some(Wrong::NightFlow), ..wanted() }).await, 1);
+    assert_eq!(count(Wanted { from: Timestamp(9 * DAY), ..wanted() }).await, 1, "what goes on, goes on");
+    assert_eq!(count(Wanted { to: Timestamp(2 * DAY), ..wanted() }).await, 1);
+    assert_eq!(count(Wanted { count_max: 2, ..wanted() }).await, 2);
+
+    let judge = |anomaly: i64, what: Action, at: i64, normal: bool| {
+        let note = Note { at: Timestamp(at), who: "M. Rossi".into(), what, comment: "looked at it".into() };
+        Flush { judgements: vec![Judgement { anomaly, note, normal }], ..Flush::default() }
+    };
+    warm.commit(judge(silence.number, Action::Acknowledge, 1, false)).await.unwrap();
+    warm.commit(judge(silence.number, Action::Acknowledge, 1, false)).await.unwrap(); // a commit that is repeated
+    warm.commit(judge(silence.number, Action::Comment, 2, false)).await.unwrap();
+    warm.commit(judge(profile.number, Action::Close, 3, true)).await.unwrap();
+    warm.commit(judge(profile.number, Action::Acknowledge, 4, false)).await.unwrap();
+    let on = Anomaly { last: Timestamp(5 * DAY), end: Some(Timestamp(5 * DAY)), seen: Some(7.0), ..silence.clone() };
+    let on = Anomaly { severity: Severity::Critical, detail: "still".into(), ..on };
+    store.put_anomalies(std::slice::from_ref(&on), ever).await.unwrap();
+    let found = store.find_anomalies(&Wanted { state: Some(State::Acknowledged), ..wanted() }).await.unwrap();
+    let notes: Vec<_> = found[0].notes.iter().map(|note| (note.at.0, note.what)).collect();
+    assert_eq!(notes, [(1, Action::Acknowledge), (2, Action::Comment)]);
+    let expected = Anomaly { state: State::Acknowledged, notes: found[0].notes.clone(), ..on };
+    assert_eq!(found, [expected], "what is seen goes on, what people said stays");
+    let closed = store.find_anomalies(&Wanted { state: Some(State::Closed), ..wanted() }).await.unwrap();
+    assert!(closed.len() == 1 && closed[0].normal && closed[0].notes.len() == 2, "closed is closed: {closed:?}");
+    store.put_anomalies(&[], Timestamp(4 * DAY)).await.unwrap();
+    assert_eq!(count(wanted()).await, 1, "what ended long ago goes");
+}
+
+#[tokio::test]
+async fn sqlite_keeps_anomalies() {
+    let folder = tempfile::tempdir().unwrap();
+    keeps_anomalies(&SqliteWarm::open(&folder.path().join("warm.sqlite")).await.unwrap()).await;
 }
 
 // --- the jobs
@@ -199,5 +274,130 @@ async fn forecasts_are_served_with_their_accuracy_so_far() {
     let day = &item["accuracy"][0];
     assert_eq!((&day["horizon_h"], &day["mae"], &day["within_50"]), (&24.into(), &0.5.into(), &0.5.into()), "{item}");
     assert_eq!(collector.get("forecasts?node=NOWHERE").await["items"], serde_json::json!([]));
+    collector.stop().await;
+}
+
+/// Two weeks and two days of a district, with a pressure sensor that gets stuck and a burst; the scheduler does the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_and_a_stuck_sensor_are_found_once_and_go_on_until_they_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let warm: Arc<dyn WarmTier> = Arc::new(SqliteWarm::open(&folder.path().join("warm.sqlite")).await.unwrap());
+    let flow = make(&*warm, "DIST_001", "flow_rate", Kind::Gauge, "L/s").await;
+    let pressure = make(&*warm, "DIST_001", "pressure", Kind::Gauge, "bar").await;
+    let start = at("2026-06-01T00:00:00Z");
+    let (burst, mended) = (start.plus_micros(14 * DAY + 20 * HOUR), start.plus_micros(15 * DAY + 12 * HOUR));
+    let stuck = start.plus_micros(14 * DAY + 6 * HOUR);
+    let flowing = |at: Timestamp| Some(demand(at) + if (burst..mended).contains(&at) { 15.0 } else { 0.0 });
+    let pressing = |at: Timestamp| Some(4.0 - demand(at.min(stuck)) / 20.0);
+
+    let clock = Arc::new(AtomicI64::new(start.0 + 14 * DAY + 2 * MINUTE));
+    let hands = clock.clone();
+    let now: collector::etl::Now = Arc::new(move || Timestamp(hands.load(Ordering::SeqCst)));
+    let rome = zone("Europe/Rome").unwrap();
+    let job = AnomalyDetection { warm: warm.clone(), zone: rome.clone(), now: now.clone() };
+    let schedule = Some(Schedule::parse("*/15 * * * *", rome).unwrap());
+    let pace = Pace { tick: std::time::Duration::from_millis(10), ..Pace::default() };
+    let scheduler = Scheduler::new(warm.clone(), vec![Planned { job: Arc::new(job), schedule }], "a".into(), now, pace);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let task = tokio::spawn(scheduler.run(stop.clone()));
+    assert!(until(async || !warm.jobs().marks().await.unwrap().is_empty()).await, "nobody leads");
+
+    let mut filled = start;
+    let mut history = Vec::new();
+    for hour in 1..=46 {
+        let to = Timestamp(start.0 + 14 * DAY + hour * HOUR);
+        fill(&*warm, flow, filled, to, flowing).await;
+        fill(&*warm, pressure, filled, to, pressing).await;
+        filled = to;
+        clock.store(to.0 + MINUTE, Ordering::SeqCst);
+        let done = async || {
+            let runs = warm.jobs().runs(None, 100).await.unwrap();
+            runs.len() == hour as usize && runs[0].status == Status::Done
+        };
+        assert!(until(done).await, "{:?}", warm.jobs().runs(None, 1).await);
+        let all = warm.anomalies().find_anomalies(&Wanted::all(100)).await.unwrap();
+        history.push(all.iter().filter(|one| one.end.is_none()).map(|one| (one.series, one.kind)).collect::<Vec<_>>());
+    }
+    stop.cancel();
+    support::within(task).await.unwrap();
+
+    assert!(history[..6].iter().all(Vec::is_empty), "before anything happens nothing is found: {history:?}");
+    let all = warm.anomalies().find_anomalies(&Wanted::all(100)).await.unwrap();
+    let of = |series, kind| {
+        let one: Vec<&Anomaly> = all.iter().filter(|one| (one.series, one.kind) == (series, kind)).collect();
+        assert_eq!(one.len(), 1, "once and not again: {all:#?}");
+        one[0].clone()
+    };
+    let steps: Vec<_> = all.iter().filter(|one| one.kind == Wrong::RateOfChange).collect();
+    let moments: Vec<_> = steps.iter().map(|one| (one.series, one.start, one.end.is_some())).collect();
+    assert_eq!(moments, [(flow, mended, true), (flow, burst, true)], "up and down: {steps:#?}");
+    let profile = of(flow, Wrong::Profile);
+    assert!(profile.start >= burst.plus_micros(-HOUR) && profile.start <= burst.plus_micros(HOUR), "{profile:?}");
+    assert_eq!(profile.end, Some(mended), "it ends when it is mended");
+    let night = of(flow, Wrong::NightFlow);
+    assert_eq!((night.start, night.severity), (at("2026-06-16T00:00:00Z"), Severity::Critical));
+    let standing = of(pressure, Wrong::Stuck);
+    assert_eq!((standing.start, standing.end), (stuck, None), "it goes on");
+    assert!(history[20..30].iter().all(|open| open.contains(&(pressure, Wrong::Stuck))), "{history:?}");
+    assert!(all.iter().all(|one| one.series == flow || [Wrong::Stuck, Wrong::Profile].contains(&one.kind)), "{all:#?}");
+}
+
+async fn post(collector: &support::Collector, path: &str, body: Value) -> (u16, Value) {
+    let address = format!("http://{}/api/v1/{path}", collector.api);
+    let asking = move || {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut answer = agent.post(address).send(body.to_string().as_bytes()).unwrap();
+        (answer.status().as_u16(), serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap())
+    };
+    tokio::task::spawn_blocking(asking).await.unwrap()
+}
+
+/// By the program that runs, over HTTP: found, acknowledged, commented, closed, and all of it in the audit.
+#[tokio::test(flavor = "multi_thread")]
+async fn anomalies_are_served_and_people_decide_about_them() {
+    let site = Site::new(&[], |_| {});
+    std::fs::create_dir_all(&site.config.data_dir).unwrap();
+    let warm = SqliteWarm::open(&site.config.warm_file()).await.unwrap();
+    let flow = make(&warm, "DIST_001", "flow_rate", Kind::Gauge, "L/s").await;
+    let hour = support::now() / HOUR * HOUR;
+    fill(&warm, flow, Timestamp(hour - DAY), Timestamp(hour - 5 * HOUR), |at| Some(demand(at))).await;
+    warm.close().await;
+    let collector = site.start().await;
+    let (status, _) = post(&collector, "jobs/anomaly_detection/run", json!({})).await;
+    assert_eq!(status, 202);
+    let found = async || !collector.get("anomalies").await["items"].as_array().unwrap().is_empty();
+    assert!(until(found).await, "{}", collector.get("jobs/runs").await);
+    let all = collector.get("anomalies?state=open&kind=silence&node=DIST_001&from=now-1h").await;
+    let one = &all["items"][0];
+    assert_eq!((&one["metric"], &one["kind"], &one["end"]), (&json!("flow_rate"), &json!("silence"), &Value::Null));
+    let id = one["id"].as_i64().unwrap();
+    let said = json!({ "author": "M. Rossi", "comment": "the battery" });
+    let (status, answer) = post(&collector, &format!("anomalies/{id}/acknowledge"), said.clone()).await;
+    assert_eq!((status, &answer["state"]), (200, &json!("acknowledged")), "{answer}");
+    assert_eq!(post(&collector, &format!("anomalies/{id}/acknowledge"), said.clone()).await.0, 409);
+    assert_eq!(post(&collector, &format!("anomalies/{id}/comment"), said.clone()).await.0, 200);
+    let (status, answer) = post(&collector, &format!("anomalies/{id}/close"), said.clone()).await;
+    let notes: Vec<_> = answer["notes"].as_array().unwrap().iter().map(|note| note["what"].clone()).collect();
+    assert_eq!(
+        (status, &answer["state"], notes),
+        (200, &json!("closed"), vec!["acknowledge".into(), "comment".into(), "close".into()])
+    );
+    for (path, body, status) in [
+        (format!("anomalies/{id}/close"), said.clone(), 409),
+        ("anomalies/999/close".into(), said.clone(), 404),
+        (format!("anomalies/{id}/comment"), json!({ "author": "x", "comment": " " }), 400),
+        (format!("anomalies/{id}/comment"), json!({ "author": "x", "comment": "x", "normal": true }), 400),
+        (format!("anomalies/{id}/comment"), json!({ "comment": "x" }), 400),
+    ] {
+        assert_eq!(post(&collector, &path, body).await.0, status, "{path}");
+    }
+    assert_eq!(collector.get("anomalies?state=open").await["items"], json!([]));
+    assert_eq!(collector.get("anomalies?kind=burst").await["parameter"], "kind");
+    let audit = collector.get("audit").await;
+    let newest = &audit["items"][0];
+    assert_eq!(
+        (&newest["who"], &newest["what"], &newest["detail"]["action"]),
+        (&json!("M. Rossi"), &json!("anomaly"), &json!("close"))
+    );
     collector.stop().await;
 }

@@ -22,6 +22,12 @@ pub(super) fn median(sorted: &[f64]) -> Option<f64> {
     Some(if sorted.len() % 2 == 1 { last } else { f64::midpoint(sorted[upper - 1], last) })
 }
 
+/// The median absolute deviation from `center`, scaled so that it is the standard deviation of normal values.
+pub(super) fn mad(sorted: &[f64], center: f64) -> Option<f64> {
+    let deviations = self::sorted(sorted.iter().map(|value| (value - center).abs()));
+    Some((1.4826 * median(&deviations)?).min(f64::MAX))
+}
+
 /// The median of all but the one at `place`.
 pub(super) fn median_without(sorted: &[f64], place: usize) -> Option<f64> {
     let rest = sorted.len().checked_sub(1)?;

@@ -7,6 +7,7 @@
 //! Errors are RFC 9457 problem details that name the parameter at fault. Every answer is bounded.
 
 mod access;
+mod anomalies;
 mod dashboard;
 mod directory;
 mod download;
@@ -212,6 +213,10 @@ fn router(sources: Sources, stop: CancellationToken) -> Router {
         .route("/api/v1/parked", get(routes::parked))
         .route("/api/v1/quality", get(quality::quality))
         .route("/api/v1/forecasts", get(forecasts::forecasts))
+        .route("/api/v1/anomalies", get(anomalies::list))
+        .route("/api/v1/anomalies/{id}/acknowledge", post(anomalies::acknowledge))
+        .route("/api/v1/anomalies/{id}/comment", post(anomalies::comment))
+        .route("/api/v1/anomalies/{id}/close", post(anomalies::close))
         .route("/api/v1/jobs", get(jobs::list))
         .route("/api/v1/jobs/runs", get(jobs::runs))
         .route("/api/v1/jobs/{name}/run", post(jobs::start))

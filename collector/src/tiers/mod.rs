@@ -19,7 +19,7 @@ pub use merge::merge;
 pub use model::*;
 
 use crate::access::AccessStore;
-use crate::analytics::store::ForecastStore;
+use crate::analytics::store::{AnomalyStore, ForecastStore};
 use crate::etl::ledger::DayLedger;
 use crate::etl::store::JobStore;
 use crate::rollup::Rollup;
@@ -169,6 +169,9 @@ pub trait WarmTier: Send + Sync + 'static {
 
     /// What is kept of forecasts.
     fn forecasts(&self) -> &dyn ForecastStore;
+
+    /// What is kept of anomalies.
+    fn anomalies(&self) -> &dyn AnomalyStore;
 
     /// Figures for health and metrics; also the proof that the tier answers.
     fn state(&self) -> TierFuture<'_, WarmState>;

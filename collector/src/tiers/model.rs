@@ -2,6 +2,7 @@
 
 use super::cold;
 use crate::analytics::quality::SeriesQuality;
+use crate::analytics::store::Judgement;
 use serde::{Deserialize, Serialize};
 use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
 use shared::metric::Kind;
@@ -125,6 +126,8 @@ pub struct Flush {
     pub unpark: Vec<(GatewayId, StreamId, Seq)>,
     /// Rows that are set aside no longer: released with this flush's readings, or dropped.
     pub unquarantine: Vec<Quarantined>,
+    /// What people decided about anomalies.
+    pub judgements: Vec<Judgement>,
     /// What people changed, and why.
     pub audit: Vec<Audited>,
 }
@@ -136,7 +139,7 @@ pub struct Audited {
     pub at: Timestamp,
     /// Who says to be behind it.
     pub who: String,
-    /// What kind of change: `reading`, `import`, `quarantine`.
+    /// What kind of change: `reading`, `import`, `quarantine`, `anomaly`.
     pub what: String,
     /// What was changed, and the reason given.
     pub detail: serde_json::Value,

@@ -187,6 +187,9 @@ impl WarmTier for FaultyWarm {
     fn forecasts(&self) -> &dyn collector::analytics::store::ForecastStore {
         self.inner.forecasts()
     }
+    fn anomalies(&self) -> &dyn collector::analytics::store::AnomalyStore {
+        self.inner.anomalies()
+    }
     fn state(&self) -> TierFuture<'_, WarmState> {
         self.answers(self.inner.state())
     }

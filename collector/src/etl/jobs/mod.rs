@@ -1,5 +1,6 @@
 //! The jobs.
 
+pub mod anomaly_detection;
 pub mod cleanup;
 pub mod daily_sync;
 pub mod data_quality;
@@ -9,6 +10,7 @@ mod sums;
 use super::schedule::{Schedule, ScheduleError, zone};
 use super::{Now, Planned};
 use crate::tiers::{ColdTier, WarmTier};
+use anomaly_detection::AnomalyDetection;
 use cleanup::Cleanup;
 use daily_sync::DailySync;
 use data_quality::DataQuality;
@@ -31,6 +33,8 @@ pub struct JobSettings {
     pub cleanup: String,
     /// When forecasts are made.
     pub forecast: String,
+    /// When is looked for what is out of the ordinary.
+    pub anomaly_detection: String,
 }
 
 /// What jobs work on.
@@ -96,6 +100,7 @@ impl Default for JobSettings {
             daily_sync: "0 2 * * *".into(),
             cleanup: "0 4 * * 0".into(),
             forecast: "30 0 * * *".into(),
+            anomaly_detection: "*/15 * * * *".into(),
         }
     }
 }
@@ -123,23 +128,26 @@ impl JobSettings {
         let quality = DataQuality { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
         let alarm = alarms.daily_sync.clone();
         let sync = DailySync { warm: warm.clone(), cold: cold.clone(), now: now.clone(), alarm };
+        let anomalies = AnomalyDetection { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
         let forecast = Forecasting { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
         let cleanup = Cleanup::new(warm, cold, keep_days, now, alarms.cleanup.clone());
-        let [quality_at, sync_at, cleanup_at, forecast_at] = self.schedules()?;
+        let [quality_at, sync_at, cleanup_at, forecast_at, anomalies_at] = self.schedules()?;
         Ok(vec![
             Planned { job: Arc::new(quality), schedule: quality_at },
             Planned { job: Arc::new(sync), schedule: sync_at },
             Planned { job: Arc::new(cleanup), schedule: cleanup_at },
             Planned { job: Arc::new(forecast), schedule: forecast_at },
+            Planned { job: Arc::new(anomalies), schedule: anomalies_at },
         ])
     }
 
-    fn schedules(&self) -> Result<[Option<Schedule>; 4], SettingsError> {
+    fn schedules(&self) -> Result<[Option<Schedule>; 5], SettingsError> {
         Ok([
             self.schedule("jobs.data_quality", &self.data_quality)?,
             self.schedule("jobs.daily_sync", &self.daily_sync)?,
             self.schedule("jobs.cleanup", &self.cleanup)?,
             self.schedule("jobs.forecast", &self.forecast)?,
+            self.schedule("jobs.anomaly_detection", &self.anomaly_detection)?,
         ])
     }
 

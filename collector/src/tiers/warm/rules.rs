@@ -1,5 +1,6 @@
 //! What both databases decide alike: how a flush is prepared, how rollups are summed up, who may write a series.
 
+use crate::analytics::store::{Anomaly, Note};
 use crate::rollup::Rollup;
 use crate::tiers::{Bucket, SeriesId, SeriesInfo, SeriesRefused, StoredReading};
 use serde::Serialize;
@@ -8,7 +9,7 @@ use shared::catalogue::Entry;
 use shared::ids::GatewayId;
 use shared::metric::Kind;
 use shared::reading::{Held, Timestamp, sanitise};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// A flush's readings in the order of the table, which is several times faster, with values as the rule expects them
 /// and one for each key. Also, how many lost against another of the same flush.
@@ -107,4 +108,14 @@ pub(super) fn to_json(value: &impl Serialize) -> String {
 /// What was stored so; what was altered is an error.
 pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
     serde_json::from_str(text)
+}
+
+/// Gives each anomaly what was said about it.
+pub(super) fn hand_out(anomalies: &mut [Anomaly], notes: Vec<(i64, Note)>) {
+    let places: HashMap<i64, usize> = anomalies.iter().enumerate().map(|(n, one)| (one.number, n)).collect();
+    for (number, note) in notes {
+        if let Some(place) = places.get(&number) {
+            anomalies[*place].notes.push(note);
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! every call says what is wrong, and what comes waits in the spool. The tables are in `migrations/postgres`.
 
 mod access;
+mod anomalies;
 mod audit;
 mod commit;
 mod copy;
@@ -336,6 +337,10 @@ impl WarmTier for PostgresWarm {
     }
 
     fn forecasts(&self) -> &dyn ForecastStore {
+        self
+    }
+
+    fn anomalies(&self) -> &dyn AnomalyStore {
         self
     }
 

@@ -5,6 +5,7 @@
 
 mod access;
 mod account;
+mod anomalies;
 mod audit;
 mod commit;
 mod days;
@@ -287,6 +288,10 @@ impl WarmTier for SqliteWarm {
     }
 
     fn forecasts(&self) -> &dyn ForecastStore {
+        self
+    }
+
+    fn anomalies(&self) -> &dyn AnomalyStore {
         self
     }
 

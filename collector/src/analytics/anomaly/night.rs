@@ -1,0 +1,75 @@
+//! Minimum night flow: between 02:00 and 04:00 nearly nobody draws water, so what flows then is leakage (and the few who
+//! do): a rise of it is a new leak.
+
+use super::{Finding, Kind, Severity};
+use crate::analytics::robust::{mad, median, sorted};
+use crate::rollup::Sample;
+use jiff::tz::TimeZone;
+use shared::reading::Timestamp;
+
+const HOUR: i64 = 3_600_000_000;
+/// Nights that say what is usual.
+const NIGHTS: i64 = 28;
+/// Fewer don't.
+const NIGHTS_MIN: usize = 7;
+/// How many standard deviations (as the MAD has them) and which share of the baseline it must be above.
+const DEVIATIONS: f64 = 4.0;
+const SHARE: f64 = 0.1;
+
+struct Night {
+    start: Timestamp,
+    end: Timestamp,
+    flow: f64,
+}
+
+/// The least of each night's hourly averages, of nights that are known whole. The night in which the clock goes on has no
+/// 02:00: its 03:00 is no measure for the others.
+fn nights(hours: &[Sample], zone: &TimeZone) -> Vec<Night> {
+    let mut nights: Vec<(Night, [bool; 2])> = Vec::new();
+    for hour in hours {
+        let Ok(at) = jiff::Timestamp::from_microsecond(hour.at.0) else { continue };
+        let local = zone.to_datetime(at).hour();
+        if !(2..4).contains(&local) {
+            continue;
+        }
+        if nights.last().is_none_or(|(night, _)| hour.at.since(night.start) >= 6 * HOUR) {
+            nights.push((Night { start: hour.at, end: hour.at, flow: hour.value }, [false; 2]));
+        }
+        if let Some((night, known)) = nights.last_mut() {
+            (night.end, night.flow) = (hour.at.plus_micros(HOUR), night.flow.min(hour.value));
+            known[usize::from(local == 3)] = true;
+        }
+    }
+    nights.into_iter().filter(|(_, known)| *known == [true; 2]).map(|(night, _)| night).collect()
+}
+
+/// Nights that end after `from`. `teaches` says of an hour whether it does.
+pub(super) fn night_flow(
+    hours: &[Sample],
+    zone: &TimeZone,
+    from: Timestamp,
+    teaches: impl Fn(Timestamp) -> bool,
+) -> Vec<Finding> {
+    let nights = nights(hours, zone);
+    let newest = nights.last().map(|night| night.start);
+    let judge = |night: &Night| {
+        let since = night.start.plus_micros(-NIGHTS * 24 * HOUR - HOUR);
+        let before = nights.iter().filter(|other| other.start >= since && other.end <= from && teaches(other.start));
+        let before = sorted(before.map(|other| other.flow));
+        let (usual, most) = (median(&before).filter(|_| before.len() >= NIGHTS_MIN)?, *before.last()?);
+        let margin = (DEVIATIONS * mad(&before, usual)?).max(SHARE * usual.abs()).max(f64::MIN_POSITIVE);
+        let above = night.flow > usual + margin && night.flow > most;
+        above.then(|| Finding {
+            kind: Kind::NightFlow,
+            start: night.start,
+            last: night.end,
+            ongoing: Some(night.start) == newest,
+            opens: true,
+            severity: if night.flow > usual * 1.5 { Severity::Critical } else { Severity::Warning },
+            expected: Some(usual),
+            seen: Some(night.flow),
+            detail: format!("the least flow of the night is {:.2}, usual is {usual:.2}", night.flow),
+        })
+    };
+    nights.iter().filter(|night| night.end > from).filter_map(judge).collect()
+}

@@ -1,0 +1,81 @@
+//! What findings mean for the anomalies that are known.
+
+use super::{Finding, grace};
+use crate::analytics::store::{Anomaly, State};
+use crate::tiers::SeriesId;
+
+/// The anomalies of a series that are new or have changed. `known` are its anomalies of late, `found` what is seen now.
+/// One that was closed while it goes on stays closed.
+#[must_use]
+pub fn settle(series: SeriesId, known: &[Anomaly], found: &[Finding]) -> Vec<Anomaly> {
+    let mut now = known.to_vec();
+    let mut continued = vec![false; now.len()];
+    for finding in found {
+        let near = |one: &Anomaly| {
+            let grace = grace(finding.kind);
+            one.kind == finding.kind
+                && one.start <= finding.last.plus_micros(grace)
+                && finding.start <= one.last.plus_micros(grace)
+        };
+        // The one that reaches furthest, if several are near.
+        let place = (0..now.len()).filter(|n| near(&now[*n])).max_by_key(|n| now[*n].last);
+        match place {
+            Some(n) => {
+                go_on(&mut now[n], finding, continued[n]);
+                continued[n] = true;
+            }
+            None if finding.opens => {
+                now.push(open(series, finding));
+                continued.push(true);
+            }
+            None => {}
+        }
+    }
+    for (one, _) in now.iter_mut().zip(&continued).filter(|(_, continued)| !**continued) {
+        one.end = one.end.or(Some(one.last));
+    }
+    let changed = |(n, one): &(usize, Anomaly)| known.get(*n) != Some(one);
+    now.into_iter().enumerate().filter(changed).map(|(_, one)| one).collect()
+}
+
+fn open(series: SeriesId, finding: &Finding) -> Anomaly {
+    Anomaly {
+        number: 0,
+        series,
+        kind: finding.kind,
+        start: finding.start,
+        last: finding.last,
+        end: (!finding.ongoing).then_some(finding.last),
+        severity: finding.severity,
+        expected: finding.expected,
+        seen: finding.seen,
+        detail: finding.detail.clone(),
+        state: State::Open,
+        normal: false,
+        notes: Vec::new(),
+    }
+}
+
+fn go_on(one: &mut Anomaly, finding: &Finding, again: bool) {
+    let later = finding.last >= one.last;
+    one.last = one.last.max(finding.last);
+    let ongoing = if later { finding.ongoing } else { again && one.end.is_none() };
+    one.end = (!ongoing).then_some(one.last);
+    // What is shown is the worst; a day in which it is less bad doesn't make it less bad.
+    if finding.severity > one.severity || (finding.severity == one.severity && off(finding) >= off_of(one)) {
+        (one.severity, one.expected, one.seen) = (finding.severity, finding.expected, finding.seen);
+        one.detail.clone_from(&finding.detail);
+    }
+}
+
+fn off(finding: &Finding) -> f64 {
+    distance(finding.expected, finding.seen)
+}
+
+fn off_of(one: &Anomaly) -> f64 {
+    distance(one.expected, one.seen)
+}
+
+fn distance(expected: Option<f64>, seen: Option<f64>) -> f64 {
+    seen.zip(expected).map_or(0.0, |(seen, expected)| (seen - expected).abs())
+}

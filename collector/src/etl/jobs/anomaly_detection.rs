@@ -1,0 +1,116 @@
+//! What is out of the ordinary, every quarter of an hour: the last day of every series against what it showed before.
+
+use super::sums::{hours, sums};
+use crate::analytics::anomaly::{Look, TEACHING, WINDOW, detect, settle};
+use crate::analytics::forecast::TRAINING;
+use crate::analytics::store::{Anomaly, Wanted};
+use crate::etl::{Job, JobError, Now, Outcome, Progress};
+use crate::rollup::{Sample, hold};
+use crate::tiers::{Bucket, SeriesInfo, TierError, WarmTier};
+use futures::future::BoxFuture;
+use jiff::tz::TimeZone;
+use shared::reading::{Quality, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
+
+const HOUR: i64 = 3_600_000_000;
+/// Anomalies are kept for so long after their end.
+const KEPT: i64 = 400 * 24 * HOUR;
+/// Anomalies of a series that are looked at: what they cover teaches nothing.
+const KNOWN_MAX: u32 = 1_000;
+/// Refusals by the gateway are looked for in so much, microseconds: they are looked for among readings.
+const REFUSED: i64 = HOUR;
+const PAGE: u32 = 10_000;
+
+/// The job.
+pub struct AnomalyDetection {
+    /// Where readings are, and anomalies go.
+    pub warm: Arc<dyn WarmTier>,
+    /// In which hours of the week are alike.
+    pub zone: TimeZone,
+    /// The clock.
+    pub now: Now,
+}
+
+impl AnomalyDetection {
+    /// The anomalies of a series that are new or have changed.
+    async fn of(&self, series: &SeriesInfo, now: Timestamp) -> Result<Vec<Anomaly>, TierError> {
+        let warm = &*self.warm;
+        let Some(last) = warm.last_before(series.id, now.plus_micros(1), true).await? else { return Ok(Vec::new()) };
+        let since = Bucket::Hour.start_of(now.plus_micros(-TRAINING - WINDOW));
+        let wanted = Wanted { series: Some(vec![series.id]), from: since, ..Wanted::all(KNOWN_MAX) };
+        let known = warm.anomalies().find_anomalies(&wanted).await?;
+        let taught_not = known.iter().filter(|one| !one.normal);
+        let alarmed: Vec<_> = taught_not.map(|one| (one.start, one.end.map_or(now, |_| one.last))).collect();
+        let from = Bucket::Hour.start_of(now.plus_micros(-TEACHING - WINDOW));
+        let buckets = sums(warm, series, Bucket::FiveMinutes, (from, now)).await?;
+        let full = Bucket::Hour.start_of(now);
+        let hours = hours(warm, series, (since, full)).await?;
+        let refused = self.refused(series, now, buckets.iter().map(|(start, sum)| (*start, sum.bad))).await?;
+        let buckets: Vec<_> = buckets.into_iter().collect();
+        let spaced = series.interval_ms > 0 || series.silence_ms_max > 0;
+        let found = detect(&Look {
+            metric: &series.key.metric,
+            kind: series.kind,
+            hold: spaced.then(|| hold(series.interval_ms, series.silence_ms_max)),
+            now,
+            zone: &self.zone,
+            buckets: &buckets,
+            hours: &hours,
+            last: last.held.value.map(|value| Sample { at: last.at, value }),
+            refused: &refused,
+            alarmed: &alarmed,
+        });
+        Ok(settle(series.id, &known, &found))
+    }
+
+    /// The latest buckets in which the gateway refused values beyond the point's range.
+    async fn refused(
+        &self,
+        series: &SeriesInfo,
+        now: Timestamp,
+        bad: impl Iterator<Item = (Timestamp, u32)>,
+    ) -> Result<Vec<Timestamp>, TierError> {
+        let (since, mut refused) = (now.plus_micros(-REFUSED), Vec::new());
+        for (start, _) in bad.filter(|(start, bad)| *bad > 0 && *start >= since) {
+            let end = start.plus_micros(Bucket::FiveMinutes.micros());
+            let readings = self.warm.range(series.id, start, end, PAGE).await?;
+            if readings.iter().any(|reading| reading.held.quality == Quality::BAD_OUT_OF_RANGE) {
+                refused.push(start);
+            }
+        }
+        Ok(refused)
+    }
+
+    async fn work(&self, progress: &Progress) -> Result<Outcome, JobError> {
+        let now = (self.now)();
+        let series = self.warm.series(None).await?;
+        progress.of(series.len() as u64);
+        let (mut rows, mut opened) = (0, 0);
+        for one in &series {
+            let changed = self.of(one, now).await?;
+            if !changed.is_empty() {
+                self.warm.anomalies().put_anomalies(&changed, now.plus_micros(-KEPT)).await?;
+            }
+            rows += changed.len() as u64;
+            opened += changed.iter().filter(|one| one.number == 0).count();
+            progress.step();
+        }
+        Ok(Outcome { rows, detail: format!("{opened} new in {} series", series.len()) })
+    }
+}
+
+impl Job for AnomalyDetection {
+    fn name(&self) -> &'static str {
+        "anomaly_detection"
+    }
+    fn what(&self) -> &'static str {
+        "what is out of the ordinary in every series' last day"
+    }
+    fn limit(&self) -> Duration {
+        Duration::from_secs(3600)
+    }
+    fn run<'a>(&'a self, progress: &'a Progress) -> BoxFuture<'a, Result<Outcome, JobError>> {
+        Box::pin(self.work(progress))
+    }
+}
