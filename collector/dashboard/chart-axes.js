@@ -7,7 +7,7 @@ export function range(low, high, series, bars) {
   if (low === null || high === null) return [0, 1];
   if (series.kind === "state") return [Math.min(0, low) - 0.1, Math.max(1, high) + 0.1];
   if (bars) return [Math.min(0, low), Math.max(high, (series.resolution ?? 0.001) * 10) * 1.08];
-  const least = Math.max((series.resolution ?? 0) * 8, Math.abs(high) * 0.002, 1e-9);
+  const least = Math.max((series.resolution ?? 0) * 8, series.kind === "gauge" ? Math.abs(high) * 0.002 : 0, 1e-9);
   const room = Math.max((high - low) * 0.1, (least - (high - low)) / 2);
   return [low - room, high + room];
 }

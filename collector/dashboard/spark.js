@@ -11,7 +11,7 @@ const AT_ONCE = 64;
 const PIXELS = 120;
 const WIDTH = 120;
 const HEIGHT = 30;
-const GAP_OF_SPAN = 1 / 40;
+const BUCKET_MS = 300_000;
 
 /** Asks for the lines of these series; gives number → { from, to, points: [[ms, low, high]] }. */
 export async function lines(numbers) {
@@ -24,9 +24,10 @@ export async function lines(numbers) {
     // A network that has just begun has no day yet: what there is, as it was read.
     const young = to - begins < YOUNG_MS;
     const from = young ? begins : to - DAY_MS;
-    const fine = young ? await ask(some, { from: iso(begins - 300_000), resolution: "raw", pixels: PIXELS }) : day;
+    const fine = young ? await ask(some, { from: iso(begins), resolution: "raw", pixels: PIXELS }) : day;
     const first = young ? Math.min(...[...fine.values()].map((points) => points[0]?.[0] ?? to)) : from;
-    for (const [number, points] of fine) found.set(number, { from: first, to, points, young });
+    const gap = young ? Math.max(3 * (to - begins) / PIXELS, 5_000) : 2.2 * BUCKET_MS; // longer than between two points
+    for (const [number, points] of fine) found.set(number, { from: first, to, points, young, gap });
   }
   return found;
 }
@@ -78,13 +79,12 @@ export function draw(picture, line, kind) {
   const height = high - low;
   const x = (at) => ((at - line.from) / Math.max(1, line.to - line.from)) * (WIDTH - 4) + 1;
   const y = (value) => (height > 0 ? HEIGHT - 3 - ((value - low) / height) * (HEIGHT - 6) : HEIGHT / 2);
-  const gap = Math.max((line.to - line.from) * GAP_OF_SPAN, 660_000 * (line.young ? 0 : 1));
   let up = "", top = "", before = null, begins = 0;
   const close = (at) => (top ? `${top}L${x(at).toFixed(1)} ${HEIGHT}L${begins} ${HEIGHT}Z` : "");
   let filled = "";
   for (const [at, min, max] of line.points) {
     const middle = y((min + max) / 2).toFixed(1), px = x(at).toFixed(1);
-    if (before === null || at - before > gap) {
+    if (before === null || at - before > line.gap) {
       filled += close(before ?? at);
       begins = px;
       top = `M${px} ${middle}`;
