@@ -39,6 +39,9 @@ const DASHBOARDS: usize = 200;
 const REFRESH: [&str; 4] = ["health", "gateways", "gaps?from=now-24h", "quality"];
 const REFRESH_EVERY: Duration = Duration::from_secs(10);
 
+/// How long all clients may take to connect and to hear the end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// When each second's values were sent; a value is the number of its second.
 type Sent = Arc<Mutex<Vec<Instant>>>;
 
@@ -54,7 +57,10 @@ async fn main() -> Result<()> {
         gateways.push(Gateway::connect(&site, n).await?);
     }
     let sent = Sent::default();
-    tick(&mut gateways, &sent).await?; // every series is known
+    tick(&mut gateways, &sent).await?;
+    for gateway in &mut gateways {
+        gateway.wait_committed(1).await?; // its series have their numbers
+    }
     let (used, began) = (figures::processor(pid), Instant::now());
     let (mut clients, mut dashboards) = (JoinSet::new(), JoinSet::new());
     for n in 0..CLIENTS {
@@ -63,12 +69,19 @@ async fn main() -> Result<()> {
     for n in 0..DASHBOARDS {
         dashboards.spawn(refresh(api, REFRESH_EVERY * n as u32 / DASHBOARDS as u32, seconds));
     }
-    let mut every = tokio::time::interval(Duration::from_secs(1));
-    for _ in 0..seconds + 5 {
-        every.tick().await;
-        tick(&mut gateways, &sent).await?;
-    }
-    let (lates, lives) = (all(clients).await?, all(dashboards).await?);
+    let ticking = async {
+        let mut every = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            every.tick().await;
+            tick(&mut gateways, &sent).await?;
+        }
+    };
+    let watching = tokio::time::timeout(Duration::from_secs(seconds as u64) + PATIENCE, all(clients));
+    let lates = tokio::select! {
+        lates = watching => lates.context("not every client was told everything in time")??,
+        failed = ticking => return failed,
+    };
+    let lives = all(dashboards).await?;
     let cpu = (figures::processor(pid) - used) / began.elapsed().as_secs_f64();
     let (_, peak) = figures::memory(pid);
     site.stop()?;
