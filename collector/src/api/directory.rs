@@ -3,7 +3,7 @@
 
 use crate::tiers::{SeriesId, SeriesInfo, TierError, WarmTier};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -33,12 +33,19 @@ impl Known {
 
 pub(super) struct Directory {
     warm: Arc<dyn WarmTier>,
+    /// And since when it holds.
     last: Mutex<Option<(Known, Instant)>>,
+    /// One asks at a time, and many who come at once are answered by one who began after them.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Directory {
     pub(super) fn new(warm: Arc<dyn WarmTier>) -> Self {
-        Self { warm, last: Mutex::default() }
+        Self { warm, last: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<(Known, Instant)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All series.
@@ -46,13 +53,16 @@ impl Directory {
     /// # Errors
     /// When the warm tier doesn't say, and never said.
     pub(super) async fn get(&self) -> Result<Known, TierError> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((known, asked)) = &last
-            && known.doubt.is_some()
-            && asked.elapsed() < PAUSE
+        let came = Instant::now();
+        // While nobody knows anything, nobody waits for another one's failure.
+        let _turn = if self.last().is_some() { Some(self.turn.lock().await) } else { None };
+        let last = self.last().clone();
+        if let Some((known, at)) = &last
+            && (*at > came || known.doubt.is_some() && at.elapsed() < PAUSE)
         {
             return Ok(known.clone());
         }
+        let begun = Instant::now();
         let now = match (self.warm.series(None).await, last) {
             (Ok(all), _) => {
                 let places = all.iter().enumerate().map(|(place, series)| (series.id, place)).collect();
@@ -61,7 +71,9 @@ impl Directory {
             (Err(error), Some((last, _))) => Known { doubt: Some(format!("{error}: new series are missing")), ..last },
             (Err(error), None) => return Err(error),
         };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((now.clone(), Instant::now()));
+        // A failure holds from its end on: whoever waited for it needn't meet the next.
+        let at = if now.doubt.is_some() { Instant::now() } else { begun };
+        *self.last() = Some((now.clone(), at));
         Ok(now)
     }
 }

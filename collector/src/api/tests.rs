@@ -334,6 +334,8 @@ const ROUTES: &[(&str, Option<Role>)] = &[
     ("GET /api/v1/quarantine", Some(Role::Viewer)),
     ("GET /api/v1/parked", Some(Role::Viewer)),
     ("GET /api/v1/quality", Some(Role::Viewer)),
+    ("GET /api/v1/forecasts", Some(Role::Viewer)),
+    ("GET /api/v1/anomalies", Some(Role::Viewer)),
     ("GET /api/v1/jobs", Some(Role::Viewer)),
     ("GET /api/v1/jobs/runs", Some(Role::Viewer)),
     ("GET /api/v1/export", Some(Role::Viewer)),
@@ -346,6 +348,9 @@ const ROUTES: &[(&str, Option<Role>)] = &[
     ("POST /api/v1/import", Some(Role::Operator)),
     ("POST /api/v1/quarantine/release", Some(Role::Operator)),
     ("POST /api/v1/quarantine/drop", Some(Role::Operator)),
+    ("POST /api/v1/anomalies/1/acknowledge", Some(Role::Operator)),
+    ("POST /api/v1/anomalies/1/comment", Some(Role::Operator)),
+    ("POST /api/v1/anomalies/1/close", Some(Role::Operator)),
     ("DELETE /api/v1/health", Some(Role::Admin)), // what isn't named needs the most
     ("GET /api/v1/me", None),
     ("POST /api/v1/logout", None),
