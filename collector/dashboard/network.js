@@ -38,7 +38,9 @@ export const nodeName = (node) => nodes.get(node)?.place?.name ?? node;
 
 /** Asks which nodes and series there are. */
 export async function load() {
-  const [all, places] = await Promise.all([get("series", { limit: 10_000 }), get("nodes", { limit: 10_000 })]);
+  // At first with values: the live feed takes a moment, in which nothing should look as if it were missing.
+  const first = known ? null : get("latest", { limit: 10_000 }).catch(() => null);
+  const [all, places, latest] = await Promise.all([get("series", { limit: 10_000 }), get("nodes", { limit: 10_000 }), first]);
   const before = new Set(series.keys());
   const place = new Map(places.items.map((node) => [node.node, node.place]));
   let fresh = before.size !== all.items.length;
@@ -58,6 +60,7 @@ export async function load() {
     nodes.get(one.node).series.push(one);
   }
   changed("structure");
+  offer(latest?.items ?? []);
   offer([...early.values()]);
   early.clear();
 }
