@@ -2,7 +2,7 @@
 
 use super::Where;
 use super::client::{Api, query};
-use super::print::{GREEN, YELLOW};
+use super::print::{self, GREEN, YELLOW};
 use anstream::{eprint, eprintln, println};
 use anyhow::{Context, bail};
 use clap::Args;
@@ -25,7 +25,6 @@ const SHOWN: usize = 5;
 const SHOWN_DRY: usize = 50;
 /// Series to be made that are named.
 const NEW_SHOWN: usize = 20;
-const BAR: usize = 30;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -297,15 +296,8 @@ fn bar(path: &Path, read: u64, size: u64, sum: &Sum) {
         return;
     }
     let part = read.min(size) as f64 / size.max(1) as f64;
-    let full = (part * BAR as f64) as usize;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    eprint!(
-        "\r\x1b[K{name}  [{}{}] {:3.0} %  {} rows",
-        "#".repeat(full),
-        "-".repeat(BAR - full),
-        part * 100.0,
-        sum.rows
-    );
+    eprint!("\r\x1b[K{name}  {}  {} rows", print::bar(part), sum.rows);
 }
 
 fn clear_bar() {

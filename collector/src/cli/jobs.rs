@@ -2,20 +2,17 @@
 
 use super::Where;
 use super::client::{Api, escaped};
-use super::print::{GREEN, RED, YELLOW};
+use super::print::{self, GREEN, RED, YELLOW};
 use anstream::{print, println};
 use anstyle::Style;
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use comfy_table::{ContentArrangement, Table};
 use serde_json::{Value, json};
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
 /// Between looks at a run.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Characters of a progress bar.
-const BAR: usize = 30;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum JobsCommand {
@@ -151,8 +148,7 @@ fn bar(run: &Value) -> String {
         return format!("{name}  at work{rows}");
     }
     let part = (done.min(steps) as f64) / (steps as f64);
-    let full = (part * BAR as f64) as usize;
-    format!("{name}  [{}{}] {:3.0} %  {done} of {steps}{rows}", "#".repeat(full), "-".repeat(BAR - full), part * 100.0)
+    format!("{name}  {}  {done} of {steps}{rows}", print::bar(part))
 }
 
 fn style(status: &str) -> Style {
@@ -171,13 +167,6 @@ fn show_end(run: &Value) {
     println!("{style}{status:<11}{style:#} {}{rows}; {words}", text(&run["job"]));
 }
 
-fn table(head: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(head);
-    table
-}
-
 /// Without fractions of a second.
 fn moment(value: &Value) -> String {
     let text = text(value);
@@ -188,7 +177,7 @@ fn moment(value: &Value) -> String {
 }
 
 fn show_jobs(answer: &Value) {
-    let mut table = table(&["job", "due", "next", "last", "ended", "what it does"]);
+    let mut table = print::table(["job", "due", "next", "last", "ended", "what it does"]);
     for job in items(answer) {
         let last = &job["last"];
         table.add_row([
@@ -208,7 +197,7 @@ fn show_runs(answer: &Value) {
         println!("nothing has run yet");
         return;
     }
-    let mut table = table(&["job", "status", "began", "ended", "rows", "by", "detail"]);
+    let mut table = print::table(["job", "status", "began", "ended", "rows", "by", "detail"]);
     for run in items(answer) {
         let words = if run["error"].is_null() { &run["detail"] } else { &run["error"] };
         let number = |value: &Value| value.as_u64().map_or_else(|| "-".to_owned(), |n| n.to_string());

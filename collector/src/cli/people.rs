@@ -2,14 +2,13 @@
 //! one that runs notices within two seconds.
 
 use super::Where;
-use super::print::{GREEN, YELLOW};
+use super::print::{self, GREEN, YELLOW};
 use crate::access::{Hash, Role, TOKEN_PREFIX, Token, User, digest, random};
 use crate::config::Config;
 use crate::tiers::{Audited, Flush, TierError, WarmTier, warm};
 use anstream::println;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table};
 use serde_json::json;
 use shared::reading::Timestamp;
 use std::io::IsTerminal as _;
@@ -302,9 +301,7 @@ pub(super) fn token(command: TokenCommand) -> anyhow::Result<()> {
 }
 
 fn show<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) {
-    let mut table = Table::new();
-    table.load_preset(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(head);
+    let mut table = print::table(head);
     rows.for_each(|row| {
         table.add_row(row);
     });

@@ -2,10 +2,9 @@
 
 use super::Where;
 use super::client::{Api, query};
-use super::print::{GREEN, YELLOW};
+use super::print::{self, GREEN, YELLOW};
 use anstream::println;
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 
 #[derive(Debug, Subcommand)]
@@ -117,9 +116,7 @@ fn show(answer: &Value) {
         println!("nothing is set aside");
         return;
     }
-    let mut table = Table::new();
-    table.load_preset(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["gateway", "series", "at", "value", "because", "came"]);
+    let mut table = print::table(["gateway", "series", "at", "value", "because", "came"]);
     for item in items {
         let text = |name: &str| item[name].as_str().map_or_else(|| item[name].to_string(), str::to_owned);
         let row = ["gateway", "series", "at", "value", "set_aside_because", "received"].map(text);
