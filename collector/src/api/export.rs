@@ -1,7 +1,7 @@
 //! Readings of any stretch, out of all tiers, as a CSV or Parquet file that is written while it is read.
 
 use super::params::Params;
-use super::{Api, Problem, routes};
+use super::{Api, Problem, routes, views};
 use crate::history::{POINTS_MAX, Points, Question, Resolution};
 use crate::tiers::{SeriesInfo, StoredReading};
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array};
@@ -18,8 +18,6 @@ use shared::reading::Timestamp;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// How far back it goes when nothing is said: a day, microseconds.
-const BACK: i64 = 24 * 3_600 * 1_000_000;
 /// Pages on their way to a slow client.
 const PAGES_AHEAD: usize = 2;
 /// Readings of a row group.
@@ -31,11 +29,7 @@ type Sender = mpsc::Sender<Result<Bytes, std::io::Error>>;
 pub(super) async fn export(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
     let params = params.only(&["series", "node", "metric", "channel", "from", "to", "format"])?;
     let now = (api.sources.now)();
-    let to = params.moment("to", now)?.unwrap_or(now);
-    let from = params.moment("from", now)?.unwrap_or(to.plus_micros(-BACK));
-    if from >= to {
-        return Err(Problem::parameter("from", format!("{from} is not before {to}, which is 'to'")));
-    }
+    let (from, to) = params.stretch(now)?;
     let (format, kind) = match params.text("format") {
         None | Some("csv") => ("csv", "text/csv; charset=utf-8"),
         Some("parquet") => ("parquet", "application/vnd.apache.parquet"),
@@ -45,9 +39,11 @@ pub(super) async fn export(State(api): State<Api>, params: Params) -> Result<Res
     if series.is_empty() {
         return Err(Problem::unknown("no series fits what is asked for".into()));
     }
+    let Ok(turn) = api.exports.clone().try_acquire_owned() else { return Err(Problem::busy()) };
     let (sender, pages) = mpsc::channel(PAGES_AHEAD);
     let stretch = Stretch { api, series, from, to, now };
     tokio::spawn(async move {
+        let _turn = turn;
         let written = match format {
             "csv" => stretch.csv(&sender).await,
             _ => stretch.parquet(&sender).await,
@@ -147,9 +143,6 @@ fn lines(series: &SeriesInfo, readings: &[StoredReading]) -> Result<Vec<u8>, csv
     for reading in readings {
         let held = &reading.held;
         let value = held.value.map_or_else(String::new, |value| value.to_string());
-        // Without the reason, so that an import reads it.
-        let quality = held.quality.to_string();
-        let quality = quality.split(' ').next().unwrap_or_default();
         out.write_record([
             reading.at.to_string().as_str(),
             &node,
@@ -157,7 +150,7 @@ fn lines(series: &SeriesInfo, readings: &[StoredReading]) -> Result<Vec<u8>, csv
             &key.channel,
             &value,
             &series.unit,
-            quality,
+            views::class(held), // without the reason, so that an import reads it
             &held.revision.to_string(),
         ])?;
     }

@@ -7,6 +7,9 @@ use shared::reading::Timestamp;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+/// How far back a stretch goes when nothing is said, microseconds.
+const DAY: i64 = 24 * 3_600 * 1_000_000;
+
 /// The parameters as they came.
 pub(super) struct Params(BTreeMap<String, String>);
 
@@ -71,10 +74,26 @@ impl Params {
         count.ok_or_else(wrong)
     }
 
+    /// `from` and `to`, in this order of time: the last day when nothing is said.
+    pub(super) fn stretch(&self, now: Timestamp) -> Result<(Timestamp, Timestamp), Problem> {
+        let to = self.moment("to", now)?.unwrap_or(now);
+        let from = self.moment("from", now)?.unwrap_or(to.plus_micros(-DAY));
+        in_order(from, to)?;
+        Ok((from, to))
+    }
+
     /// A moment: RFC 3339, `now`, or `now-6h`.
     pub(super) fn moment(&self, name: &str, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
         self.text(name).map(|text| moment(name, text, now)).transpose()
     }
+}
+
+/// Refuses a stretch that ends before it begins.
+pub(super) fn in_order(from: Timestamp, to: Timestamp) -> Result<(), Problem> {
+    if from < to {
+        return Ok(());
+    }
+    Err(Problem::parameter("from", format!("{from} is not before {to}, which is 'to'")))
 }
 
 fn moment(name: &str, text: &str, now: Timestamp) -> Result<Timestamp, Problem> {

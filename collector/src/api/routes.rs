@@ -1,6 +1,6 @@
 //! The questions that can be asked.
 
-use super::params::Params;
+use super::params::{Params, in_order};
 use super::{Api, Problem, views};
 use crate::access::Principal;
 use crate::history::{PIXELS_MAX, POINTS_MAX, Question, Resolution, Thin, Way};
@@ -28,8 +28,6 @@ const POINTS: u32 = 2_000;
 const SERIES_MAX: usize = 64;
 /// Series of one request that are worked on at a time.
 const SERIES_AT_ONCE: usize = 4;
-/// How far back history goes when the request doesn't say: a day, in microseconds.
-const BACK: i64 = 24 * 3_600 * 1_000_000;
 
 /// `{"items": […], "truncated": false}`: the list, and whether there are more than were asked for.
 pub(super) fn list(mut items: Vec<Value>, limit: u32) -> Json<Value> {
@@ -155,11 +153,7 @@ pub(super) async fn history(State(api): State<Api>, params: Params) -> Result<Re
         "format",
     ])?;
     let now = (api.sources.now)();
-    let to = params.moment("to", now)?.unwrap_or(now);
-    let from = params.moment("from", now)?.unwrap_or(to.plus_micros(-BACK));
-    if from >= to {
-        return Err(Problem::parameter("from", format!("{from} is not before {to}, which is 'to'")));
-    }
+    let (from, to) = params.stretch(now)?;
     let word = params.text("resolution").unwrap_or("auto");
     let resolution = Resolution::parse(word)
         .ok_or_else(|| Problem::parameter("resolution", format!("it is one of {}", Resolution::WORDS.join(", "))))?;
@@ -273,8 +267,8 @@ pub(super) async fn gaps(State(api): State<Api>, params: Params) -> Answered {
             Some((from.unwrap_or(earliest), to.unwrap_or(latest)))
         }
     };
-    if let Some((from, to)) = span.filter(|(from, to)| from >= to) {
-        return Err(Problem::parameter("from", format!("{from} is not before {to}, which is 'to'")));
+    if let Some((from, to)) = span {
+        in_order(from, to)?;
     }
     let limit = params.limit(ITEMS, ITEMS_MAX)?;
     let gaps = api.sources.warm.gaps(gateway.as_ref(), span, limit + 1).await?;
