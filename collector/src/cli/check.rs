@@ -9,14 +9,10 @@ use crate::tiers::warm::{self, SchemaReport};
 use anstream::println;
 use serde::Serialize;
 use shared::reading::Timestamp;
-use shared::tls::file::{self, About};
+use shared::tls::file::{self, About, Expiry};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
-
-/// A certificate that ends sooner than this is worth a word, days.
-const EXPIRES_SOON: i64 = 60;
-const DAY: i64 = 86_400 * 1_000_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -242,13 +238,11 @@ fn certificates(config: &Config, findings: &mut Findings) {
 }
 
 fn expiry(what: &'static str, path: &Path, found: &About, findings: &mut Findings) {
-    let left = found.ends.since(Timestamp::wall_clock()) / DAY;
-    let date = found.ends.to_string();
-    let date = date.split('T').next().unwrap_or_default();
-    let (verdict, words) = match left {
-        ..=-1 => (Verdict::Error, format!("ended on {date}")),
-        0..EXPIRES_SOON => (Verdict::Warning, format!("ends on {date}, in {left} days")),
-        _ => (Verdict::Ok, format!("holds until {date}")),
+    let date = found.last_day();
+    let (verdict, words) = match found.expiry(Timestamp::wall_clock()) {
+        Expiry::Ended => (Verdict::Error, format!("ended on {date}")),
+        Expiry::Soon(days) => (Verdict::Warning, format!("ends on {date}, in {days} days")),
+        Expiry::Later => (Verdict::Ok, format!("holds until {date}")),
     };
     findings.add(what, verdict, format!("{} ({}) {words}", path.display(), found.names.join(", ")));
 }

@@ -8,12 +8,8 @@ use crate::sources::modbus::{self, config::Link};
 use clap::Args;
 use serde_json::json;
 use shared::reading::Timestamp;
-use shared::tls::file;
+use shared::tls::file::{self, Expiry};
 use std::path::Path;
-
-/// A certificate that ends sooner than this is worth a word, days.
-const EXPIRES_SOON: i64 = 60;
-const DAY: i64 = 86_400 * 1_000_000;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -78,13 +74,11 @@ fn doubts(config: &Config) -> Vec<String> {
     let mut doubts: Vec<String> = file::readable_by_all(&uplink.key).into_iter().collect();
     for path in [&uplink.ca, &uplink.cert] {
         let Ok(found) = file::about(path) else { continue }; // `mistakes` told
-        let left = found.ends.since(Timestamp::wall_clock()) / DAY;
-        let date = found.ends.to_string();
-        let date = date.split('T').next().unwrap_or_default();
-        match left {
-            ..=-1 => doubts.push(format!("{} ended on {date}: no connection will be made", path.display())),
-            0..EXPIRES_SOON => doubts.push(format!("{} ends on {date}, in {left} days", path.display())),
-            _ => {}
+        let (path, date) = (path.display(), found.last_day());
+        match found.expiry(Timestamp::wall_clock()) {
+            Expiry::Ended => doubts.push(format!("{path} ended on {date}: no connection will be made")),
+            Expiry::Soon(days) => doubts.push(format!("{path} ends on {date}, in {days} days")),
+            Expiry::Later => {}
         }
     }
     if file::about(&uplink.cert).is_ok_and(|found| !found.for_clients) {

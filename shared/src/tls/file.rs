@@ -24,6 +24,41 @@ pub struct About {
     pub for_clients: bool,
 }
 
+/// How long a certificate still holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expiry {
+    /// It doesn't any more.
+    Ended,
+    /// It ends sooner than is comfortable: in so many whole days.
+    Soon(i64),
+    /// Long enough.
+    Later,
+}
+
+/// A certificate that ends sooner than this is worth a word, days.
+const SOON: i64 = 60;
+const DAY: i64 = 86_400 * MICROS_PER_SECOND;
+
+impl About {
+    /// How long it still holds.
+    #[must_use]
+    pub fn expiry(&self, now: Timestamp) -> Expiry {
+        let left = self.ends.since(now);
+        match left / DAY {
+            _ if left < 0 => Expiry::Ended,
+            days @ 0..SOON => Expiry::Soon(days),
+            _ => Expiry::Later,
+        }
+    }
+
+    /// The day on which it ends, like 2046-01-01.
+    #[must_use]
+    pub fn last_day(&self) -> String {
+        let ends = self.ends.to_string();
+        ends.split('T').next().unwrap_or_default().to_owned()
+    }
+}
+
 /// The first certificate of a PEM file.
 ///
 /// # Errors

@@ -304,6 +304,12 @@ fn a_look_at_a_file_tells_what_its_certificate_is_good_for_and_who_can_read_its_
     assert_eq!((server.for_servers, server.for_clients), (true, false));
     assert_eq!((gateway.for_servers, gateway.for_clients), (false, true));
     assert!(gateway.begins < gateway.ends);
+    let day = 86_400_000_000;
+    let left = |micros: i64| gateway.expiry(gateway.ends.plus_micros(-micros));
+    assert_eq!((left(-1), left(-day)), (file::Expiry::Ended, file::Expiry::Ended), "a moment ago is over, too");
+    assert_eq!((left(0), left(59 * day)), (file::Expiry::Soon(0), file::Expiry::Soon(59)));
+    assert_eq!(left(60 * day), file::Expiry::Later);
+    assert!(gateway.ends.to_string().starts_with(&gateway.last_day()));
     let key = ca.folder.path().join("STATION_7.key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
     assert_eq!(file::readable_by_all(&key), None);
