@@ -64,6 +64,18 @@ impl DayEntry {
         self.exported < self.version
     }
 
+    /// Whether it may leave with this version: all of it is here, nothing came since, and the archive has it.
+    #[must_use]
+    pub fn may_leave(&self, version: u64) -> bool {
+        self.raw == Raw::Here && self.version == version && self.exported == version
+    }
+
+    /// Whether it is leaving or gone, and nothing came since this version.
+    #[must_use]
+    pub fn has_left(&self, version: u64) -> bool {
+        self.raw != Raw::Here && self.version == version
+    }
+
     /// Whether the archive's day consists of what was here and of nothing else, so that it may be replaced.
     #[must_use]
     pub fn is_ours(&self) -> bool {

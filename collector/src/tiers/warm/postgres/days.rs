@@ -97,8 +97,7 @@ impl PostgresWarm {
         if entry.exported != before || entry.version < version {
             return Ok(false);
         }
-        let leaves = entry.raw != Raw::Here && entry.version == version;
-        if leaves {
+        if entry.has_left(version) {
             keep_latest(&mut transaction, day).await?;
             set_raw(&mut transaction, day, Raw::Leaving).await?;
         }
@@ -114,8 +113,7 @@ impl PostgresWarm {
 
     async fn let_leave(&self, day: Day, version: u64) -> Result<Leave, TierError> {
         let mut transaction = self.begin().await?;
-        let as_it_was = |e: DayEntry| e.raw == Raw::Here && e.version == version && e.exported == version;
-        if !lock(&mut transaction, day).await?.is_some_and(as_it_was) {
+        if !lock(&mut transaction, day).await?.is_some_and(|entry| entry.may_leave(version)) {
             return Ok(Leave::Changed);
         }
         let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM dirty_buckets WHERE bucket >= $1 AND bucket < $2)");
@@ -197,8 +195,7 @@ impl PostgresWarm {
         readings: &[StoredReading],
     ) -> Result<bool, TierError> {
         let mut transaction = self.begin().await?;
-        let as_it_was = |entry: DayEntry| entry.raw != Raw::Here && entry.version == version;
-        if !lock(&mut transaction, day).await?.is_some_and(as_it_was) {
+        if !lock(&mut transaction, day).await?.is_some_and(|entry| entry.has_left(version)) {
             return Ok(false);
         }
         let sql = "DELETE FROM dirty_buckets WHERE series_id = $1 AND bucket = ANY($2)";

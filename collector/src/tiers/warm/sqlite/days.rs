@@ -156,8 +156,7 @@ impl SqliteWarm {
 
     async fn let_leave(&self, day: Day, version: u64) -> Result<Leave, TierError> {
         let mut transaction = self.begin().await?;
-        let as_it_was = |e: DayEntry| e.raw == Raw::Here && e.version == version && e.exported == version;
-        if !find(&mut transaction, day).await?.is_some_and(as_it_was) {
+        if !find(&mut transaction, day).await?.is_some_and(|entry| entry.may_leave(version)) {
             return Ok(Leave::Changed);
         }
         let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM dirty_buckets WHERE bucket >= ? AND bucket < ?)");
@@ -228,8 +227,7 @@ impl SqliteWarm {
         readings: &[StoredReading],
     ) -> Result<bool, TierError> {
         let mut transaction = self.begin().await?;
-        let as_it_was = |entry: DayEntry| entry.raw != Raw::Here && entry.version == version;
-        if !find(&mut transaction, day).await?.is_some_and(as_it_was) {
+        if !find(&mut transaction, day).await?.is_some_and(|entry| entry.has_left(version)) {
             return Ok(false);
         }
         let hold = Self::hold_of(&mut transaction, series).await?;
