@@ -6,12 +6,14 @@ mod export;
 mod import;
 mod jobs;
 mod migrate;
+mod moving;
 mod people;
 mod print;
 mod quarantine;
 
 use crate::ca::{Authority, CaError, Issued, Role};
 use crate::config::{Config, LoadError};
+use crate::moving::MoveError;
 use crate::run;
 use anstream::{eprintln, println};
 use anyhow::Context;
@@ -75,6 +77,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Move all data of an embedded installation to PostgreSQL and another archive
+    #[command(after_help = moving::EXAMPLES)]
+    Move(moving::Move),
     /// Say which version this is
     Version {
         /// Print JSON
@@ -173,6 +178,7 @@ pub fn main() -> ExitCode {
         Command::Run(place) => run_until_signal(&place.config),
         Command::Check { place, json } => return check::check(&place.config, json),
         Command::Migrate { place, check, json } => return migrate::migrate(&place.config, check, json),
+        Command::Move(asked) => moving::moving(&asked),
         Command::Version { json } => {
             version(json);
             Ok(())
@@ -190,6 +196,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             print::error(&format!("{error:#}"));
             let wrong = error.downcast_ref::<LoadError>().is_some()
+                || matches!(error.downcast_ref(), Some(MoveError::Wrong(_)))
                 || error.downcast_ref::<shared::telemetry::TelemetryError>().is_some()
                 || error.downcast_ref::<CaError>().is_some_and(is_wrong_usage);
             if wrong { ExitCode::from(WRONG) } else { ExitCode::FAILURE }

@@ -268,6 +268,12 @@ impl Config {
         self.data_dir.join("cold")
     }
 
+    /// The archive's place in words; the same words are the same place.
+    #[must_use]
+    pub fn cold_place(&self) -> String {
+        self.cold.folder.clone().unwrap_or_else(|| self.cold_dir()).display().to_string()
+    }
+
     /// The folder of the authority.
     #[must_use]
     pub fn ca_dir(&self) -> PathBuf {

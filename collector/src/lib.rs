@@ -12,6 +12,7 @@ pub mod grants;
 pub mod history;
 pub mod import;
 pub mod ingest;
+pub mod moving;
 mod places;
 pub mod resolve;
 pub mod revocation;

@@ -134,7 +134,7 @@ CREATE TABLE gaps (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE quarantine (
-    row      INTEGER PRIMARY KEY,
+    number   INTEGER PRIMARY KEY,
     gateway  TEXT NOT NULL,
     stream   INTEGER NOT NULL,
     seq      INTEGER NOT NULL,

@@ -67,6 +67,17 @@ pub enum RunError {
     /// A tier.
     #[error(transparent)]
     Tier(#[from] TierError),
+    /// SQLite's file is no longer where the data is.
+    #[error(
+        "what {} holds was moved to {to}, or is on its way there: start with the configuration that names it, or give \
+         the move up with `collector move --abandon`", file.display()
+    )]
+    Moved {
+        /// SQLite's file.
+        file: PathBuf,
+        /// Where to.
+        to: String,
+    },
     /// What can't be planned.
     #[error(transparent)]
     Jobs(#[from] crate::etl::jobs::SettingsError),

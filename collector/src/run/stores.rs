@@ -7,6 +7,7 @@ use crate::ingest::catalogues::Catalogues;
 use crate::ingest::intake::OpenGaps;
 use crate::ingest::ledger::Ledger;
 use crate::ingest::restore;
+use crate::moving;
 use crate::tiers::hot::days::{DayCache, Days, MemoryDays};
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::memory::MemoryHot;
@@ -40,6 +41,11 @@ impl Tiers {
     /// When one can't be opened.
     pub async fn open(config: &Config) -> Result<Self, RunError> {
         std::fs::create_dir_all(&config.data_dir).map_err(file_error(&config.data_dir))?;
+        if config.warm.store() == warm::settings::Store::Sqlite
+            && let Some(to) = moving::moved_to(&config.data_dir)
+        {
+            return Err(RunError::Moved { file: config.warm_file(), to });
+        }
         let warm = warm::open(&config.warm, &config.warm_file()).await?;
         let complete_from = complete_from(&*warm, config.ingest.future_max.0).await;
         let cold: Option<Arc<dyn ColdTier>> = Some(config.cold.open(&config.cold_dir())?);

@@ -5,6 +5,7 @@ pub mod postgres;
 mod rules;
 pub mod settings;
 pub mod sqlite;
+pub mod transfer;
 
 use super::{TierError, WarmTier};
 use postgres::PostgresWarm;

@@ -18,6 +18,7 @@ mod partitions;
 mod pools;
 mod quality;
 mod reads;
+mod receive;
 mod replica;
 mod rollups;
 mod rows;

@@ -122,7 +122,7 @@ async fn set_aside(connection: &mut SqliteConnection, rows: &[Quarantined], rows
         let query = query.bind(row.held.revision).bind(&row.reason).bind(row.received.0);
         query.execute(&mut *connection).await.map_err(failed)?;
     }
-    let sql = "DELETE FROM quarantine WHERE row IN \
-               (SELECT row FROM quarantine ORDER BY row DESC LIMIT -1 OFFSET ?)";
+    let sql = "DELETE FROM quarantine WHERE number IN \
+               (SELECT number FROM quarantine ORDER BY number DESC LIMIT -1 OFFSET ?)";
     Ok(sqlx::query(sql).bind(rows_max).execute(connection).await.map_err(failed)?.rows_affected())
 }

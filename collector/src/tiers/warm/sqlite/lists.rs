@@ -71,7 +71,7 @@ impl SqliteWarm {
         gateway: Option<&GatewayId>,
         count_max: u32,
     ) -> Result<Vec<Quarantined>, TierError> {
-        let sql = "SELECT * FROM quarantine WHERE ?1 IS NULL OR gateway = ?1 ORDER BY row DESC LIMIT ?2";
+        let sql = "SELECT * FROM quarantine WHERE ?1 IS NULL OR gateway = ?1 ORDER BY number DESC LIMIT ?2";
         let query = sqlx::query(sql).bind(gateway.map(GatewayId::as_str)).bind(count_max);
         let rows = query.fetch_all(&self.read).await.map_err(failed)?;
         let quarantined = |row| {

@@ -10,6 +10,7 @@ mod audit;
 mod commit;
 mod days;
 mod forecasts;
+mod give;
 mod jobs;
 mod lists;
 mod quality;

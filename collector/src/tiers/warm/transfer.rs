@@ -1,0 +1,104 @@
+//! All that SQLite holds, moved into PostgreSQL.
+//!
+//! Tables go by name: each has a twin with the same columns, so that a new one needs no word here. Readings go by day,
+//! each of which is read back and compared. Both are all or nothing, and what has come over isn't moved again.
+
+use super::postgres::PostgresWarm;
+use super::sqlite::SqliteWarm;
+use crate::etl::archive::prove;
+use crate::tiers::{Day, TierError, WarmTier as _};
+
+/// A value as text; `None` is NULL. Bytes are hexadecimal digits.
+pub(super) type Cell = Option<String>;
+
+/// A table and its columns.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) name: String,
+    pub(super) columns: Vec<String>,
+}
+
+/// Not moved: readings go by day; who leads is settled anew.
+const NOT_AS_TABLES: [&str; 2] = ["readings", "etl_leader"];
+
+/// What was moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
+pub struct Moved {
+    /// Days with readings.
+    pub days: u64,
+    /// Readings.
+    pub readings: u64,
+    /// Rows of all other tables.
+    pub rows: u64,
+}
+
+/// Moves everything; `progress` hears of each step what it is, how many rows of how many it has.
+///
+/// # Errors
+/// When a tier fails, the target holds something else, or what came over isn't what was there; called again, it goes on.
+pub async fn transfer(
+    from: &SqliteWarm,
+    to: &PostgresWarm,
+    progress: &mut (dyn FnMut(&str, u64, u64) + Send),
+) -> Result<Moved, TierError> {
+    let mut tables = from.tables().await?;
+    let mut moved = Moved::default();
+    tables.sort_by_key(|table| table.name != "series"); // other programs look them up
+    tables.retain(|table| !NOT_AS_TABLES.contains(&&*table.name));
+    to.expect(&tables).await?;
+    for table in &tables {
+        let total = from.count(table).await?;
+        let mut done = 0;
+        progress(&table.name, done, total);
+        moved.rows += match to.has_come(&table.name).await? {
+            Some(before) => before.rows,
+            None => {
+                let step = |rows| {
+                    done += rows;
+                    progress(&table.name, done, total);
+                };
+                to.receive_table(table, from.rows_of(table), step).await?
+            }
+        };
+    }
+    for entry in from.days().days(Day::FIRST, Day::LAST.next()).await? {
+        let rows = one_day(from, to, entry.day, progress).await?;
+        moved.days += u64::from(rows > 0);
+        moved.readings += rows;
+    }
+    Ok(moved)
+}
+
+/// Nothing is to be moved any more: the target forgets what it noted meanwhile.
+///
+/// # Errors
+/// When it can't.
+pub async fn finish(to: &PostgresWarm) -> Result<(), TierError> {
+    to.all_has_come().await
+}
+
+/// Gives how many readings it has.
+async fn one_day(
+    from: &SqliteWarm,
+    to: &PostgresWarm,
+    day: Day,
+    progress: &mut (dyn FnMut(&str, u64, u64) + Send),
+) -> Result<u64, TierError> {
+    let what = format!("readings of {day}");
+    if let Some(before) = to.has_come(&what).await? {
+        return Ok(before.rows);
+    }
+    let mut done = 0;
+    progress(&what, done, 0);
+    let step = |rows| {
+        done += rows;
+        progress(&what, done, 0);
+    };
+    let sent = to.receive_day(day, &what, from.days().rows(day), step).await?;
+    let there = prove(to.days().rows(day)).await?;
+    if there == sent {
+        return Ok(sent.rows);
+    }
+    let why = format!("{what}: {sent} were sent, {there} are there; someone else writes into this database");
+    Err(TierError::Unavailable { tier: "warm tier (PostgreSQL)", why })
+}
