@@ -6,6 +6,8 @@
 //! crash --rounds 500 kill         kill -9 of agent, collector or both
 //! crash --rounds 500 network      the connection between them is cut, stalled, delayed, refused
 //! crash --rounds 500 spool        the collector is killed and its spool deleted
+//! crash --rounds 500 tiers        kill -9 of Redis, PostgreSQL, collector or agent
+//! crash --rounds 500 pair         of two collectors on one PostgreSQL and Redis, one is killed for good with its disk
 //! crash outage                    three weeks without a connection, then a link of 128 kbit/s
 //! ```
 
@@ -13,15 +15,20 @@ mod outage;
 mod programs;
 #[path = "../../tests/support/proxy.rs"]
 mod proxy;
+#[path = "../../tests/services/mod.rs"]
+mod services;
 mod sources;
+mod stall;
+mod tiers;
 mod verdict;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
-use programs::{Site, Victim};
+use programs::{Extra, Site, Victim};
 use proxy::Weather;
 use sources::Sources;
 use std::time::Duration;
+use tiers::Tiers;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -43,6 +50,8 @@ enum Mode {
     Kill,
     Network,
     Spool,
+    Tiers,
+    Pair,
     Outage,
 }
 
@@ -80,29 +89,42 @@ async fn main() -> Result<()> {
 }
 
 async fn run(arguments: &Arguments, folder: &std::path::Path, mut dice: Dice) -> Result<()> {
+    let mut tiers = match arguments.mode {
+        Mode::Tiers | Mode::Pair => Some(Tiers::start().await),
+        _ => None,
+    };
+    let collector = tiers.as_ref().map(|tiers| tiers.config.clone()).unwrap_or_default();
+    let extra = Extra { collector, two: arguments.mode == Mode::Pair, ..Extra::default() };
     let mut sources = Sources::start(folder).await?;
-    let mut site = Site::start(folder, sources.modbus_port, sources.mqtt_port, "").await?;
+    let mut site = Site::start(folder, sources.modbus_port, sources.mqtt_port, &extra).await?;
     site.wait_until_up().await.context("at the start")?;
     sources.begin(&site).await?;
+    let stalls = stall::Watch::start(site.api());
     for round in 1..=arguments.rounds {
         dice.pause(1200).await;
-        let what = match arguments.mode {
-            Mode::Kill => kill(&mut site, &mut dice).await?,
-            Mode::Network => storm(&site, &mut dice).await,
-            Mode::Spool | Mode::Outage => lose_spool(&mut site, &mut dice).await?,
+        let what = match (arguments.mode, &mut tiers) {
+            (Mode::Tiers, Some(tiers)) => tiers.kill(&mut site, &mut dice, &stalls).await?,
+            (Mode::Pair, _) => lose_collector(&mut site, &mut dice).await?,
+            (Mode::Network, _) => storm(&site, &mut dice).await,
+            (Mode::Spool, _) => lose_spool(&mut site, &mut dice).await?,
+            _ => kill(&mut site, &mut dice).await?,
         };
         println!("{round:>4}  {what}");
     }
     let sent = sources.stop_sending().await?;
     println!("all quiet; {} values were acknowledged to their sources", sent.count());
-    verdict::judge(&mut site, &sent).await
+    verdict::judge(&mut site, &sent).await?;
+    if arguments.mode == Mode::Tiers {
+        println!("longest time without a stored block while Redis or PostgreSQL was killed: {:.1} s", stalls.longest());
+    }
+    Ok(())
 }
 
 async fn kill(site: &mut Site, dice: &mut Dice) -> Result<String> {
     let victims: &[Victim] = match dice.roll(5) {
         0 | 1 => &[Victim::Agent],
-        2 | 3 => &[Victim::Collector],
-        _ => &[Victim::Agent, Victim::Collector],
+        2 | 3 => &[Victim::Collector(0)],
+        _ => &[Victim::Agent, Victim::Collector(0)],
     };
     for victim in victims {
         site.kill(*victim)?;
@@ -136,18 +158,30 @@ async fn storm(site: &Site, dice: &mut Dice) -> String {
 }
 
 async fn lose_spool(site: &mut Site, dice: &mut Dice) -> Result<String> {
-    site.kill(Victim::Collector)?;
-    let spool = site.collector_data().join("spool");
+    site.kill(Victim::Collector(0))?;
+    let spool = site.collector_data(0).join("spool");
     std::fs::remove_dir_all(&spool).with_context(|| spool.display().to_string())?;
     let both = dice.roll(4) == 0;
     if both {
         site.kill(Victim::Agent)?;
     }
     dice.pause(400).await;
-    site.restart(Victim::Collector)?;
+    site.restart(Victim::Collector(0))?;
     if both {
         site.restart(Victim::Agent)?;
     }
     site.wait_until_up().await?;
     Ok(format!("deleted the collector's spool{}", if both { ", killed the agent too" } else { "" }))
+}
+
+/// One of two is gone, and all that it had on its disk; another one takes its place after a while, with an empty disk.
+async fn lose_collector(site: &mut Site, dice: &mut Dice) -> Result<String> {
+    let which = dice.roll(site.collectors() as u64) as usize;
+    site.kill(Victim::Collector(which))?;
+    let data = site.collector_data(which);
+    std::fs::remove_dir_all(&data).with_context(|| data.display().to_string())?;
+    site.wait_until_up().await.context("the other collector")?;
+    dice.pause(1500).await;
+    site.restart(Victim::Collector(which))?;
+    Ok(format!("collector {which} is gone with its disk, and a new one came"))
 }

@@ -1,7 +1,7 @@
 //! Three weeks without a connection, in a minute: a station's readings come with their own timestamps of that time, as
 //! fast as the agent takes them, into a spool that is too small for them. Then the link is back, with 128 kbit/s.
 
-use crate::programs::Site;
+use crate::programs::{Extra, Site};
 use crate::proxy::Weather;
 use crate::sources::{Sources, publish_past};
 use crate::verdict::history;
@@ -42,7 +42,8 @@ fn station() -> String {
 
 pub(crate) async fn run(folder: &std::path::Path) -> Result<()> {
     let mut sources = Sources::start(folder).await?;
-    let site = Site::start(folder, sources.modbus_port, sources.mqtt_port, &station()).await?;
+    let extra = Extra { agent: station(), ..Extra::default() };
+    let site = Site::start(folder, sources.modbus_port, sources.mqtt_port, &extra).await?;
     site.wait_until_up().await.context("at the start")?;
     sources.begin(&site).await?;
     site.proxy.set(Weather { refuse: true, ..Weather::default() });

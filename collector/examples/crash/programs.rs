@@ -14,37 +14,66 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Victim {
     Agent,
-    Collector,
+    /// The first, and the second where there are two.
+    Collector(usize),
+}
+
+/// What is to be other than usual.
+#[derive(Default)]
+pub(crate) struct Extra {
+    /// Goes to the end of the agent's configuration.
+    pub(crate) agent: String,
+    /// And of each collector's.
+    pub(crate) collector: String,
+    /// Whether there is a second collector.
+    pub(crate) two: bool,
+}
+
+/// A collector.
+struct Seat {
+    name: &'static str,
+    ingest: SocketAddr,
+    api: SocketAddr,
+    child: Option<Child>,
 }
 
 /// Where everything runs.
 pub(crate) struct Site {
     folder: PathBuf,
     programs: PathBuf,
+    /// Between the agent and the first collector.
     pub(crate) proxy: Proxy,
-    pub(crate) api: SocketAddr,
     page: SocketAddr,
     agent: Option<Child>,
-    collector: Option<Child>,
+    collectors: Vec<Seat>,
 }
 
 impl Site {
-    /// Certificates, configurations, both programs. `more` goes to the end of the agent's configuration.
-    pub(crate) async fn start(folder: &Path, modbus: u16, mqtt: u16, more: &str) -> Result<Self> {
+    /// Certificates, configurations, all programs.
+    pub(crate) async fn start(folder: &Path, modbus: u16, mqtt: u16, extra: &Extra) -> Result<Self> {
         let here = std::env::current_exe()?;
         let programs = here.parent().and_then(Path::parent).context("a target folder")?.to_owned();
         for program in ["edge-agent", "collector"] {
             let path = programs.join(program);
             ensure!(path.exists(), "{} is missing: cargo build --workspace --bins", path.display());
         }
-        let (ingest, api, page) = (free_port()?, free_port()?, free_port()?);
-        let proxy = Proxy::start(ingest).await?;
-        fs::write(folder.join("collector.toml"), collector_config(folder, ingest, api))?;
-        fs::write(folder.join("agent.toml"), agent_config(folder, proxy.port, page, modbus, mqtt) + more)?;
-        let mut site = Self { folder: folder.into(), programs, proxy, api, page, agent: None, collector: None };
+        let seat = |name| Ok::<_, anyhow::Error>(Seat { name, ingest: free_port()?, api: free_port()?, child: None });
+        let names: &[&str] = if extra.two { &["collector", "second"] } else { &["collector"] };
+        let collectors = names.iter().map(|name| seat(*name)).collect::<Result<Vec<_>>>()?;
+        let (proxy, page) = (Proxy::start(collectors[0].ingest).await?, free_port()?);
+        for seat in &collectors {
+            fs::write(folder.join(format!("{}.toml", seat.name)), collector_config(folder, seat) + &extra.collector)?;
+        }
+        let doors: Vec<u16> = [proxy.port].into_iter().chain(collectors[1..].iter().map(|c| c.ingest.port())).collect();
+        fs::write(folder.join("agent.toml"), agent_config(folder, &doors, page, modbus, mqtt) + &extra.agent)?;
+        let mut site = Self { folder: folder.into(), programs, proxy, page, agent: None, collectors };
         site.authority(&["ca", "init"])?;
         site.authority(&["ca", "issue", "STATION_7"])?;
-        site.restart(Victim::Collector)?;
+        // Apart from what a collector may lose.
+        fs::rename(folder.join("collector/ca"), folder.join("ca"))?;
+        for which in 0..site.collectors.len() {
+            site.restart(Victim::Collector(which))?;
+        }
         site.restart(Victim::Agent)?;
         Ok(site)
     }
@@ -57,8 +86,18 @@ impl Site {
         Ok(())
     }
 
-    pub(crate) fn collector_data(&self) -> PathBuf {
-        self.folder.join("collector")
+    pub(crate) fn collector_data(&self, which: usize) -> PathBuf {
+        self.folder.join(self.collectors[which].name)
+    }
+
+    /// Where the first collector answers.
+    pub(crate) fn api(&self) -> SocketAddr {
+        self.collectors[0].api
+    }
+
+    /// How many collectors there are.
+    pub(crate) fn collectors(&self) -> usize {
+        self.collectors.len()
     }
 
     /// Memory of the agent, bytes.
@@ -84,7 +123,7 @@ impl Site {
     fn child(&mut self, which: Victim) -> &mut Option<Child> {
         match which {
             Victim::Agent => &mut self.agent,
-            Victim::Collector => &mut self.collector,
+            Victim::Collector(which) => &mut self.collectors[which].child,
         }
     }
 
@@ -101,11 +140,12 @@ impl Site {
     }
 
     pub(crate) fn restart(&mut self, which: Victim) -> Result<()> {
-        let (program, config) = match which {
-            Victim::Agent => ("edge-agent", "agent.toml"),
-            Victim::Collector => ("collector", "collector.toml"),
+        let (program, name) = match which {
+            Victim::Agent => ("edge-agent", "agent"),
+            Victim::Collector(which) => ("collector", self.collectors[which].name),
         };
-        let log = OpenOptions::new().create(true).append(true).open(self.folder.join(format!("{program}.log")))?;
+        let config = format!("{name}.toml");
+        let log = OpenOptions::new().create(true).append(true).open(self.folder.join(format!("{name}.log")))?;
         let mut command = Command::new(self.programs.join(program));
         command.arg("run").arg("--config").arg(self.folder.join(config)).stdin(Stdio::null());
         command.stdout(File::try_clone(&log)?).stderr(log);
@@ -123,10 +163,12 @@ impl Site {
     pub(crate) async fn wait_until_up(&self) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         loop {
-            if let Ok(gateways) = self.get("gateways").await
-                && gateways.to_string().contains("\"connected\":true")
-            {
-                return Ok(());
+            for seat in &self.collectors {
+                if let Ok(gateways) = get(format!("http://{}/api/v1/gateways", seat.api)).await
+                    && gateways.to_string().contains("\"connected\":true")
+                {
+                    return Ok(());
+                }
             }
             ensure!(Instant::now() < until, "agent and collector don't find each other; see {}", self.folder.display());
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -135,7 +177,7 @@ impl Site {
 
     /// An answer of the API.
     pub(crate) async fn get(&self, path: &str) -> Result<serde_json::Value> {
-        get(format!("http://{}/api/v1/{path}", self.api)).await
+        get(format!("http://{}/api/v1/{path}", self.collectors[0].api)).await
     }
 
     /// What the agent says of itself.
@@ -145,16 +187,21 @@ impl Site {
 }
 
 async fn get(url: String) -> Result<serde_json::Value> {
+    Ok(serde_json::from_str(&fetch(url).await?)?)
+}
+
+/// The text at an address.
+pub(crate) async fn fetch(url: String) -> Result<String> {
     tokio::task::spawn_blocking(move || {
-        let text = ureq::get(&url).call()?.body_mut().with_config().limit(64 << 20).read_to_string()?;
-        Ok(serde_json::from_str(&text)?)
+        Ok(ureq::get(&url).call()?.body_mut().with_config().limit(64 << 20).read_to_string()?)
     })
     .await?
 }
 
 impl Drop for Site {
     fn drop(&mut self) {
-        for child in [&mut self.agent, &mut self.collector].into_iter().flatten() {
+        let collectors = self.collectors.iter_mut().map(|seat| &mut seat.child);
+        for child in collectors.chain([&mut self.agent]).flatten() {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -165,20 +212,23 @@ fn free_port() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-fn collector_config(folder: &Path, ingest: SocketAddr, api: SocketAddr) -> String {
+fn collector_config(folder: &Path, seat: &Seat) -> String {
+    let (folder, Seat { name, ingest, api, .. }) = (folder.display(), seat);
     format!(
-        "data_dir = '{}/collector'\n[ingest]\nlisten = '{ingest}'\n[api]\nlisten = '{api}'\n\
-         [buffer]\nflush_interval = '700ms'\n[grants]\nSTATION_7 = ['*']\n",
-        folder.display()
+        "data_dir = '{folder}/{name}'\n\
+         [ingest]\nlisten = '{ingest}'\nca = '{folder}/ca/ca.pem'\ncert = '{folder}/ca/server.pem'\n\
+         key = '{folder}/ca/server.key'\nrevoked = '{folder}/ca/revoked'\n\
+         [api]\nlisten = '{api}'\n[buffer]\nflush_interval = '700ms'\n[grants]\nSTATION_7 = ['*']\n"
     )
 }
 
-fn agent_config(folder: &Path, collector: u16, page: SocketAddr, modbus: u16, mqtt: u16) -> String {
+fn agent_config(folder: &Path, doors: &[u16], page: SocketAddr, modbus: u16, mqtt: u16) -> String {
+    let collectors: Vec<String> = doors.iter().map(|port| format!("localhost:{port}")).collect();
     let folder = folder.display();
     format!(
         "data_dir = '{folder}/agent'\n\
-         [uplink]\ncollectors = ['localhost:{collector}']\nca = '{folder}/collector/ca/ca.pem'\n\
-         cert = '{folder}/collector/ca/STATION_7.pem'\nkey = '{folder}/collector/ca/STATION_7.key'\n\
+         [uplink]\ncollectors = {collectors:?}\nca = '{folder}/ca/ca.pem'\n\
+         cert = '{folder}/ca/STATION_7.pem'\nkey = '{folder}/ca/STATION_7.key'\n\
          [batch]\nage_max = '500ms'\n[http]\nlisten = '{page}'\n[clock]\ntrust = 'system'\n\
          [[modbus]]\nname = 'bus'\ntransport = 'tcp'\naddress = '127.0.0.1:{modbus}'\n\
          [[modbus.device]]\nname = 'meter'\nunit = 1\nnode = 'PUMP_001'\ninterval = '100ms'\n\
