@@ -2,10 +2,11 @@
 #             make demo ARGS="--check 20" compares every value with what the sensors hold; ARGS=--help lists the rest
 # make test   installs what the tests need, then runs them all
 # make bench  figures against the budgets, with the machine named; make bench ARGS=--json for programs
+# make screens  pictures of every page of the dashboard, in both themes, from phone to wall, in target/screens
 # make cross  static agent binaries for aarch64 and armv7, in .cross/out
 # make packages  Debian packages of them, beside them
 SHELL := /bin/bash
-.PHONY: demo test test-deps lint bench cross packages
+.PHONY: demo test test-deps lint bench screens cross packages
 
 demo:
 	cargo build --release -p edge-agent -p collector --bins --example demo
@@ -27,6 +28,9 @@ test-deps: .venv/.done
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet -r scripts/test-requirements.txt
 	@touch $@
+
+screens: test-deps
+	SCREENS=$(CURDIR)/target/screens cargo test --quiet -p collector -p shared -p edge-agent --test browser -- --nocapture
 
 bench:
 	@scripts/bench $(ARGS)

@@ -19,15 +19,17 @@ function address(path, params) {
   return `/api/v1/${path}${text && "?" + text}`;
 }
 
-async function ask(method, path, params, signal, content) {
+/** Asks with any method. */
+export async function ask(method, path, params, signal, content) {
+  const plain = content instanceof Uint8Array; // a piece of a file
   const late = AbortSignal.timeout(ANSWER_WITHIN_MS);
   let response;
   try {
     response = await fetch(address(path, params), {
       method,
       signal: signal ? AbortSignal.any([signal, late]) : late,
-      headers: { accept: "application/json", ...(content && { "content-type": "application/json" }) },
-      body: content && JSON.stringify(content),
+      headers: { accept: "application/json", ...(content && { "content-type": plain ? "text/csv" : "application/json" }) },
+      body: plain ? content : content && JSON.stringify(content),
     });
   } catch (error) {
     if (signal?.aborted) throw error;
@@ -42,8 +44,8 @@ async function ask(method, path, params, signal, content) {
 /** The answer to `GET /api/v1/<path>`. */
 export const get = (path, params, signal) => ask("GET", path, params, signal);
 
-/** Asks for something to be done. */
-export const post = (path, params, content) => ask("POST", path, params, undefined, content);
+/** Asks for something to be done, with what that needs: an object, or bytes of a file. */
+export const post = (path, params, content, signal) => ask("POST", path, params, signal, content);
 
 /** Where a file is to be had. */
 export const link = (path, params) => address(path, params);

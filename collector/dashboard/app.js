@@ -1,15 +1,19 @@
 // The frame of all pages: which page is shown, whether there is a connection, what is wrong, and the colours.
 
+import * as alerts from "./alerts.js";
 import { get } from "./api.js";
 import { fill, h, mark, say } from "./dom.js";
 import { clock } from "./format.js";
 import * as live from "./live.js";
 import * as login from "./login.js";
 import * as network from "./network.js";
+import * as session from "./session.js";
 import { texts } from "./texts.js";
 
 const LISTS_EVERY_MS = 30_000;
 const HEALTH_EVERY_MS = 5_000;
+const ALERTS_EVERY_MS = 10_000;
+const NEEDS = { entry: "operator", access: "admin" }; // pages that aren't for everybody
 const main = document.getElementById("main");
 const troubles = new Map(); // what → words, of what goes wrong on the page that is open
 let health = null;
@@ -24,6 +28,8 @@ const pill = h("span", { class: "pill", role: "status" });
 const time = h("time", { class: "clock" });
 const who = h("span", { class: "who" });
 const links = Object.entries(texts.pages).map(([page, name]) => h("a", { href: page === "overview" ? "#/" : `#/${page}`, data: { page } }, name));
+const unsettled = h("span", { class: "count", hidden: true });
+links.find((link) => link.dataset.page === "anomalies").append(unsettled);
 const theme = h("button", { class: "theme", type: "button", onclick: nextTheme });
 fill(document.getElementById("bar"),
   h("a", { class: "brand", href: "#/", "aria-label": texts.title }, h("img", { src: "/icon.svg", alt: "", width: 26, height: 26 }), h("span", null, texts.title)),
@@ -52,6 +58,25 @@ function showLink() {
   mark(pill, "title", is === "waiting" ? texts.link.polling : null);
   const left = Math.max(1, Math.ceil((until - Date.now()) / 1000));
   say(pill, is === "live" ? texts.link.live : is === "connecting" ? texts.link.connecting : texts.link.waiting(left));
+}
+
+function showAlerts() {
+  const count = alerts.open?.length ?? 0;
+  unsettled.hidden = count === 0;
+  say(unsettled, count > 99 ? "99+" : String(count));
+  mark(unsettled, "data-severity", alerts.worst(alerts.open ?? []));
+  mark(unsettled, "aria-label", texts.anomalies.openCount(count));
+}
+
+/** Pages that somebody can't use aren't in the menu. */
+function showRoles() {
+  for (const link of links) link.hidden = !session.may(NEEDS[link.dataset.page] ?? "viewer");
+  showPlace();
+}
+
+/** On a phone the menu is wider than the screen. */
+function showPlace() {
+  links.find((link) => link.hasAttribute("aria-current"))?.scrollIntoView({ block: "nearest", inline: "center" });
 }
 
 // --- what is wrong
@@ -90,6 +115,7 @@ function meet() {
   strange = true;
   shown.end();
   live.end();
+  links.forEach((link) => { link.hidden = true; });
   health = null;
   troubles.clear();
   showNotices();
@@ -122,12 +148,27 @@ async function keepHealth() {
   showNotices();
 }
 
+async function keepAlerts() {
+  if (strange || (document.hidden && alerts.open)) return;
+  try {
+    await alerts.load();
+    report("alerts", null);
+  } catch (error) {
+    report("alerts", error);
+  }
+}
+
 // --- pages
 
+const none = () => ({ nodes: [] });
 const pages = {
   overview: { load: () => import("./overview.js"), begin: (module, root) => module.overview(root, report), watch: () => ({ all: true }) },
   node: { load: () => import("./node.js"), begin: (module, root, name, query) => module.node(root, report, name, query), watch: (name) => ({ nodes: network.nodes.has(name) ? [name] : [] }) },
-  operations: { load: () => import("./operations.js"), begin: (module, root) => module.operations(root, report), watch: () => ({ nodes: [] }) },
+  anomalies: { load: () => import("./anomalies.js"), begin: (module, root, name, query) => module.anomalies(root, report, name, query), watch: none, one: true },
+  forecasts: { load: () => import("./forecasts.js"), begin: (module, root, name, query) => module.forecasts(root, report, name, query), watch: none, one: true },
+  entry: { load: () => import("./entry.js"), begin: (module, root, name, query) => module.entry(root, report, name, query), watch: none },
+  access: { load: () => import("./access.js"), begin: (module, root) => module.access(root, report), watch: none },
+  operations: { load: () => import("./operations.js"), begin: (module, root) => module.operations(root, report), watch: none },
 };
 
 /** `#/node/DIST_001?span=3600` → page, name, query. */
@@ -141,16 +182,17 @@ function place(address = location.href) {
 
 async function show(event) {
   const { page, name, query } = place(event?.newURL);
-  const key = `${page}/${name ?? ""}`;
+  const key = pages[page].one ? page : `${page}/${name ?? ""}`; // one page, whatever it shows
   links.forEach((link) => mark(link, "aria-current", link.dataset.page === page ? "page" : null));
-  if (shown.key === key) return shown.end.query?.(query);
+  showPlace();
+  if (shown.key === key) return shown.end.query?.(query, name);
   const first = shown.key === null;
   shown.end();
   troubles.clear();
   shown = { key, end() {} };
-  document.title = `${name ? network.nodeName(name) : texts.pages[page]} · ${texts.title}`;
+  document.title = `${page === "node" ? network.nodeName(name) : texts.pages[page]} · ${texts.title}`;
   try {
-    const module = await pages[page].load();
+    const [module] = await Promise.all([pages[page].load(), session.ready]);
     if (shown.key !== key || strange) return; // somebody has gone on meanwhile
     const root = h("div", { class: `page ${page}` });
     fill(main, root);
@@ -171,19 +213,24 @@ function watchAgain() {
 
 addEventListener("hashchange", show);
 addEventListener("unhandledrejection", (event) => report("bug", event.reason instanceof Error ? event.reason : new Error(event.reason)));
+addEventListener("alerts", keepAlerts);
+addEventListener("lists", keepLists);
+alerts.listen(showAlerts);
 live.listen(() => { showLink(); showNotices(); });
 let wasLive = null;
 live.listen(({ is }) => {
   // Whoever was away may have missed new nodes.
-  if (is === "live" && wasLive === false) { keepLists(); keepHealth(); }
+  if (is === "live" && wasLive === false) { keepLists(); keepHealth(); keepAlerts(); }
   if (is !== "connecting") wasLive = is === "live";
 });
 setInterval(() => { showLink(); say(time, clock(network.now())); }, 1000);
 setInterval(keepHealth, HEALTH_EVERY_MS);
+setInterval(keepAlerts, ALERTS_EVERY_MS);
 setInterval(() => { if (!document.hidden) keepLists(); }, LISTS_EVERY_MS);
 showTheme();
 showLink();
 keepLists();
 keepHealth();
-login.badge(who).catch(() => {}); // whether anybody answers shows elsewhere
+keepAlerts();
+session.ready.then((one) => { login.badge(who, one); if (!strange) showRoles(); });
 show();

@@ -2,6 +2,7 @@
 
 import { get, link } from "./api.js";
 import { axisNumber, hatch, range, tick } from "./chart-axes.js";
+import { extent, noLayers, over, under } from "./chart-layers.js";
 import { append, closest, nothing, shape, summary } from "./chart-marks.js";
 import { fill, h, mark, say, table } from "./dom.js";
 import { ago, length, moment, number, percent, unit, value } from "./format.js";
@@ -20,17 +21,19 @@ const ROWS_MAX = 200;
 const words = texts.node;
 
 export class Chart {
-  constructor(series, span, report) {
-    Object.assign(this, { series, span, report, found: nothing(), week: null, compare: false, loadedAt: 0, appended: 0 });
+  /** `options`: `title`, an element in place of the series' name; `below`, one under the chart; `resolution`, when it isn't
+   *  to follow the screen. */
+  constructor(series, span, report, options = {}) {
+    Object.assign(this, { series, span, report, how: options, found: nothing(), week: null, compare: false, loadedAt: 0, appended: 0, layers: noLayers() });
     this.label = h("p", { class: "faint label" });
     this.reading = h("p", { class: "reading" });
-    this.frame = h("div", { class: "plot", tabindex: 0, role: "img", onkeydown: (event) => keys(event, span) });
+    this.frame = h("div", { class: "plot", tabindex: 0, role: "img", "aria-label": seriesName(series), onkeydown: (event) => keys(event, span) });
     this.hint = h("div", { class: "plot-empty", hidden: true });
     this.csv = h("a", { class: "button small", download: "", "aria-label": words.csvOf(seriesName(series)) }, words.csv);
     this.details = h("details", { ontoggle: () => this.rows() }, h("summary", null, words.table), h("div"));
     this.element = h("section", { class: "chart", "aria-label": seriesName(series) },
-      h("div", { class: "row" }, h("h2", null, seriesName(series), " ", h("span", { class: "unit" }, unit(series))), this.reading, this.csv),
-      h("div", { class: "plot-holder" }, this.frame, this.hint), this.label, this.details);
+      h("div", { class: "row" }, options.title ?? h("h2", null, seriesName(series), " ", h("span", { class: "unit" }, unit(series))), this.reading, this.csv),
+      h("div", { class: "plot-holder" }, this.frame, this.hint), this.label, options.below, this.details);
     this.sized = new ResizeObserver(() => this.resize());
     this.sized.observe(this.frame);
     this.unlisten = span.listen((why) => this.moved(why));
@@ -71,9 +74,9 @@ export class Chart {
     const [from, to] = [this.span.from - margin, Math.min(this.span.to + margin, network.now() + 1000)];
     const pixels = Math.round(Math.max(200, this.frame.clientWidth) * (1 + 2 * MARGIN));
     const column = (to - from) / 1000 / pixels;
-    const ask = (shift) => get("history", {
-      series: this.series.series, from: iso(from - shift), to: iso(to - shift), pixels, limit: POINTS_MAX,
-    }, signal);
+    const { resolution } = this.how;
+    const width = resolution ? { resolution } : { pixels };
+    const ask = (shift) => get("history", { series: this.series.series, from: iso(from - shift), to: iso(to - shift), limit: POINTS_MAX, ...width }, signal);
     mark(this.element, "aria-busy", "true");
     try {
       const [answer, before] = await Promise.all([ask(0), this.compare ? ask(WEEK_S * 1000) : null]);
@@ -102,6 +105,12 @@ export class Chart {
     this.draw(false);
   }
 
+  /** Draws these under and over the lines. */
+  show(layers) {
+    this.layers = layers;
+    if (this.plot) this.draw(false);
+  }
+
   // --- picture
 
   draw(anew) {
@@ -110,9 +119,9 @@ export class Chart {
       ? uPlot.join([[found.times, found.middle, found.low, found.high], [week.times.map((at) => at + WEEK_S), week.middle]], [[0, 2, 2, 2], [0, 2]])
       : [found.times, found.middle, found.low, found.high, found.times.map(() => null)];
     const kind = this.series.kind + (found.resolution === "raw" ? " raw" : " buckets");
-    if (!this.plot || this.kind !== kind) {
+    if (!this.plot || this.kind !== kind || this.em !== em()) {
       this.plot?.destroy();
-      this.kind = kind;
+      [this.kind, this.em] = [kind, em()];
       this.plot = new uPlot(this.options(), data, this.frame);
       gestures(this.plot.over, this.span);
     } else this.plot.setData(data, false);
@@ -127,7 +136,9 @@ export class Chart {
   }
 
   resize() {
-    this.plot?.setSize({ width: this.frame.clientWidth, height: this.frame.clientHeight });
+    if (!this.plot) return;
+    if (this.em !== em()) return this.draw(false); // letters have another size: everything anew
+    this.plot.setSize({ width: this.frame.clientWidth, height: this.frame.clientHeight });
   }
 
   colour(name) {
@@ -142,20 +153,26 @@ export class Chart {
     const paths = bars ? uPlot.paths.bars({ size: [0.8, 60] }) : steps ? uPlot.paths.stepped({ align: 1 }) : uPlot.paths.linear();
     const line = (colour, more) => ({ stroke: () => this.colour(colour), width: 1.6, paths, points: { show: false }, ...more });
     const hidden = { stroke: "transparent", width: 0, paths: steps ? uPlot.paths.stepped({ align: 1 }) : uPlot.paths.linear(), points: { show: false } };
-    const axis = { stroke: () => this.colour("faint"), grid: { stroke: () => this.colour("grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+    const axis = { stroke: () => this.colour("faint"), grid: { stroke: () => this.colour("grid"), width: 1 }, ticks: { show: false }, font: `${0.8 * this.em}px system-ui, sans-serif` };
     return {
-      width: this.frame.clientWidth, height: this.frame.clientHeight, legend: { show: false }, padding: [8, 8, 0, 0],
+      width: this.frame.clientWidth, height: this.frame.clientHeight, legend: { show: false }, padding: [8, 20, 0, 0],
       cursor: { sync: { key: "node" }, drag: { x: true, y: false, setScale: false }, points: { size: 7 }, bind: { dblclick: () => null } },
-      scales: { x: { time: true, auto: false }, y: { range: (_, low, high) => range(low, high, series, bars) } },
+      scales: { x: { time: true, auto: false }, y: { range: (_, low, high) => range(...extent(this.drawn(), this.span.from / 1000, this.span.to / 1000, low, high), series, bars) } },
       axes: [
-        { ...axis, space: 70, size: 34, values: (_, splits, __, ___, step) => splits.map((at, n) => tick(at, splits[n - 1], step)) },
-        { ...axis, size: (_, labels) => Math.max(44, 16 + 7.2 * Math.max(0, ...(labels ?? []).map((label) => label.length))), values: (_, splits) => splits.map((at) => axisNumber(at, series, splits)) },
+        { ...axis, space: 4.7 * this.em, size: 2.3 * this.em, values: (_, splits, __, ___, step) => splits.map((at, n) => tick(at, splits[n - 1], step)) },
+        { ...axis, size: (_, labels) => this.em * Math.max(2.9, 1.1 + 0.48 * Math.max(0, ...(labels ?? []).map((label) => label.length))), values: (_, splits) => splits.map((at) => axisNumber(at, series, splits)) },
       ],
       series: [{}, line("line", { fill: bars ? () => this.colour("line-soft") : undefined, points: { show: (u, _, a, b) => b - a < 60 && series.kind === "gauge", size: 4, fill: () => this.colour("line") } }),
         hidden, hidden, line("week", { dash: [5, 4], width: 1.4 })],
       bands: [{ series: [3, 2], fill: () => this.colour("band") }],
-      hooks: { drawClear: [(u) => this.shade(u)], setSelect: [(u) => this.selected(u)], setCursor: [(u) => this.read(u)] },
+      hooks: { drawClear: [(u) => { this.shade(u); under(u, this.drawn(), (name) => this.colour(name)); }], draw: [(u) => over(u, this.drawn(), (name) => this.colour(name), network.now() / 1000)], setSelect: [(u) => this.selected(u)], setCursor: [(u) => this.read(u)] },
     };
+  }
+
+  /** The layers, as far as they are of the measure that is shown: what a counter grows by in an hour only fits hours. */
+  drawn() {
+    const fits = this.series.kind !== "counter" || this.found.resolution === "1h";
+    return fits ? this.layers : { ...noLayers(), stretches: this.layers.stretches };
   }
 
   /** What is missing is hatched, what is bad is red; a strip at the bottom says it again, stronger. */
@@ -185,6 +202,9 @@ export class Chart {
     const { idx } = u.cursor;
     const { found, series } = this;
     if (idx === null || idx === undefined || found.times.length === 0) return this.describe();
+    const at = u.posToVal(u.cursor.left, "x");
+    const tip = this.drawn().tip(at);
+    if (at > network.now() / 1000) return say(this.reading, [moment(at * 1000), tip].filter(Boolean).join("  ·  "));
     const n = closest(found.times, u.data[0][idx]);
     const parts = [found.resolution === "raw" ? moment(found.times[n] * 1000) : moment(this.start(n) * 1000)];
     const middle = found.middle[n];
@@ -194,6 +214,7 @@ export class Chart {
       const before = u.data[4][idx];
       if (before !== null && before !== undefined) parts.push(`${words.lastWeek} ${value(series, before)}`);
     }
+    if (tip) parts.push(tip);
     say(this.reading, parts.join("  ·  "));
   }
 
@@ -261,6 +282,8 @@ export class Chart {
   }
 }
 
+/** How large letters are, in pixels: larger on a wall. */
+const em = () => parseFloat(getComputedStyle(document.documentElement).fontSize);
 const iso = (ms) => new Date(ms).toISOString();
 
 /** A CSS colour as a canvas takes it. */

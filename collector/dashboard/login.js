@@ -1,6 +1,6 @@
 // Who is there: the way in, when the collector wants to know, and the way out.
 
-import { get, post } from "./api.js";
+import { post } from "./api.js";
 import { fill, h, say } from "./dom.js";
 import { texts } from "./texts.js";
 
@@ -11,7 +11,7 @@ export function form(root) {
   const name = h("input", { id: "login-name", autocomplete: "username", required: true });
   const password = h("input", { id: "login-password", type: "password", autocomplete: "current-password", required: true });
   const wrong = h("p", { class: "error", role: "alert" });
-  const button = h("button", { type: "submit" }, words.in);
+  const button = h("button", { type: "submit", class: "primary" }, words.in);
   async function enter(event) {
     event.preventDefault();
     button.disabled = true;
@@ -31,8 +31,7 @@ export function form(root) {
 }
 
 /** Shows who is there; nothing while nobody has to say so. */
-export async function badge(place) {
-  const { who } = await get("me");
+export function badge(place, who) {
   if (who?.way !== "session") return;
   const out = async () => { await post("logout"); location.reload(); };
   fill(place, h("span", { class: "faint" }, words.is(who.name, who.role)), h("button", { type: "button", class: "small", onclick: out }, words.out));

@@ -1,5 +1,6 @@
 // The schematic map: nodes where the configuration puts them, pipes between them, values on them.
 
+import * as alerts from "./alerts.js";
 import { h, s, say, mark } from "./dom.js";
 import { ago, unit, value } from "./format.js";
 import * as network from "./network.js";
@@ -73,14 +74,21 @@ function box(node, [x, y]) {
     label: s("text", { class: "map-label", x: -BOX.width / 2 + 10, y: 6 + n * 16 }, metricName(one.metric)),
     value: s("text", { class: "map-value", x: BOX.width / 2 - 10, y: 6 + n * 16, "text-anchor": "end" }) }));
   const dot = s("circle", { class: "map-dot", cx: -BOX.width / 2 + 13, cy: -16, r: 4.5 });
+  const count = s("text", { y: 4 });
+  const alert = s("g", { class: "map-alert", transform: `translate(${BOX.width / 2 - 4} ${-BOX.height / 2 + 4})` }, s("circle", { r: 10 }), count);
   const title = s("title");
   const link = s("a", { href: `#/node/${encodeURIComponent(node.node)}`, class: "map-node", transform: `translate(${x} ${y})` }, title,
     s("rect", { x: -BOX.width / 2, y: -BOX.height / 2, width: BOX.width, height: BOX.height, rx: 10 }), dot, name,
-    lines.flatMap((line) => [line.label, line.value]));
+    lines.flatMap((line) => [line.label, line.value]), alert);
   return { element: link, update() {
     const state = network.nodeState(node);
     mark(link, "data-state", state);
-    say(title, `${node.node}: ${texts.quality[state]}, ${ago(Number.isFinite(network.nodeSeen(node)) ? network.nodeSeen(node) : null, network.now())}`);
+    const open = alerts.ofNode(node.node);
+    mark(alert, "display", open.length === 0 ? "none" : null);
+    mark(alert, "data-severity", alerts.worst(open));
+    say(count, String(open.length));
+    const seen = network.nodeSeen(node);
+    say(title, [`${node.node}: ${texts.quality[state]}`, ago(Number.isFinite(seen) ? seen : null, network.now()), open.length > 0 && texts.anomalies.openCount(open.length)].filter(Boolean).join(", "));
     for (const { one, value: text } of lines) {
       const held = one.newest?.value;
       say(text, held === undefined || held === null ? texts.noValue : `${value(one, held)} ${unit(one)}`);

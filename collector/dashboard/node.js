@@ -4,9 +4,12 @@ import { Chart } from "./chart.js";
 import { fill, h, mark, say } from "./dom.js";
 import { ago, local, moment, unit, value } from "./format.js";
 import * as network from "./network.js";
+import { Layers } from "./node-layers.js";
 import { Span } from "./span.js";
 import { seriesName, texts } from "./texts.js";
 
+const FUTURE = 0.3; // of what is shown, when forecasts are
+const FUTURE_MAX_MS = 7 * 86_400_000;
 const words = texts.node;
 
 /** Builds the page of `name`; gives back how to end it, and with `query` how to show another stretch. */
@@ -19,6 +22,7 @@ class Page {
   constructor(root, report, name, query) {
     Object.assign(this, { root, report, name, charts: [], tiles: [] });
     this.span = new Span(network.now);
+    this.foretell(query.has("forecast"));
     this.span.read(query);
     this.dirty = new Set();
     this.unlisten = [network.listen((what) => this.changed(what)), this.span.listen((why) => this.moved(why))];
@@ -32,6 +36,7 @@ class Page {
     clearTimeout(this.writing);
     cancelAnimationFrame(this.frame);
     this.charts.forEach((chart) => chart.end());
+    this.layers?.end();
   }
 
   changed(what) {
@@ -42,6 +47,7 @@ class Page {
 
   build() {
     this.charts.forEach((chart) => chart.end());
+    this.layers?.end();
     this.charts = [];
     if (!network.known) return fill(this.root, h("h1", null, this.name), h("p", { class: "faint" }, words.loading));
     const node = network.nodes.get(this.name);
@@ -56,7 +62,9 @@ class Page {
     this.head = h("div", { class: "node-head" }, h("a", { class: "button small", href: "#/" }, "← ", words.back), this.dot, h("h1", null, label),
       label === node.node ? null : h("code", null, node.node), this.age, this.chooser());
     this.tiles = node.series.map(tile);
-    this.charts = node.series.map((series) => new Chart(series, this.span, this.report));
+    this.charts = node.series.map((series) => new Chart(series, this.span, this.report, { below: h("ul", { class: "chart-notes" }) }));
+    this.layers = new Layers(this.name, this.charts, this.span, this.report);
+    this.layers.forecasts = this.forecasts;
     fill(this.root, this.head,
       h("section", { "aria-label": words.values }, h("ul", { class: "tiles" }, this.tiles.map((one) => one.element))),
       this.tools(), h("div", { class: "charts" }, this.charts.map((chart) => chart.element)), h("p", { class: "faint help" }, words.help));
@@ -82,11 +90,19 @@ class Page {
     this.custom = h("details", { class: "custom" }, this.when, h("form", { onsubmit: show, "aria-label": words.custom },
       h("label", { for: "from" }, words.from), this.from, h("label", { for: "to" }, words.to), this.to, h("button", { type: "submit" }, words.show)));
     this.compare = h("input", { type: "checkbox", id: "week", onchange: () => this.charts.forEach((chart) => { chart.compare = this.compare.checked; chart.load(); }) });
+    const future = h("input", { type: "checkbox", id: "future", checked: this.forecasts, onchange: () => { this.foretell(future.checked); this.layers.forecasts = this.forecasts; span.follow(); } });
     return h("div", { class: "toolbar" },
       h("div", { class: "buttons", role: "group", "aria-label": words.range }, this.spans),
       h("div", { class: "buttons" }, button("‹", words.earlier, () => span.pan(-0.5)), button("›", words.later, () => span.pan(0.5)),
         button("+", words.closer, () => span.zoom(0.5)), button("−", words.wider, () => span.zoom(2)), this.follow),
-      this.custom, h("label", { class: "check", for: "week" }, this.compare, h("span", { class: "week-key", "aria-hidden": "true" }), words.week));
+      this.custom, h("label", { class: "check", for: "week" }, this.compare, h("span", { class: "week-key", "aria-hidden": "true" }), words.week),
+      h("label", { class: "check", for: "future" }, future, h("span", { class: "future-key", "aria-hidden": "true" }), words.forecast));
+  }
+
+  /** Charts reach into the future when forecasts are wanted. */
+  foretell(wanted) {
+    this.forecasts = wanted;
+    this.span.ahead = wanted ? (length) => Math.min(length * FUTURE, FUTURE_MAX_MS) : () => 0;
   }
 
   /** The stretch of time is another one. */
@@ -99,7 +115,7 @@ class Page {
     if (!this.custom.open) [this.from.value, this.to.value] = [local(span.from), local(span.to)];
     if (why === "tick") return;
     clearTimeout(this.writing);
-    this.writing = setTimeout(() => history.replaceState(null, "", `#/node/${encodeURIComponent(this.name)}?${span.write()}`), 300);
+    this.writing = setTimeout(() => history.replaceState(null, "", `#/node/${encodeURIComponent(this.name)}?${span.write()}${this.forecasts ? "&forecast" : ""}`), 300);
   }
 
   draw() {

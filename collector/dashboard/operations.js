@@ -1,14 +1,19 @@
 // Operations: tiers, gateways, jobs, quality, and what is missing or set aside.
 
 import { get, link, metrics, post } from "./api.js";
+import { showAside } from "./aside.js";
+import { showAudit } from "./audit.js";
 import { fill, h, say, table } from "./dom.js";
 import { ago, bytes, length, moment, number, parse, percent, whole } from "./format.js";
 import * as network from "./network.js";
+import { may } from "./session.js";
 import { seriesName, texts } from "./texts.js";
 
 const EVERY_MS = 10_000;
 const RUNNING_EVERY_MS = 1_000;
 const LIST_MAX = 100;
+const ASIDE_MAX = 10_000;
+const AUDIT_MAX = 50;
 const words = texts.operations;
 
 /** Builds the page; gives back how to end it. */
@@ -19,9 +24,10 @@ export function operations(root, report) {
     jobs(report),
     part(report, "quality", words.quality, async () => showQuality(await get("quality")), h("a", { class: "button small", href: link("quality", { format: "csv" }), download: "" }, words.csv)),
     part(report, "gaps", words.gaps, async () => showGaps(await get("gaps", { limit: LIST_MAX })), null, words.gapsWhat),
-    part(report, "quarantine", words.quarantine, async () => showAside(await get("quarantine", { limit: LIST_MAX }))),
+    aside(report),
     part(report, "parked", words.parked, async () => showParked(await get("parked", { limit: LIST_MAX }))),
-  ];
+    may("operator") && part(report, "audit", words.audit, async () => showAudit(await get("audit", { limit: AUDIT_MAX }), more), null, words.auditWhat),
+  ].filter(Boolean);
   root.append(h("h1", { class: "unseen" }, texts.pages.operations), ...parts.map((one) => one.element));
   const all = () => { if (!document.hidden) parts.forEach((one) => one.refresh()); };
   all();
@@ -123,10 +129,9 @@ function showGaps(answer) {
     answer.items.map((gap) => [gap.gateway, gap.reason, time(gap.from), time(gap.to), whole(gap.blocks)])), more(answer));
 }
 
-function showAside(answer) {
-  if (answer.items.length === 0) return none(words.quarantineNone);
-  return h("div", null, table(words.quarantine, [words.gateway, words.series, words.at, texts.node.value, words.because, words.received],
-    answer.items.map((row) => [row.gateway, row.series, moment(parse(row.at)), number(row.value), row.set_aside_because, moment(parse(row.received))])), more(answer));
+function aside(report) {
+  const one = part(report, "quarantine", words.quarantine, async () => showAside(await get("quarantine", { limit: ASIDE_MAX }), more, () => one.refresh()), null, words.quarantineWhat);
+  return one;
 }
 
 function showParked(answer) {
@@ -162,7 +167,7 @@ function showJobs(all, runs, start) {
   const shown = (run) => (run ? [badge(state[run.status], words.status[run.status]), ` ${ago(parse(run.started_at), network.now())}`] : "–");
   const jobs = table(words.jobs, [words.job, words.schedule, words.next, words.lastRun, ""], all.map((job) => [
     h("span", null, job.job, h("span", { class: "faint block" }, job.what)), h("code", null, job.schedule ?? words.byHand), job.next ? moment(parse(job.next)) : words.off, h("span", null, shown(job.last), progress(job.last)),
-    h("button", { type: "button", class: "small", data: { key: job.job }, disabled: job.last?.status === "running", onclick: () => start(job.job) }, words.run, h("span", { class: "unseen" }, ` ${job.job}`))]));
+    may("operator") && h("button", { type: "button", class: "small", data: { key: job.job }, disabled: job.last?.status === "running", onclick: () => start(job.job) }, words.run, h("span", { class: "unseen" }, ` ${job.job}`))]));
   const history = runs.length === 0 ? none(words.historyNone) : table(words.history, [words.job, words.when, words.took, words.how, words.rows, words.detail], runs.map((run) => [
     run.job + (run.attempt > 1 ? ` (${words.attempt(run.attempt)})` : ""), moment(parse(run.started_at)),
     run.finished_at ? length((parse(run.finished_at) - parse(run.started_at)) / 1000) : "–", badge(state[run.status], words.status[run.status]), whole(run.rows), run.error ?? run.detail ?? "–"]));

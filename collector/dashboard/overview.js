@@ -1,5 +1,6 @@
 // Overview: figures, map, and a card for each node.
 
+import * as alerts from "./alerts.js";
 import { get } from "./api.js";
 import { fill, h, mark, say } from "./dom.js";
 import { ago, length, number, unit, value, whole } from "./format.js";
@@ -40,7 +41,8 @@ class Page {
     this.body = h("div");
     root.append(h("h1", { class: "unseen" }, texts.pages.overview), this.body);
     this.seen = new IntersectionObserver((entries) => this.visible(entries), { rootMargin: "300px" });
-    this.unlisten = network.listen((what) => this.changed(what));
+    const unlisten = [network.listen((what) => this.changed(what)), alerts.listen(() => this.tick())];
+    this.unlisten = () => unlisten.forEach((end) => end());
     this.timers = [setInterval(() => this.tick(), 1000), setInterval(() => this.facts(), FACTS_EVERY_MS), setInterval(() => this.allLines(), LINES_EVERY_MS)];
     this.build();
     this.facts();
@@ -162,12 +164,13 @@ function figures() {
     return { element, show(text, small, state) { say(main, text); say(under, small); mark(element, "data-state", state); } };
   };
   const parts = {
-    inflow: one(words.inflow), reporting: one(words.reporting), gateways: one(words.gateways, "#/operations"),
+    inflow: one(words.inflow), alerts: one(words.alerts, "#/anomalies"), reporting: one(words.reporting), gateways: one(words.gateways, "#/operations"),
     quality: one(words.quality, "#/operations"), gaps: one(words.gaps, "#/operations"),
   };
   const element = h("section", { class: "figures", "aria-label": words.figures }, Object.values(parts).map((part) => part.element));
   return { element, facts, update() {
     showInflow(parts.inflow);
+    showAlerts(parts.alerts);
     showReporting(parts.reporting);
     showGateways(parts.gateways, facts.gateways);
     showQuality(parts.quality, facts.quality);
@@ -184,6 +187,13 @@ function showInflow(part) {
   const whole = good.length === meters.length;
   const names = texts.and(meters.slice(0, 3).map((one) => network.nodeName(one.node)));
   part.show(good.length ? `${number(sum, 0.1)} ${unit(meters[0])}` : "–", whole ? words.inflowOf(names) : words.inflowPart(good.length, meters.length), whole ? "good" : "stale");
+}
+
+function showAlerts(part) {
+  const { open } = alerts;
+  if (!open) return part.show("–", "", null);
+  const nodes = new Set(open.map((one) => network.nodeName(one.node)));
+  part.show(whole(open.length), open.length ? words.alertsAt(texts.and([...nodes].slice(0, 3)), nodes.size - 3) : words.alertsNone, { critical: "bad", warning: "stale" }[alerts.worst(open)] ?? "good");
 }
 
 function showReporting(part) {
@@ -218,10 +228,11 @@ function card(node) {
   const dot = h("span", { class: "dot" });
   const age = h("span", { class: "age" });
   const rows = node.series.map(row);
+  const alarm = h("a", { class: "count", href: `#/anomalies?node=${encodeURIComponent(node.node)}`, hidden: true });
   const element = h("li", { class: "card", data: { node: node.node } },
     h("div", { class: "card-head" }, dot,
       h("h3", null, h("a", { href: `#/node/${encodeURIComponent(node.node)}` }, name)),
-      name === node.node ? null : h("code", null, node.node), age),
+      name === node.node ? null : h("code", null, node.node), alarm, age),
     h("dl", null, rows.map((one) => one.elements)));
   const byNumber = new Map(node.series.map((one, n) => [one.series, rows[n]]));
   return {
@@ -237,6 +248,12 @@ function card(node) {
       mark(element, "data-state", state);
       say(dot, texts.quality[state]);
       say(age, ago(Number.isFinite(seen) ? seen : null, network.now()));
+      const open = alerts.ofNode(node.node);
+      alarm.hidden = open.length === 0;
+      say(alarm, whole(open.length));
+      mark(alarm, "aria-label", texts.anomalies.openCount(open.length));
+      mark(alarm, "title", texts.anomalies.openCount(open.length));
+      mark(alarm, "data-severity", alerts.worst(open));
       rows.forEach((one) => one.update());
     },
   };

@@ -4,9 +4,10 @@ const SHORTEST = 10_000;
 const LONGEST = 12 * 366 * 86_400_000;
 
 export class Span {
-  /** `now` gives the collector's time. */
+  /** `now` gives the collector's time; `ahead(length)`, set later, how far it may reach beyond it. */
   constructor(now, length = 3_600_000) {
     this.now = now;
+    this.ahead = () => 0;
     this.listeners = new Set();
     this.follow(length, false);
   }
@@ -19,11 +20,12 @@ export class Span {
     return () => this.listeners.delete(tell);
   }
 
-  /** The last `length` up to now, and on with it. */
+  /** The last `length` up to now, or as far beyond it as is wanted, and on with it. */
   follow(length = this.length, tell = true) {
     this.following = true;
-    this.to = this.now();
-    this.from = this.to - Math.min(LONGEST, Math.max(SHORTEST, length));
+    length = Math.min(LONGEST, Math.max(SHORTEST, length));
+    this.to = this.now() + this.ahead(length);
+    this.from = this.to - length;
     if (tell) this.tell("set");
   }
 
@@ -32,8 +34,7 @@ export class Span {
     const length = Math.min(LONGEST, Math.max(SHORTEST, to - from));
     const middle = (from + to) / 2;
     [from, to] = length === to - from ? [from, to] : [middle - length / 2, middle + length / 2];
-    const now = this.now();
-    if (to >= now - length * 0.002) return this.follow(length);
+    if (to >= this.now() + this.ahead(length) - length * 0.002) return this.follow(length);
     this.following = false;
     this.from = Math.round(from);
     this.to = Math.round(to);
@@ -53,7 +54,7 @@ export class Span {
   /** Time goes on. */
   tick() {
     if (!this.following) return;
-    const shift = this.now() - this.to;
+    const shift = this.now() + this.ahead(this.length) - this.to;
     this.from += shift;
     this.to += shift;
     this.tell("tick");

@@ -123,3 +123,59 @@ async fn people_log_in_and_out() {
     assert_eq!(post("/api/v1/login", "", json!({ "name": "rossi", "password": "guess" })).await.status, 429);
     assert_eq!(post("/api/v1/login", "", json!({ "name": 1 })).await.status, 400);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn admins_make_and_change_people_and_tokens_from_afar() {
+    let (site, config) = with_tls();
+    let secret = site.folder.path().join("password");
+    std::fs::write(&secret, "correct horse\n").unwrap();
+    let add = ["user", "add", "verdi", "--role", "admin", "--password-file", secret.to_str().unwrap()];
+    assert!(command(&config, &add).await.status.success());
+    let made = command(&config, &["token", "make", "admins", "--role", "admin", "--json"]).await;
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let admin = format!("Authorization: Bearer {}\r\n", made["token"].as_str().unwrap());
+    let collector = site.start().await;
+    let say = async |line: &str, headers: &str, body: Value| ask(&site, &collector, line, headers, Some(body)).await;
+    let rossi = json!({ "name": "rossi", "role": "viewer", "password": "correct horse" });
+    let made = say("POST /api/v1/users", &admin, rossi.clone()).await;
+    assert_eq!((made.status, &made.body["role"]), (200, &json!("viewer")), "{}", made.body);
+    let again = say("POST /api/v1/users", &admin, rossi).await;
+    assert_eq!((again.status, again.body["detail"].as_str().unwrap().contains("already")), (409, true));
+    for (body, status) in [
+        (json!({ "name": "neri", "role": "viewer", "password": "short" }), 400),
+        (json!({ "name": "n e r i", "role": "viewer", "password": "correct horse" }), 400),
+        (json!({ "name": "neri", "role": "king", "password": "correct horse" }), 400),
+    ] {
+        assert_eq!(say("POST /api/v1/users", &admin, body.clone()).await.status, status, "{body}");
+    }
+    let elsewhere = format!("{admin}Origin: https://evil.example\r\n");
+    assert_eq!(say("DELETE /api/v1/users/rossi", &elsewhere, json!({})).await.status, 403);
+
+    let login = json!({ "name": "rossi", "password": "correct horse" });
+    let inside = async || say("POST /api/v1/login", "", login.clone()).await.status == 200;
+    assert!(until(inside).await, "a user can log in within two seconds");
+    let changed =
+        say("POST /api/v1/users/rossi", &admin, json!({ "role": "operator", "password": "another horse" })).await;
+    assert_eq!((changed.status, &changed.body["role"], changed.body.get("password")), (200, &json!("operator"), None));
+    assert!(until(async || !inside().await).await, "the old password is over");
+    let last = say("DELETE /api/v1/users/verdi", &admin, json!({})).await;
+    assert_eq!(last.status, 409, "{}", last.body);
+    assert_eq!(say("POST /api/v1/users/verdi", &admin, json!({ "role": "viewer" })).await.status, 409);
+    assert_eq!(say("DELETE /api/v1/users/rossi", &admin, json!({})).await.status, 200);
+    assert_eq!(say("DELETE /api/v1/users/rossi", &admin, json!({})).await.status, 404);
+
+    let made = say("POST /api/v1/tokens", &admin, json!({ "name": "grafana", "role": "viewer", "days": 30 })).await;
+    let token = format!("Authorization: Bearer {}\r\n", made.body["token"].as_str().unwrap());
+    let get = async |path: &str, headers: &str| ask(&site, &collector, &format!("GET {path}"), headers, None).await;
+    assert!(until(async || get("/api/v1/nodes", &token).await.status == 200).await);
+    assert_eq!(get("/api/v1/tokens", &token).await.status, 403, "not even looked at");
+    let wrong = json!({ "name": "other", "role": "viewer", "days": 0 });
+    assert_eq!(say("POST /api/v1/tokens", &admin, wrong).await.status, 400);
+    assert_eq!(say("DELETE /api/v1/tokens/grafana", &admin, json!({})).await.status, 200);
+    assert!(until(async || get("/api/v1/nodes", &token).await.status == 401).await);
+    let audit = get("/api/v1/audit", &admin).await.body;
+    let did: Vec<&str> =
+        audit["items"].as_array().unwrap().iter().map(|one| one["detail"]["did"].as_str().unwrap()).collect();
+    let expected = ["token taken back", "token made", "user removed", "password set", "role set", "user added"];
+    assert_eq!((&did[..6], &audit["items"][0]["who"]), (&expected[..], &json!("admins")), "{audit}");
+}

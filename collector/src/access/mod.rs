@@ -7,11 +7,13 @@
 
 mod local;
 mod password;
+mod people;
 mod sessions;
 mod store;
 
 pub use local::Local;
 pub use password::{Hash, PASSWORD_BYTES, PasswordRefused};
+pub use people::{People, PeopleError};
 pub use sessions::{LoginRefused, SESSION_IDLE, SESSION_MAX, Sessions};
 pub use store::{AccessStore, Token, User};
 
@@ -180,6 +182,15 @@ impl Access {
     /// When the shelf can't be reached.
     pub async fn logout(&self, session: &str) -> Result<(), TierError> {
         self.sessions.end(session).await
+    }
+
+    /// Somebody was made, changed or taken away: that holds at once, here.
+    pub async fn changed(&self) {
+        if let Some((at, _)) = &mut *self.known.lock().await
+            && let Some(before) = at.checked_sub(FRESH)
+        {
+            *at = before;
+        }
     }
 
     async fn known(&self) -> Result<Arc<Known>, TierError> {

@@ -43,6 +43,9 @@ const OPERATOR: &[&str] = &[
     "/api/v1/anomalies/{id}/close",
 ];
 
+/// What an admin alone may look at.
+const ADMIN: &[&str] = &["/api/v1/users", "/api/v1/tokens"];
+
 /// What a method on a path needs. Looking needs a viewer; a change that isn't named here needs an admin.
 pub(super) fn needs(method: &Method, path: &str) -> Needs {
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
@@ -51,6 +54,7 @@ pub(super) fn needs(method: &Method, path: &str) -> Needs {
     }
     match method {
         "GET" if path == "/api/v1/audit" => Needs::Role(Role::Operator),
+        "GET" if ADMIN.contains(&path) => Needs::Role(Role::Admin),
         "GET" => Needs::Role(Role::Viewer),
         "POST" if OPERATOR.contains(&path) => Needs::Role(Role::Operator),
         _ => Needs::Role(Role::Admin),

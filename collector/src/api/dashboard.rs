@@ -1,9 +1,11 @@
-//! The dashboard: files of `dashboard/`, part of the program, so that there is nothing else to install.
+//! The dashboard: files of `dashboard/`, part of the program, so that there is nothing else to install. A debug build reads
+//! them from there at each request: a page is changed, and seen, without building.
 
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use std::borrow::Cow;
 use std::hash::Hasher;
 use twox_hash::XxHash64;
 
@@ -38,24 +40,41 @@ const FILES: &[File] = &[
     file!("icon.svg", SVG),
     file!("app.webmanifest", MANIFEST),
     file!("app.js", SCRIPT),
+    file!("access.js", SCRIPT),
+    file!("alerts.js", SCRIPT),
+    file!("anomalies.js", SCRIPT),
+    file!("anomaly.js", SCRIPT),
+    file!("anomaly-words.js", SCRIPT),
     file!("api.js", SCRIPT),
+    file!("aside.js", SCRIPT),
+    file!("audit.js", SCRIPT),
     file!("chart.js", SCRIPT),
     file!("chart-axes.js", SCRIPT),
+    file!("chart-layers.js", SCRIPT),
     file!("chart-marks.js", SCRIPT),
+    file!("csv-pieces.js", SCRIPT),
     file!("dom.js", SCRIPT),
+    file!("entry.js", SCRIPT),
+    file!("entry-file.js", SCRIPT),
+    file!("entry-reading.js", SCRIPT),
+    file!("forecasts.js", SCRIPT),
     file!("format.js", SCRIPT),
+    file!("forms.js", SCRIPT),
     file!("gestures.js", SCRIPT),
     file!("live.js", SCRIPT),
     file!("login.js", SCRIPT),
     file!("map.js", SCRIPT),
     file!("network.js", SCRIPT),
     file!("node.js", SCRIPT),
+    file!("node-layers.js", SCRIPT),
     file!("operations.js", SCRIPT),
     file!("overview.js", SCRIPT),
+    file!("session.js", SCRIPT),
     file!("span.js", SCRIPT),
     file!("spark.js", SCRIPT),
     file!("texts.js", SCRIPT),
     file!("theme.js", SCRIPT),
+    file!("usual.js", SCRIPT),
     file!("vendor/uPlot.esm.js", SCRIPT),
     file!("vendor/uPlot.min.css", CSS),
     file!("vendor/uPlot.LICENSE", TEXT),
@@ -65,31 +84,40 @@ const FILES: &[File] = &[
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let mut router = Router::new();
     for file in FILES {
-        // Weak: what travels is compressed or not. Files keep their names when they change, so browsers ask each time.
-        let tag = format!("W/\"{:016x}\"", hash(file.bytes));
-        let answer = move |headers: HeaderMap| async move { answer(file, &tag, &headers) };
+        let answer = move |headers: HeaderMap| async move { answer(file, current(file), &headers) };
         if file.path == "/index.html" {
-            router = router.route("/", get(answer.clone()));
+            router = router.route("/", get(answer));
         }
         router = router.route(file.path, get(answer));
     }
     router
 }
 
-fn hash(bytes: &[u8]) -> u64 {
-    let mut hasher = XxHash64::with_seed(0);
-    hasher.write(bytes);
-    hasher.finish()
+/// What was built in, or in a debug build what is in the folder now.
+fn current(file: &File) -> Cow<'static, [u8]> {
+    #[cfg(debug_assertions)]
+    if let Ok(bytes) = std::fs::read(format!("{}/dashboard{}", env!("CARGO_MANIFEST_DIR"), file.path)) {
+        return bytes.into();
+    }
+    file.bytes.into()
 }
 
-fn answer(file: &File, tag: &str, headers: &HeaderMap) -> Response {
+/// Weak: what travels is compressed or not. Files keep their names when they change, so browsers ask each time.
+fn tag(bytes: &[u8]) -> String {
+    let mut hasher = XxHash64::with_seed(0);
+    hasher.write(bytes);
+    format!("W/\"{:016x}\"", hasher.finish())
+}
+
+fn answer(file: &File, bytes: Cow<'static, [u8]>, headers: &HeaderMap) -> Response {
+    let tag = tag(&bytes);
     let asked = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let same = asked.split(',').any(|known| known.trim() == tag);
-    let about = [(header::ETAG, tag), (header::CACHE_CONTROL, "no-cache")];
+    let about = [(header::ETAG, tag.as_str()), (header::CACHE_CONTROL, "no-cache")];
     if same {
         return (StatusCode::NOT_MODIFIED, about).into_response();
     }
-    (about, [(header::CONTENT_TYPE, file.kind)], file.bytes).into_response()
+    (about, [(header::CONTENT_TYPE, file.kind)], bytes).into_response()
 }
 
 /// What a browser may do with our answers: only what comes from here is run, shown or asked; nobody frames it; text is
@@ -139,11 +167,11 @@ mod tests {
     #[test]
     fn an_unchanged_file_travels_once() {
         let file = &FILES[0];
-        let tag = "W/\"1\"";
-        let with =
-            |known: &'static str| HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(known))]);
-        assert_eq!(answer(file, tag, &HeaderMap::new()).status(), StatusCode::OK);
-        assert_eq!(answer(file, tag, &with("W/\"0\"")).status(), StatusCode::OK);
-        assert_eq!(answer(file, tag, &with("W/\"0\", W/\"1\"")).status(), StatusCode::NOT_MODIFIED);
+        let with = |known: &str| HeaderMap::from_iter([(header::IF_NONE_MATCH, known.parse().unwrap())]);
+        let status = |headers: &HeaderMap| answer(file, file.bytes.into(), headers).status();
+        let tag = tag(file.bytes);
+        assert_eq!(status(&HeaderMap::new()), StatusCode::OK);
+        assert_eq!(status(&with("W/\"0\"")), StatusCode::OK);
+        assert_eq!(status(&with(&format!("W/\"0\", {tag}"))), StatusCode::NOT_MODIFIED);
     }
 }

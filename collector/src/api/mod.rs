@@ -18,6 +18,7 @@ mod jobs;
 mod live;
 mod origin;
 mod params;
+mod people;
 mod problem;
 mod quality;
 mod quarantine;
@@ -38,7 +39,7 @@ use axum::extract::connect_info::Connected;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::serve::{IncomingStream, Listener};
 use directory::Directory;
 use shared::ids::GatewayId;
@@ -226,6 +227,10 @@ fn router(sources: Sources, stop: CancellationToken) -> Router {
         .route("/api/v1/quarantine/release", post(quarantine::release))
         .route("/api/v1/quarantine/drop", post(quarantine::drop))
         .route("/api/v1/audit", get(entry::audit))
+        .route("/api/v1/users", get(people::users).post(people::add))
+        .route("/api/v1/users/{name}", post(people::change).delete(people::remove))
+        .route("/api/v1/tokens", get(people::tokens).post(people::make))
+        .route("/api/v1/tokens/{name}", delete(people::revoke))
         .layer(DefaultBodyLimit::max(entry::BODY_BYTES_MAX))
         .route("/api/v1/login", post(access::login))
         .route("/api/v1/logout", post(access::logout))

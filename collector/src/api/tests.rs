@@ -351,6 +351,13 @@ const ROUTES: &[(&str, Option<Role>)] = &[
     ("POST /api/v1/anomalies/1/acknowledge", Some(Role::Operator)),
     ("POST /api/v1/anomalies/1/comment", Some(Role::Operator)),
     ("POST /api/v1/anomalies/1/close", Some(Role::Operator)),
+    ("GET /api/v1/users", Some(Role::Admin)),
+    ("POST /api/v1/users", Some(Role::Admin)),
+    ("POST /api/v1/users/rossi", Some(Role::Admin)),
+    ("DELETE /api/v1/users/rossi", Some(Role::Admin)),
+    ("GET /api/v1/tokens", Some(Role::Admin)),
+    ("POST /api/v1/tokens", Some(Role::Admin)),
+    ("DELETE /api/v1/tokens/nobody", Some(Role::Admin)),
     ("DELETE /api/v1/health", Some(Role::Admin)), // what isn't named needs the most
     ("GET /api/v1/me", None),
     ("POST /api/v1/logout", None),

@@ -3,9 +3,9 @@
 
 use super::Where;
 use super::print::{self, GREEN, YELLOW};
-use crate::access::{Hash, Role, TOKEN_PREFIX, Token, User, digest, random};
+use crate::access::{Hash, People, Role, Token, User};
 use crate::config::Config;
-use crate::tiers::{Audited, Flush, TierError, WarmTier, warm};
+use crate::tiers::{WarmTier, warm};
 use anstream::println;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -15,8 +15,6 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-const NAME_BYTES_MAX: usize = 64;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
@@ -159,68 +157,36 @@ fn on_store<T>(place: &Where, work: impl AsyncFnOnce(Arc<dyn WarmTier>) -> anyho
     })
 }
 
-/// Notes who did it, as far as a command line knows.
-async fn note(warm: &dyn WarmTier, what: &str, name: &str, role: Option<Role>) -> Result<(), TierError> {
-    let who = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
-    let audit = Audited {
-        at: Timestamp::wall_clock(),
-        who,
-        what: "access".into(),
-        detail: json!({ "did": what, "name": name, "role": role }),
-    };
-    warm.commit(Flush { audit: vec![audit], ..Flush::default() }).await.map(drop)
-}
-
-async fn find(warm: &dyn WarmTier, name: &str) -> anyhow::Result<User> {
-    let user = warm.access().users().await?.into_iter().find(|user| user.name == name);
-    user.with_context(|| format!("there is no user '{name}'; `collector user list` shows who there is"))
-}
-
-fn check_name(name: &str) -> anyhow::Result<()> {
-    let fits = |c: char| c.is_alphanumeric() || ['-', '_', '.', '@'].contains(&c);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(fits) {
-        bail!("'{name}' is no name: letters, digits, '-', '_', '.' and '@', at most {NAME_BYTES_MAX} bytes");
-    }
-    Ok(())
+/// Changes, noted in the name of whoever sits here, as far as a command line knows.
+fn on_people<T>(place: &Where, work: impl AsyncFnOnce(People<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let by = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
+    let now = Timestamp::wall_clock();
+    on_store(place, async |warm| work(People { warm: &*warm, by: &by, now }).await)
 }
 
 pub(super) fn user(command: UserCommand) -> anyhow::Result<()> {
     match command {
-        UserCommand::Add { name, role, password, place } => {
-            check_name(&name)?;
-            on_store(&place, async |warm| {
-                if find(&*warm, &name).await.is_ok() {
-                    bail!("there is a user '{name}' already; `collector user password` and `role` change one");
-                }
-                let user =
-                    User { name: name.clone(), role, password: password.ask(&name)?, changed: Timestamp::wall_clock() };
-                warm.access().put_user(&user).await?;
-                note(&*warm, "user added", &name, Some(role)).await?;
-                println!("{GREEN}made{GREEN:#}  {name}, {role}");
-                Ok(())
-            })
-        }
-        UserCommand::Password { name, password, place } => on_store(&place, async |warm| {
-            let user = find(&*warm, &name).await?;
-            let user = User { password: password.ask(&name)?, changed: Timestamp::wall_clock(), ..user };
-            warm.access().put_user(&user).await?;
-            note(&*warm, "password set", &name, None).await?;
+        UserCommand::Add { name, role, password, place } => on_people(&place, async |people| {
+            people.is_free(&name).await?; // before a password is asked for
+            people.add(&name, role, password.ask(&name)?).await?;
+            println!("{GREEN}made{GREEN:#}  {name}, {role}");
+            Ok(())
+        }),
+        UserCommand::Password { name, password, place } => on_people(&place, async |people| {
+            people.user(&name).await?;
+            people.set_password(&name, password.ask(&name)?).await?;
             println!("{GREEN}set{GREEN:#}  {name}'s sessions are over");
             Ok(())
         }),
-        UserCommand::Role { name, role, place } => on_store(&place, async |warm| {
-            let user = User { role, ..find(&*warm, &name).await? };
-            warm.access().put_user(&user).await?;
-            note(&*warm, "role set", &name, Some(role)).await?;
+        UserCommand::Role { name, role, place } => on_people(&place, async |people| {
+            people.set_role(&name, role).await?;
             println!("{GREEN}set{GREEN:#}  {name}, {role}");
             Ok(())
         }),
-        UserCommand::Remove { name, place } => on_store(&place, async |warm| {
-            find(&*warm, &name).await?;
-            warm.access().remove_user(&name).await?;
-            note(&*warm, "user removed", &name, None).await?;
+        UserCommand::Remove { name, place } => on_people(&place, async |people| {
+            people.remove(&name).await?;
             println!("{GREEN}removed{GREEN:#}  {name}");
-            let store = warm.access();
+            let store = people.warm.access();
             if store.users().await?.is_empty() && store.tokens().await?.is_empty() {
                 anstream::eprintln!(
                     "{YELLOW}nobody is left{YELLOW:#}: where [api] listens on loopback, everyone on this machine may do everything again"
@@ -247,39 +213,22 @@ pub(super) fn user(command: UserCommand) -> anyhow::Result<()> {
 
 pub(super) fn token(command: TokenCommand) -> anyhow::Result<()> {
     match command {
-        TokenCommand::Make { name, role, ends, place, json } => {
-            check_name(&name)?;
-            let secret = format!("{TOKEN_PREFIX}{}", random()?);
-            let made = Timestamp::wall_clock();
-            let ends = ends.map(|ends| made.plus_micros(i64::try_from(ends.as_micros()).unwrap_or(i64::MAX)));
-            on_store(&place, async |warm| {
-                let holds = |token: &Token| token.ends.is_none_or(|ends| made < ends);
-                if warm.access().tokens().await?.iter().any(|token| token.name == name && holds(token)) {
-                    bail!("there is a token '{name}' already; take it back first");
-                }
-                let token = Token { name: name.clone(), role, hash: digest(&secret), made, ends };
-                warm.access().put_token(&token).await?;
-                note(&*warm, "token made", &name, Some(role)).await?;
-                if json {
-                    println!("{}", json!({ "name": name, "role": role, "ends": ends, "token": secret }));
-                } else {
-                    println!("{secret}");
-                    anstream::eprintln!(
-                        "{GREEN}made{GREEN:#}  {name}, {role}; it isn't shown again. Programs say: Authorization: Bearer …"
-                    );
-                }
-                Ok(())
-            })
-        }
-        TokenCommand::Revoke { name, place } => on_store(&place, async |warm| {
-            let tokens = warm.access().tokens().await?;
-            let Some(token) = tokens.into_iter().find(|token| token.name == name) else {
-                bail!("there is no token '{name}'; `collector token list` shows which there are");
-            };
-            // It stays in the list: with the last one gone everyone on this machine could do everything again.
-            let ends = Some(Timestamp::wall_clock());
-            warm.access().put_token(&Token { ends, ..token }).await?;
-            note(&*warm, "token taken back", &name, None).await?;
+        TokenCommand::Make { name, role, ends, place, json } => on_people(&place, async |people| {
+            let micros = |ends: Duration| i64::try_from(ends.as_micros()).unwrap_or(i64::MAX);
+            let ends = ends.map(|ends| people.now.plus_micros(micros(ends)));
+            let secret = people.make_token(&name, role, ends).await?;
+            if json {
+                println!("{}", json!({ "name": name, "role": role, "ends": ends, "token": secret }));
+            } else {
+                println!("{secret}");
+                anstream::eprintln!(
+                    "{GREEN}made{GREEN:#}  {name}, {role}; it isn't shown again. Programs say: Authorization: Bearer …"
+                );
+            }
+            Ok(())
+        }),
+        TokenCommand::Revoke { name, place } => on_people(&place, async |people| {
+            people.revoke_token(&name).await?;
             println!("{GREEN}taken back{GREEN:#}  {name}");
             Ok(())
         }),

@@ -14,17 +14,38 @@ const OPTIONS = {
 
 export const launch = () => chromium.launch(OPTIONS);
 
-/** A page that notes every error it meets. What is expected to fail is said with `page.expected`. */
-export async function open(browser, base, { path = "/", width = 1440, height = 900, theme = "light", ...more } = {}) {
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, timezoneId: "Europe/Rome", locale: "en-GB", reducedMotion: "reduce", ...more });
+export const PEOPLE = { viewer: "rossi", operator: "bianchi", admin: "verdi" };
+export const PASSWORD = process.env.PASSWORD;
+
+/** What a browser says in its console about somebody whom nothing is told. */
+export const STRANGER = ["401", "WebSocket"];
+
+/** What a browser holds in which somebody with this role has logged in: once for all pages. */
+const inside = new Map();
+async function loggedIn(browser, base, role) {
+  if (!inside.has(role)) {
+    const context = await browser.newContext();
+    const answer = await context.request.post(`${base}/api/v1/login`, { data: { name: PEOPLE[role], password: PASSWORD } });
+    if (!answer.ok()) throw new Error(`${role} can't log in: ${await answer.text()}`);
+    inside.set(role, await context.storageState());
+    await context.close();
+  }
+  return inside.get(role);
+}
+
+/** A page of somebody with a role, or of a stranger (`null`), that notes every error it meets. What is expected to fail is
+ *  named in `expected`. Without a path nothing is loaded yet. */
+export async function open(browser, base, { path = "/", width = 1440, height = 900, theme = "light", role = "operator", expected = [], ...more } = {}) {
+  const storageState = role ? await loggedIn(browser, base, role) : undefined;
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, timezoneId: "Europe/Rome", locale: "en-GB", reducedMotion: "reduce", storageState, ...more });
   const page = await context.newPage();
   page.errors = [];
-  page.expected = [];
+  page.expected = expected;
   const note = (text) => { if (!page.expected.some((known) => text.includes(known))) page.errors.push(text); };
   page.on("console", (message) => { if (["error", "warning"].includes(message.type())) note(`console: ${message.text()}`); });
   page.on("pageerror", (error) => note(`error: ${error.message}`));
   page.on("dialog", (dialog) => { note(`a dialog: ${dialog.message()}`); dialog.dismiss(); });
-  await page.goto(base + path);
+  if (path !== null) await page.goto(base + path);
   return page;
 }
 
@@ -46,4 +67,34 @@ export async function please(wish) {
   process.stdout.write(`please ${wish}\n`);
   const { done } = await answers.next();
   if (done) throw new Error("the test is gone");
+}
+
+/** Waits until a text is there. */
+export const has = (page, text, timeout = 10_000) => page.getByText(text).first().waitFor({ timeout });
+
+/** Waits until every chart has been drawn. */
+export const settled = (page) => page.waitForFunction(() => {
+  const charts = [...document.querySelectorAll(".chart")];
+  return charts.length > 0 && charts.every((chart) => chart.dataset.resolution && !chart.hasAttribute("aria-busy"));
+});
+
+/** The chart of that name. */
+export const chart = (page, name) => page.locator(`section.chart[aria-label="${name}"]`);
+
+/** Every page: its address, the role that sees all of it, and when it is there. */
+export const PAGES = {
+  overview: { path: "/", ready: (page) => page.locator(".card .spark-line[d]").first().waitFor({ state: "attached" }) },
+  anomalies: { path: "/#/anomalies", ready: async (page) => { await page.locator(".anomaly .keys .key.usual").waitFor(); await settled(page); } },
+  forecasts: { path: "/#/forecasts", ready: async (page) => { await page.locator("section.chart").first().waitFor(); await settled(page); } },
+  node: { path: "/#/node/DIST_002?span=172800&forecast", ready: async (page) => { await settled(page); await page.locator(".anomaly-link").first().waitFor(); } },
+  entry: { path: "/#/entry", ready: (page) => page.locator(".around table, .around p").first().waitFor() },
+  operations: { path: "/#/operations", ready: async (page) => { for (const part of ["gateways", "quarantine", "audit", "jobs"]) await page.locator(`#${part} tbody tr`).first().waitFor(); } },
+  access: { path: "/#/access", role: "admin", ready: (page) => page.locator("#users tbody tr").first().waitFor() },
+  login: { path: "/", role: null, ready: (page) => page.getByLabel("Password").waitFor() },
+};
+
+/** Waits until a page shows what it is for, live. */
+export async function ready(page, name) {
+  if (PAGES[name].role !== null) await page.locator(".pill[data-is=live]").waitFor();
+  await PAGES[name].ready(page);
 }

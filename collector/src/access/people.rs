@@ -1,0 +1,161 @@
+//! Making and changing who may come in, by whoever may: commands of this machine, and admins in the dashboard. Each change
+//! is noted in the audit.
+
+use super::{Hash, Role, TOKEN_PREFIX, Token, User, digest, random};
+use crate::tiers::{Audited, Flush, TierError, WarmTier};
+use serde_json::json;
+use shared::reading::Timestamp;
+
+const NAME_BYTES_MAX: usize = 64;
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PeopleError {
+    /// It is none.
+    #[error("'{0}' is no name: letters, digits, '-', '_', '.' and '@', at most {NAME_BYTES_MAX} bytes")]
+    Name(String),
+    /// There is one of that name.
+    #[error("there is a {what} '{name}' already; {hint}")]
+    There {
+        /// User or token.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// There is none.
+    #[error("there is no {what} '{name}'; `collector {what} list` shows which there are")]
+    Unknown {
+        /// User or token.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The system has no randomness.
+    #[error("{0}")]
+    Random(#[from] std::io::Error),
+    /// The warm tier can't do it.
+    #[error(transparent)]
+    Tier(#[from] TierError),
+}
+
+/// Changes in the name of `by`.
+pub struct People<'a> {
+    /// Where they lie.
+    pub warm: &'a dyn WarmTier,
+    /// Who does it, as far as that is known.
+    pub by: &'a str,
+    /// The clock.
+    pub now: Timestamp,
+}
+
+impl People<'_> {
+    async fn note(&self, did: &str, name: &str, role: Option<Role>) -> Result<(), TierError> {
+        let detail = json!({ "did": did, "name": name, "role": role });
+        let audit = vec![Audited { at: self.now, who: self.by.into(), what: "access".into(), detail }];
+        self.warm.commit(Flush { audit, ..Flush::default() }).await.map(drop)
+    }
+
+    /// The user of that name.
+    ///
+    /// # Errors
+    /// When there is none, or nobody can be looked up.
+    pub async fn user(&self, name: &str) -> Result<User, PeopleError> {
+        let found = self.warm.access().users().await?.into_iter().find(|user| user.name == name);
+        found.ok_or_else(|| PeopleError::Unknown { what: "user", name: name.into() })
+    }
+
+    /// Whether a user of that name can be made.
+    ///
+    /// # Errors
+    /// When not.
+    pub async fn is_free(&self, name: &str) -> Result<(), PeopleError> {
+        check_name(name)?;
+        match self.user(name).await {
+            Err(PeopleError::Unknown { .. }) => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => {
+                let hint = "set another password or role, or take it away first";
+                Err(PeopleError::There { what: "user", name: name.into(), hint })
+            }
+        }
+    }
+
+    /// Makes a user.
+    ///
+    /// # Errors
+    /// When the name is none or taken, or it can't be stored.
+    pub async fn add(&self, name: &str, role: Role, password: Hash) -> Result<(), PeopleError> {
+        self.is_free(name).await?;
+        self.warm.access().put_user(&User { name: name.into(), role, password, changed: self.now }).await?;
+        Ok(self.note("user added", name, Some(role)).await?)
+    }
+
+    /// Sets another password; all sessions of the user end.
+    ///
+    /// # Errors
+    /// When there is no such user, or it can't be stored.
+    pub async fn set_password(&self, name: &str, password: Hash) -> Result<(), PeopleError> {
+        let user = User { password, changed: self.now, ..self.user(name).await? };
+        self.warm.access().put_user(&user).await?;
+        Ok(self.note("password set", name, None).await?)
+    }
+
+    /// Sets another role.
+    ///
+    /// # Errors
+    /// When there is no such user, or it can't be stored.
+    pub async fn set_role(&self, name: &str, role: Role) -> Result<(), PeopleError> {
+        let user = User { role, ..self.user(name).await? };
+        self.warm.access().put_user(&user).await?;
+        Ok(self.note("role set", name, Some(role)).await?)
+    }
+
+    /// Takes a user away; all sessions end.
+    ///
+    /// # Errors
+    /// When there is no such user, or it can't be stored.
+    pub async fn remove(&self, name: &str) -> Result<(), PeopleError> {
+        self.user(name).await?;
+        self.warm.access().remove_user(name).await?;
+        Ok(self.note("user removed", name, None).await?)
+    }
+
+    /// Makes a token, and gives what programs show: it is kept nowhere.
+    ///
+    /// # Errors
+    /// When the name is none or that of a token that holds, or it can't be stored.
+    pub async fn make_token(&self, name: &str, role: Role, ends: Option<Timestamp>) -> Result<String, PeopleError> {
+        check_name(name)?;
+        let holds = |token: &Token| token.ends.is_none_or(|ends| self.now < ends);
+        if self.warm.access().tokens().await?.iter().any(|token| token.name == name && holds(token)) {
+            let hint = "take it back first";
+            return Err(PeopleError::There { what: "token", name: name.into(), hint });
+        }
+        let secret = format!("{TOKEN_PREFIX}{}", random()?);
+        let token = Token { name: name.into(), role, hash: digest(&secret), made: self.now, ends };
+        self.warm.access().put_token(&token).await?;
+        self.note("token made", name, Some(role)).await?;
+        Ok(secret)
+    }
+
+    /// Takes a token back. It stays in the list: with the last one gone everyone on this machine could do everything again.
+    ///
+    /// # Errors
+    /// When there is no such token, or it can't be stored.
+    pub async fn revoke_token(&self, name: &str) -> Result<(), PeopleError> {
+        let found = self.warm.access().tokens().await?.into_iter().find(|token| token.name == name);
+        let token = found.ok_or_else(|| PeopleError::Unknown { what: "token", name: name.into() })?;
+        self.warm.access().put_token(&Token { ends: Some(self.now), ..token }).await?;
+        Ok(self.note("token taken back", name, None).await?)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), PeopleError> {
+    let fits = |c: char| c.is_alphanumeric() || ['-', '_', '.', '@'].contains(&c);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(fits) {
+        return Err(PeopleError::Name(name.chars().take(NAME_BYTES_MAX).collect()));
+    }
+    Ok(())
+}

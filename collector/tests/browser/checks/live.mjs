@@ -1,0 +1,109 @@
+// Newest values, and what becomes of the page when something is away.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { findings, has, open, please, ready, settled } from "../browser.mjs";
+
+export default ({ check, browser, base, folder }) => {
+  check("overview shows every node, with values, units and totals", async () => {
+    const page = await open(browser, base);
+    await ready(page, "overview");
+    await please("say-all");
+    assert.equal(await page.locator("li.card").count(), 5);
+    const card = page.locator("li.card[data-node=DIST_001]");
+    await card.getByText("33.30").waitFor();
+    assert.match(await card.innerText(), /Old town\s+DIST_001[\s\S]*Flow[\s\S]*33\.30\s*L\/s[\s\S]*Pressure[\s\S]*4\.20\s*bar/);
+    await page.locator(".figure").first().getByText("71.5 L/s").waitFor();
+    await page.locator(".figure").first().getByText("from Low basin").waitFor();
+    await page.locator(".figure").nth(1).getByText(/at <b>Harbour<\/b> and Hill|at Hill and <b>Harbour<\/b>/).waitFor();
+    await page.locator(".figure").nth(3).getByText("1 / 1").waitFor();
+    await card.locator(".count").waitFor({ state: "hidden" });
+    assert.equal(await page.locator(".map-node").count(), 5);
+    await page.locator("li.card[data-node=DIST_002] .count").click();
+    await page.locator(".anomaly-item").first().waitFor();
+    return page;
+  });
+
+  check("names that are markup are shown as they are", async () => {
+    const page = await open(browser, base);
+    await ready(page, "overview");
+    await has(page, "Pressure <img src=x onerror=alert(1)>");
+    assert.equal(await page.locator("li.card[data-node=DIST_002] h3").innerText(), "<b>Harbour</b>");
+    assert.equal(await page.locator("main img, main b").count(), 0);
+    await page.goto(`${base}/#/node/${encodeURIComponent("<img src=x onerror=alert(2)>")}`);
+    await has(page, "There is no node <img");
+    return page;
+  });
+
+  check("a new value is on the screen within a second of the sensor", async () => {
+    const [page, node] = await Promise.all([open(browser, base), open(browser, base, { path: "/#/node/DIST_001?span=300" })]);
+    await Promise.all([ready(page, "overview"), settled(node)]);
+    for (const value of [5.01, 5.02, 5.03, 5.04, 5.05]) {
+      const [card, tile] = ["li.card[data-node=DIST_001]", ".tile"].map((place, n) => [page, node][n].locator(place).getByText(value.toFixed(2), { exact: true }).waitFor());
+      const began = performance.now();
+      await please(`say DIST_001 pressure ${value}`);
+      await Promise.all([card, tile]);
+      const took = performance.now() - began;
+      console.log(`  ${value} after ${took.toFixed(0)} ms`);
+      assert.ok(took < 1000, `${took} ms`);
+    }
+    assert.equal(node.errors.length, 0, node.errors.join("\n"));
+    await node.context().close();
+    return page;
+  });
+
+  check("a bad value is told apart", async () => {
+    const page = await open(browser, base);
+    await ready(page, "overview");
+    await please("fail DIST_001 pressure");
+    await page.locator("li.card[data-node=DIST_001][data-state=bad]").getByText("bad: timeout").waitFor();
+    await please("say DIST_001 pressure 4.2");
+    await page.locator("li.card[data-node=DIST_001]:not([data-state=bad])").waitFor();
+    return page;
+  });
+
+  check("a lost live feed is said, and found again", async () => {
+    const page = await open(browser, base, { path: null });
+    await page.addInitScript(() => {
+      window.sockets = [];
+      window.WebSocket = class extends WebSocket {
+        constructor(...more) { super(...more); sockets.push(this); }
+      };
+    });
+    await page.goto(base);
+    await ready(page, "overview");
+    await page.evaluate(() => sockets[0].close());
+    await has(page, /No live feed, next try in/);
+    await page.locator(".pill[data-is=live]").waitFor({ timeout: 15_000 });
+    await please("say DIST_001 pressure 4.45");
+    await page.locator("li.card[data-node=DIST_001]").getByText("4.45", { exact: true }).waitFor();
+    return page;
+  });
+
+  check("with nothing there yet it says what to do", async () => {
+    const page = await open(browser, base, { path: null });
+    await page.route(/\/api\/v1\/(series|nodes|gateways|gaps)/, (route) => route.fulfill({ json: { items: [], truncated: false, degraded: [] } }));
+    await page.goto(base);
+    await has(page, "Nothing has arrived yet");
+    assert.match(await page.locator(".alone").innerText(), /collector ca issue/);
+    await page.screenshot({ path: join(folder, "empty.png") });
+    assert.deepEqual(await findings(page), []);
+    return page;
+  });
+
+  check("a tier is killed, and back", async () => {
+    const page = await open(browser, base);
+    await ready(page, "overview");
+    await please("kill redis");
+    await has(page, /Hot tier is down/, 30_000);
+    await please("say DIST_001 pressure 6.66");
+    await page.locator("li.card[data-node=DIST_001]").getByText("6.66", { exact: true }).waitFor({ timeout: 15_000 });
+    await page.screenshot({ path: join(folder, "overview-degraded.png") });
+    await please("start redis");
+    await page.locator("#notices").getByText(/Hot tier is down/).waitFor({ state: "detached", timeout: 30_000 });
+    await please("say DIST_001 pressure 4.44");
+    await page.locator("li.card[data-node=DIST_001]").getByText("4.44", { exact: true }).waitFor();
+    page.expected.push("503");
+    return page;
+  });
+};
