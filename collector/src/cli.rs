@@ -10,6 +10,7 @@ mod moving;
 mod people;
 mod print;
 mod quarantine;
+mod sql;
 
 use crate::ca::{Authority, CaError, Issued, Role};
 use crate::config::{Config, LoadError};
@@ -97,6 +98,9 @@ enum Command {
     /// Write readings of any stretch to a CSV or Parquet file
     #[command(after_help = export::EXAMPLES)]
     Export(export::Export),
+    /// Ask the archive by SQL; reading only
+    #[command(after_help = sql::EXAMPLES)]
+    Sql(Box<sql::Ask>),
     /// What was set aside: look at it, release it, drop it
     Quarantine {
         #[command(subcommand)]
@@ -186,6 +190,7 @@ pub fn main() -> ExitCode {
         Command::Jobs { command } => jobs::jobs(command),
         Command::Import(asked) => import::import(&asked),
         Command::Export(asked) => export::export(&asked),
+        Command::Sql(asked) => sql::ask(&asked),
         Command::Quarantine { command } => quarantine::quarantine(command),
         Command::User { command } => people::user(command),
         Command::Token { command } => people::token(command),

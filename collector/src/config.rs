@@ -4,6 +4,7 @@
 use crate::etl::jobs::{JobSettings, SettingsError};
 use crate::grants::Grants;
 pub use crate::places::{Place, Places};
+use crate::sql::SqlSettings;
 use crate::tiers::cold::settings::ColdSettings;
 use crate::tiers::hot::settings::HotSettings;
 use crate::tiers::warm::settings::WarmSettings;
@@ -35,6 +36,8 @@ pub struct Config {
     pub jobs: JobSettings,
     /// Where whole days are kept for good.
     pub cold: ColdSettings,
+    /// What a query by SQL may take.
+    pub sql: SqlSettings,
     /// Which gateway may write which nodes.
     pub grants: Grants,
     /// What people say about nodes.
@@ -129,6 +132,7 @@ impl Default for Config {
             warm: WarmSettings::default(),
             jobs: JobSettings::default(),
             cold: ColdSettings::default(),
+            sql: SqlSettings::default(),
             grants: Grants::default(),
             nodes: Places::default(),
             log: Log::default(),
@@ -253,7 +257,13 @@ impl Config {
         if self.api.listen == self.ingest.listen && self.api.listen.port() != 0 {
             return wrong("api.listen", self.api.listen.to_string(), "[ingest] listens there; each needs its own port");
         }
-        if let Some((key, value, why)) = self.hot.mistake().or_else(|| self.warm.mistake()) {
+        if let Some((key, value, why)) = self
+            .hot
+            .mistake()
+            .or_else(|| self.warm.mistake())
+            .or_else(|| self.cold.mistake())
+            .or_else(|| self.sql.mistake())
+        {
             return wrong(key, value, why);
         }
         if self.spool.bytes_max.as_u64() < 16 << 20 {
@@ -271,7 +281,8 @@ impl Config {
     /// The archive's place in words; the same words are the same place.
     #[must_use]
     pub fn cold_place(&self) -> String {
-        self.cold.folder.clone().unwrap_or_else(|| self.cold_dir()).display().to_string()
+        let folder = || self.cold.folder.clone().unwrap_or_else(|| self.cold_dir()).display().to_string();
+        self.cold.url.clone().unwrap_or_else(folder)
     }
 
     /// The folder of the authority.

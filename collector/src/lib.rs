@@ -18,4 +18,5 @@ pub mod resolve;
 pub mod revocation;
 pub mod rollup;
 pub mod run;
+pub mod sql;
 pub mod tiers;

@@ -1,7 +1,10 @@
 //! What every cold tier must do. A new implementation adds a module at the end and nothing else.
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
+mod services;
+
 use collector::rollup::Rollup;
+use collector::tiers::cold::parquet::ParquetCold;
 use collector::tiers::{Bucket, ColdTier, Day, Proof, Run, Runs, SeriesId, SeriesKey, StoredReading, TierError};
 use futures::{StreamExt, TryStreamExt, stream};
 use shared::ids::NodeId;
@@ -282,7 +285,25 @@ async fn who_reads_while_a_day_is_replaced_sees_the_old_or_the_new_one(tier: imp
     holds(&*tier, DAY, &version(20)).await;
 }
 
-macro_rules! contract {
+macro_rules! every_promise {
+    ($run:ident, $($arguments:tt)*) => {
+        $run! { $($arguments)*;
+            a_day_comes_back_as_it_was_given
+            odd_values_and_times_come_back_bit_by_bit
+            replacing_a_day_leaves_nothing_of_it_and_all_of_its_neighbours
+            merging_a_day_is_decided_by_the_rule
+            what_is_not_a_day_is_refused_and_changes_nothing
+            a_range_goes_over_days_in_order
+            the_last_reading_before_a_moment_may_be_days_ago
+            sums_are_those_of_the_readings
+            tidying_changes_no_row
+            what_is_written_at_a_time_is_all_there
+            who_reads_while_a_day_is_replaced_sees_the_old_or_the_new_one
+        }
+    };
+}
+
+macro_rules! each_by_itself {
     ($module:ident: $make:expr; $($test:ident)*) => {
         mod $module {
             use super::*;
@@ -295,36 +316,33 @@ macro_rules! contract {
     };
 }
 
-macro_rules! contracts {
-    ($($module:ident: $make:expr;)*) => {
-        $(contract! { $module: $make;
-            a_day_comes_back_as_it_was_given
-            odd_values_and_times_come_back_bit_by_bit
-            replacing_a_day_leaves_nothing_of_it_and_all_of_its_neighbours
-            merging_a_day_is_decided_by_the_rule
-            what_is_not_a_day_is_refused_and_changes_nothing
-            a_range_goes_over_days_in_order
-            the_last_reading_before_a_moment_may_be_days_ago
-            sums_are_those_of_the_readings
-            tidying_changes_no_row
-            what_is_written_at_a_time_is_all_there
-            who_reads_while_a_day_is_replaced_sees_the_old_or_the_new_one
-        })*
+macro_rules! in_turn {
+    ($make:expr; $($test:ident)*) => {
+        $(println!("{}", stringify!($test));
+        $test($make).await;)*
     };
 }
 
 fn parquet_folder() -> (impl ColdTier, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    (collector::tiers::cold::parquet::ParquetCold::in_folder(folder.path()).unwrap(), folder)
+    (ParquetCold::in_folder(folder.path()).unwrap(), folder)
 }
 
 /// As in S3, GCS or Azure: no folder, names that appear whole.
 fn parquet_store() -> (impl ColdTier, ()) {
     let store = Arc::new(object_store::memory::InMemory::new());
-    (collector::tiers::cold::parquet::ParquetCold::on(store, None), ())
+    (ParquetCold::on(store, "memory", true), ())
 }
 
-contracts! {
-    parquet_in_a_folder: parquet_folder();
-    parquet_in_an_object_store: parquet_store();
+every_promise!(each_by_itself, parquet_in_a_folder: parquet_folder());
+every_promise!(each_by_itself, parquet_in_an_object_store: parquet_store());
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parquet_in_s3_keeps_every_promise() {
+    let server = services::s3::S3Server::start();
+    let fresh = || Arc::into_inner(server.settings().open(std::path::Path::new("")).unwrap()).unwrap();
+    every_promise!(in_turn, fresh());
+    let objects = server.objects().await;
+    assert!(!objects.is_empty() && objects.iter().all(|path| path.starts_with("archive/")), "{objects:?}");
+    assert!(!objects.iter().any(|path| path.contains("/aside/")), "nothing is left aside: {objects:?}");
 }

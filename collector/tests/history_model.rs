@@ -115,7 +115,7 @@ impl World {
         let hot = Arc::new(MemoryHot::new(HOT_FROM, HOT_READINGS_MAX, Arc::new(|| NOW)));
         let inner = Arc::new(ParquetCold::in_folder(folder.path().join("cold")).unwrap());
         let cold = FaultyCold::new(inner);
-        let (tiers, warm, hot) = faulty(Tiers { warm, hot, redis: None, cold: Some(cold.clone()) });
+        let (tiers, warm, hot) = faulty(Tiers { warm, hot, redis: None, cold: Some(cold.clone()), sql: None });
         let history = History::new(tiers.warm, tiers.hot).with_cold(tiers.cold);
         Self {
             history,

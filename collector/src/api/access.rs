@@ -46,6 +46,9 @@ const OPERATOR: &[&str] = &[
 /// What an admin alone may look at.
 const ADMIN: &[&str] = &["/api/v1/users", "/api/v1/tokens"];
 
+/// What is looked at by POST, because the question doesn't fit into an address.
+const LOOKING: &[&str] = &["/api/v1/sql"];
+
 /// What a method on a path needs. Looking needs a viewer; a change that isn't named here needs an admin.
 pub(super) fn needs(method: &Method, path: &str) -> Needs {
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
@@ -56,6 +59,7 @@ pub(super) fn needs(method: &Method, path: &str) -> Needs {
         "GET" if path == "/api/v1/audit" => Needs::Role(Role::Operator),
         "GET" if ADMIN.contains(&path) => Needs::Role(Role::Admin),
         "GET" => Needs::Role(Role::Viewer),
+        "POST" if LOOKING.contains(&path) => Needs::Role(Role::Viewer),
         "POST" if OPERATOR.contains(&path) => Needs::Role(Role::Operator),
         _ => Needs::Role(Role::Admin),
     }

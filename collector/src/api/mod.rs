@@ -23,6 +23,7 @@ mod problem;
 mod quality;
 mod quarantine;
 mod routes;
+mod sql;
 pub mod tls;
 mod views;
 
@@ -32,6 +33,7 @@ use crate::access::Access;
 use crate::config::Places;
 use crate::etl::Scheduler;
 use crate::history::History;
+use crate::sql::Sql;
 use crate::tiers::hot::days::DayCache;
 use crate::tiers::{ColdTier, CommitReport, Flush, HotTier, TierFuture, WarmTier};
 use axum::Router;
@@ -88,6 +90,8 @@ pub struct Sources {
     pub places: Arc<Places>,
     /// The archive, when there is one.
     pub cold: Option<Arc<dyn ColdTier>>,
+    /// Asks the archive by SQL, when it is one of files.
+    pub sql: Option<Arc<Sql>>,
     /// Who is connected.
     pub presence: Presence,
     /// Who may do what.
@@ -226,6 +230,7 @@ fn router(sources: Sources, stop: CancellationToken) -> Router {
         .route("/api/v1/export", get(export::export))
         .route("/api/v1/quarantine/release", post(quarantine::release))
         .route("/api/v1/quarantine/drop", post(quarantine::drop))
+        .route("/api/v1/sql", post(sql::sql))
         .route("/api/v1/audit", get(entry::audit))
         .route("/api/v1/users", get(people::users).post(people::add))
         .route("/api/v1/users/{name}", post(people::change).delete(people::remove))

@@ -43,6 +43,17 @@ impl Problem {
         Self::new("urn:collector:problem:body", "What was sent is wrong", StatusCode::BAD_REQUEST, detail.into())
     }
 
+    /// A query can't be answered.
+    pub(super) fn query(detail: String) -> Self {
+        Self::new("urn:collector:problem:query", "The query can't be answered", StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// A query needs more than it may have.
+    pub(super) fn too_much(detail: String) -> Self {
+        let title = "The query asks for too much";
+        Self::new("urn:collector:problem:limit", title, StatusCode::UNPROCESSABLE_ENTITY, detail)
+    }
+
     /// A series that was asked for isn't there.
     pub(super) fn no_such(what: &'static str, parameter: &str, name: &str) -> Self {
         let detail = format!("there is no {what} {}", shown(name));

@@ -105,6 +105,7 @@ async fn bench() -> Bench {
         days: None,
         places: Arc::default(),
         cold: None,
+        sql: None,
         presence: Arc::new(|gateway| (gateway.as_str() == "STATION_7").then(|| json!({ "connected": true }))),
         troubles: Arc::new(Vec::new),
         metrics: Arc::new(|| "collector_up 1\n".into()),
@@ -341,6 +342,7 @@ const ROUTES: &[(&str, Option<Role>)] = &[
     ("GET /api/v1/export", Some(Role::Viewer)),
     ("GET /api/v1/live", Some(Role::Viewer)),
     ("GET /metrics", Some(Role::Viewer)),
+    ("POST /api/v1/sql", Some(Role::Viewer)), // reads what they may see
     ("HEAD /api/v1/nodes", Some(Role::Viewer)),
     ("GET /api/v1/audit", Some(Role::Operator)),
     ("POST /api/v1/jobs/data_quality/run", Some(Role::Operator)),

@@ -85,6 +85,7 @@ fn look(path: &Path, config: &Config, findings: &mut Findings) {
     api(config, findings);
     folder(config, findings);
     warm_tier(config, findings);
+    cold(config, findings);
     certificates(config, findings);
     grants(config, findings);
     hot(config, findings);
@@ -125,6 +126,26 @@ fn hot(config: &Config, findings: &mut Findings) {
     }
 }
 
+/// Days wait in the warm tier while the archive can't be written, so that is no error of the configuration.
+fn cold(config: &Config, findings: &mut Findings) {
+    if let Some(why) = config.cold.credentials_file.as_deref().and_then(file::readable_by_all) {
+        findings.add("[cold]", Verdict::Warning, why);
+    }
+    let Some(url) = &config.cold.url else {
+        let folder = config.cold.folder.clone().unwrap_or_else(|| config.cold_dir());
+        return match writable(&folder) {
+            Ok(_) => findings.add("[cold]", Verdict::Ok, format!("Parquet files in {}", folder.display())),
+            Err(why) => findings.add("[cold]", Verdict::Error, format!("folder: {why}")),
+        };
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map(|runtime| runtime.block_on(config.cold.probe())) {
+        Ok(Ok(())) => findings.add("[cold]", Verdict::Ok, format!("Parquet files at {url}, written and read")),
+        Ok(Err(error)) => findings.add("[cold]", Verdict::Warning, error.to_string()),
+        Err(error) => findings.add("[cold]", Verdict::Warning, error.to_string()),
+    }
+}
+
 fn level(config: &Config, findings: &mut Findings) {
     let level = config.log.level.as_deref().unwrap_or("info");
     if let Err(error) = shared::telemetry::check_level(level) {
@@ -143,18 +164,24 @@ fn address(what: &'static str, address: SocketAddr, findings: &mut Findings) {
     }
 }
 
-fn folder(config: &Config, findings: &mut Findings) {
-    let folder = &config.data_dir;
-    // The nearest folder that is there: a missing one is made by `run`.
+/// The nearest folder that is there, when it can be written: a missing one is made by `run`.
+fn writable(folder: &Path) -> Result<&Path, String> {
     if folder.exists() && !folder.is_dir() {
-        findings.add("data_dir", Verdict::Error, format!("{} is a file; a folder is needed", folder.display()));
-        return;
+        return Err(format!("{} is a file; a folder is needed", folder.display()));
     }
     let there = folder.ancestors().find(|f| f.exists()).unwrap_or(Path::new("/"));
-    if rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_err() {
-        findings.add("data_dir", Verdict::Error, format!("{} can't be written by this user", there.display()));
-        return;
+    match rustix::fs::access(there, rustix::fs::Access::WRITE_OK) {
+        Ok(()) => Ok(there),
+        Err(_) => Err(format!("{} can't be written by this user", there.display())),
     }
+}
+
+fn folder(config: &Config, findings: &mut Findings) {
+    let folder = &config.data_dir;
+    let there = match writable(folder) {
+        Ok(there) => there,
+        Err(why) => return findings.add("data_dir", Verdict::Error, why),
+    };
     let free = rustix::fs::statvfs(there).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     let bound = config.spool.bytes_max;
     let held = std::fs::metadata(config.warm_file()).map(|meta| meta.len()).ok();

@@ -214,7 +214,8 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     let owed = config.data_dir.join("hot.owed");
     let days = tiers.days(config);
     let hot = Arc::new(Guarded::new(tiers.hot, &owed).map_err(file_error(&owed))?);
-    let wiring = Wiring::new(config, Disk::open(config).await?, tiers.warm, hot.clone(), days, tiers.cold);
+    let mut wiring = Wiring::new(config, Disk::open(config).await?, tiers.warm, hot.clone(), days, tiers.cold);
+    wiring.sql = tiers.sql;
 
     let scheduler = wiring.scheduler()?;
 

@@ -8,6 +8,7 @@ use crate::ingest::intake::OpenGaps;
 use crate::ingest::ledger::Ledger;
 use crate::ingest::restore;
 use crate::moving;
+use crate::sql::Sql;
 use crate::tiers::hot::days::{DayCache, Days, MemoryDays};
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::memory::MemoryHot;
@@ -32,6 +33,8 @@ pub struct Tiers {
     pub redis: Option<Arc<RedisHot>>,
     /// Whole days, for good.
     pub cold: Option<Arc<dyn ColdTier>>,
+    /// Asks them by SQL, when they are files.
+    pub sql: Option<Arc<Sql>>,
 }
 
 impl Tiers {
@@ -48,18 +51,20 @@ impl Tiers {
         }
         let warm = warm::open(&config.warm, &config.warm_file()).await?;
         let complete_from = complete_from(&*warm, config.ingest.future_max.0).await;
-        let cold: Option<Arc<dyn ColdTier>> = Some(config.cold.open(&config.cold_dir())?);
+        let archive = config.cold.open(&config.cold_dir())?;
+        let sql = Some(Arc::new(Sql::new(archive.clone(), config.sql)?));
+        let cold: Option<Arc<dyn ColdTier>> = Some(archive);
         let now = Arc::new(Timestamp::wall_clock);
         match config.hot.store() {
             Store::Memory => {
                 let readings_max = usize::try_from(config.hot.readings_max()).unwrap_or(usize::MAX);
                 let hot = MemoryHot::new(complete_from, readings_max, now).with_age(config.hot.age());
-                Ok(Self { warm, hot: Arc::new(hot), redis: None, cold })
+                Ok(Self { warm, hot: Arc::new(hot), redis: None, cold, sql })
             }
             Store::Redis => {
                 let before = Before { complete_from, future_max: micros(config.ingest.future_max.0) };
                 let hot = Arc::new(RedisHot::new(&config.hot, before, now)?.unadopted());
-                Ok(Self { warm, hot: hot.clone(), redis: Some(hot), cold })
+                Ok(Self { warm, hot: hot.clone(), redis: Some(hot), cold, sql })
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::ingest::intake::{Desk, Intake};
 use crate::ingest::pressure::Pressure;
 use crate::ingest::sessions::Sessions;
 use crate::resolve::Resolver;
+use crate::sql::Sql;
 use crate::tiers::hot::days::DayCache;
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::{ColdTier, StoredReading, WarmTier};
@@ -38,6 +39,7 @@ pub(super) struct Wiring<'a> {
     pub(super) followed: Arc<Followed>,
     pub(super) days: Option<Arc<DayCache>>,
     pub(super) cold: Option<Arc<dyn ColdTier>>,
+    pub(super) sql: Option<Arc<Sql>>,
     pub(super) resolver: Arc<Resolver>,
     pub(super) fixes: Arc<Fixes>,
     pub(super) sessions: Arc<Sessions>,
@@ -66,6 +68,7 @@ impl<'a> Wiring<'a> {
             followed: Arc::default(),
             days,
             cold,
+            sql: None,
             resolver: Arc::default(),
             fixes: Arc::default(),
             sessions: Arc::default(),
@@ -181,6 +184,7 @@ impl<'a> Wiring<'a> {
             days: self.days.clone(),
             places: Arc::new(self.config.nodes.clone()),
             cold: self.cold.clone(),
+            sql: self.sql.clone(),
             presence: Arc::new(move |gateway| serde_json::to_value(sessions.seen(gateway)?).ok()),
             metrics: Arc::new(move || {
                 gauge_spool(&spool);

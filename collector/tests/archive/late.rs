@@ -104,7 +104,7 @@ async fn what_leaves_while_it_is_asked_for_is_found() {
     world.set_clock(10, 3);
     world.sync().run(&Progress::default()).await.unwrap();
     let hot = Arc::new(MemoryHot::new(Day::LAST.start(), 1_000, Arc::new(Timestamp::wall_clock)));
-    let tiers = Tiers { warm: world.warm.clone(), hot, redis: None, cold: world.cold.clone() };
+    let tiers = Tiers { warm: world.warm.clone(), hot, redis: None, cold: world.cold.clone(), sql: None };
     let (tiers, warm, _) = faulty(tiers);
     let history = History::new(tiers.warm, tiers.hot).with_cold(tiers.cold);
     for keep_days in [6, 3] {

@@ -30,7 +30,7 @@ pub fn faulty(tiers: Tiers) -> (Tiers, Arc<FaultyWarm>, Arc<FaultyHot>) {
         before_range: Mutex::default(),
     });
     let hot = Arc::new(FaultyHot { inner: tiers.hot, away: AtomicBool::new(false), forgotten: Mutex::default() });
-    (Tiers { warm: warm.clone(), hot: hot.clone(), redis: tiers.redis, cold: tiers.cold }, warm, hot)
+    (Tiers { warm: warm.clone(), hot: hot.clone(), redis: tiers.redis, cold: tiers.cold, sql: tiers.sql }, warm, hot)
 }
 
 fn unavailable() -> TierError {

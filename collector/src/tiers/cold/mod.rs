@@ -1,5 +1,6 @@
 //! Cold tiers.
 
+mod clouds;
 pub mod parquet;
 pub mod rows;
 pub mod settings;

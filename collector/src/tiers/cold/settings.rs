@@ -1,5 +1,6 @@
 //! `[cold]`: where the archive lies.
 
+use super::clouds::{self, Address, Opened};
 use super::parquet::ParquetCold;
 use crate::tiers::TierError;
 use serde::Deserialize;
@@ -12,14 +13,96 @@ use std::sync::Arc;
 pub struct ColdSettings {
     /// The folder of the archive's files; default `<data_dir>/cold`.
     pub folder: Option<PathBuf>,
+    /// Or where they lie in an object store: `s3://bucket/prefix`, `gs://…`, `az://…`.
+    pub url: Option<String>,
+    /// Object store: a server of one's own that speaks like that cloud; default: the cloud itself.
+    pub endpoint: Option<String>,
+    /// Object store: that server may be asked without TLS.
+    pub allow_http: bool,
+    /// Object store: file with credentials, `NAME=value` as in the environment, or a key of Google's.
+    pub credentials_file: Option<PathBuf>,
 }
 
 impl ColdSettings {
-    /// Opens the archive; without a word on where it lies, in `folder`.
+    /// Opens the archive; without a word on where it lies, in `folder`. An object store isn't asked for anything yet.
     ///
     /// # Errors
-    /// When the folder can't be made.
+    /// When the folder can't be made, or what is said of the object store can't be used.
     pub fn open(&self, folder: &Path) -> Result<Arc<ParquetCold>, TierError> {
-        Ok(Arc::new(ParquetCold::in_folder(self.folder.as_deref().unwrap_or(folder))?))
+        let Some(url) = &self.url else {
+            return Ok(Arc::new(ParquetCold::in_folder(self.folder.as_deref().unwrap_or(folder))?));
+        };
+        let Opened { store, trusted } = self.store(url).map_err(unusable)?;
+        Ok(Arc::new(ParquetCold::on(store, url, trusted)))
+    }
+
+    /// Whether the object store can be written, read, listed, and cleared; always so without one.
+    ///
+    /// # Errors
+    /// With what couldn't be done, and the setting that may put it right.
+    pub async fn probe(&self) -> Result<(), TierError> {
+        let Some(url) = &self.url else { return Ok(()) };
+        let opened = self.store(url).map_err(unusable)?;
+        clouds::probe(&*opened.store).await.map_err(|why| unusable(format!("[cold] url = \"{url}\": {why}")))
+    }
+
+    fn store(&self, url: &str) -> Result<Opened, String> {
+        let address = Address::parse(url).map_err(|why| format!("[cold] url: {why}"))?;
+        clouds::open(&address, self)
+    }
+
+    /// The first setting that can't be used: its name, its value and why.
+    #[must_use]
+    pub fn mistake(&self) -> Option<(&'static str, String, &'static str)> {
+        let hidden = || "…".to_owned(); // it may hold a secret
+        match (&self.url, &self.folder, &self.endpoint) {
+            (Some(_), Some(folder), _) => Some((
+                "cold.folder",
+                folder.display().to_string(),
+                "the archive lies in a folder or at a url, not both",
+            )),
+            (Some(url), None, endpoint) => {
+                Address::parse(url).err().map(|why| ("cold.url", hidden(), why)).or_else(|| {
+                    let why = clouds::endpoint_mistake(endpoint.as_ref()?, self.allow_http)?;
+                    Some(("cold.endpoint", hidden(), why))
+                })
+            }
+            (None, _, Some(_)) => {
+                Some(("cold.endpoint", hidden(), "it needs a url beside it: what is there is in a bucket"))
+            }
+            (None, ..) if self.credentials_file.is_some() => {
+                Some(("cold.credentials_file", hidden(), "it needs a url beside it: a folder has no credentials"))
+            }
+            (None, ..) => None,
+        }
+    }
+}
+
+fn unusable(why: String) -> TierError {
+    TierError::Unavailable { tier: super::parquet::TIER, why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cant_be_is_named() {
+        let mistake = |change: fn(&mut ColdSettings)| {
+            let mut settings = ColdSettings::default();
+            change(&mut settings);
+            settings.mistake().map(|(key, ..)| key)
+        };
+        let url = || Some("s3://water/archive".to_owned());
+        assert_eq!(mistake(|_| ()), None);
+        assert_eq!(mistake(|s| s.url = Some("s3://water/archive".into())), None);
+        assert_eq!(mistake(|s| s.url = Some("ftp://water".into())), Some("cold.url"));
+        assert_eq!(mistake(|s| s.endpoint = Some("https://minio".into())), Some("cold.endpoint"));
+        assert_eq!(mistake(|s| s.credentials_file = Some("keys".into())), Some("cold.credentials_file"));
+        let both = ColdSettings { url: url(), folder: Some("/srv".into()), ..ColdSettings::default() };
+        assert_eq!(both.mistake().map(|(key, ..)| key), Some("cold.folder"));
+        let plain = ColdSettings { url: url(), endpoint: Some("http://minio".into()), ..ColdSettings::default() };
+        assert_eq!(plain.mistake().map(|(key, ..)| key), Some("cold.endpoint"));
+        assert_eq!(ColdSettings { allow_http: true, ..plain }.mistake(), None);
     }
 }

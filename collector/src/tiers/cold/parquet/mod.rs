@@ -11,7 +11,10 @@ mod names;
 mod reader;
 mod scan;
 mod shelf;
+mod sql;
 mod table;
+
+pub use sql::{STORE_URL, Snapshot};
 
 use super::streams::{checked, merged, merged_all};
 use crate::rollup::Rollup;
@@ -25,14 +28,14 @@ use parquet::arrow::AsyncArrowWriter;
 use parquet::errors::ParquetError;
 use scan::{Scanner, Wanted, prove};
 use shared::reading::Timestamp;
-use shelf::{Shelf, Summed};
+use shelf::{Place, Shelf, Summed};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{Mutex, MutexGuard, RwLock};
 
-const TIER: &str = "cold tier (Parquet)";
+pub(super) const TIER: &str = "cold tier (Parquet)";
 /// Days of a month are put together as long as they don't take more than that, bytes.
 const MONTH_BYTES_MAX: u64 = 64 << 20;
 /// How often a question is asked again because a file was replaced meanwhile.
@@ -90,10 +93,19 @@ impl ParquetCold {
         Ok(Self::over(Shelf::in_folder(folder.into())?))
     }
 
-    /// In any store, with `folder` when that is where it keeps its files.
+    /// In any store, which people know as `address`; a `trusted` one gives back the bytes that it was given, so that they
+    /// aren't looked through each time a file is opened first.
     #[must_use]
-    pub fn on(store: Arc<dyn ObjectStore>, folder: Option<PathBuf>) -> Self {
-        Self::over(Shelf::on(store, folder))
+    pub fn on(store: Arc<dyn ObjectStore>, address: &str, trusted: bool) -> Self {
+        Self::over(Shelf::on(store, Place::Store { address: address.to_owned(), trusted }))
+    }
+
+    /// As it is now, for SQL.
+    ///
+    /// # Errors
+    /// When its files can't be listed.
+    pub async fn snapshot(&self) -> Result<Snapshot, TierError> {
+        Ok(Snapshot::new(self.scanner.shelf.clone(), self.shelf().picture().await?))
     }
 
     fn over(shelf: Shelf) -> Self {
@@ -163,13 +175,21 @@ impl ParquetCold {
         let mut writer =
             AsyncArrowWriter::try_new(file, table::SCHEMA.clone(), Some(table::properties())).fault(&what)?;
         let mut proof = Proof::default();
-        while let Some(run) = runs.try_next().await? {
-            proof.add(&run);
-            let batch = table::batch_of(&run).map_err(ParquetError::from).fault(&what)?;
-            writer.write(&batch).await.fault(&what)?;
+        let filled = async {
+            while let Some(run) = runs.try_next().await? {
+                proof.add(&run);
+                let batch = table::batch_of(&run).map_err(ParquetError::from).fault(&what)?;
+                writer.write(&batch).await.fault(&what)?;
+            }
+            writer.finish().await.fault(&what)
+        };
+        let filled = filled.await;
+        let file = writer.into_inner();
+        let crc = file.crc;
+        if let Err(error) = filled {
+            file.abort().await;
+            return Err(error);
         }
-        writer.finish().await.fault(&what)?;
-        let crc = writer.into_inner().crc;
         let back = prove(self.scanner.runs(self.shelf().meta(aside).await?, None)).await?;
         if back == proof {
             return Ok((back, crc));

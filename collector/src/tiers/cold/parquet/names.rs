@@ -106,6 +106,16 @@ impl Piece {
     }
 }
 
+/// A file that holds days, and which of its days count.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Holding {
+    pub(super) meta: ObjectMeta,
+    /// A stretch that has all that counts, or a part of it.
+    pub(super) days: Range<Day>,
+    /// All days of the file count, so that nothing of it has to be left out.
+    pub(super) whole: bool,
+}
+
 /// What is there at one moment.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Picture {
@@ -152,6 +162,21 @@ impl Picture {
             }
         }
         pieces
+    }
+
+    /// All files that hold days: one of which every day counts once, another once for each stretch of days that do.
+    pub(super) fn holdings(&self) -> Vec<Holding> {
+        let held = |file: &FileName, day: &Day| self.days.get(day) == Some(file);
+        let is_whole = |file: &FileName| file.days().all(|day| held(file, &day));
+        let span = |file: &FileName| Some(file.days().next()?..file.days().last()?.next());
+        let whole = self
+            .files
+            .iter()
+            .filter(|(file, _)| is_whole(file))
+            .filter_map(|(file, meta)| Some(Holding { meta: meta.clone(), days: span(file)?, whole: true }));
+        let pieces = self.pieces(Day::FIRST, Day::LAST.next()).into_iter().filter(|piece| !is_whole(&piece.file));
+        let parts = pieces.map(|piece| Holding { meta: piece.meta, days: piece.days, whole: false });
+        whole.chain(parts).collect()
     }
 
     /// Files that hold no day any more.
@@ -209,6 +234,12 @@ mod tests {
             pieces.iter().map(|p| (p.file.version, p.days.start.to_string(), p.days.end.0 - p.days.start.0)).collect();
         assert_eq!(said, [(5, "2026-01-01".into(), 2), (6, "2026-01-03".into(), 1), (5, "2026-01-04".into(), 1)]);
         assert_eq!(picture.waste().iter().map(|f| f.version).collect::<Vec<_>>(), [1]);
+        let held: Vec<_> = picture.holdings().into_iter().map(|h| (h.days.start.to_string(), h.whole)).collect();
+        assert_eq!(
+            held,
+            [("2026-01-03".into(), true), ("2026-01-01".into(), false), ("2026-01-04".to_owned(), false)],
+            "of the month only what no later file has"
+        );
         assert_eq!(picture.next_version(), 7);
         assert_eq!(picture.days(day("2026-01-04"), day("2026-01-04")).count(), 0);
     }

@@ -1,7 +1,9 @@
 //! Where the files lie: a folder, or an object store.
 //!
-//! A file is written under `aside/`, read back, and only then renamed to the name that counts. In a folder each step
-//! is on disk before the next one begins, so that a power cut leaves the old file or the new one.
+//! A file is written under `aside/`, read back, and only then given the name that counts. In a folder that is a rename,
+//! and each step is on disk before the next one begins, so that a power cut leaves the old file or the new one. An
+//! object store can't rename: it copies, and a copy appears whole or not at all; what it was made from is removed after
+//! it, and if that fails, before the next write.
 
 use super::names::{FileName, Picture};
 use super::{Fault, TIER};
@@ -15,10 +17,11 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::async_writer::AsyncFileWriter;
 use parquet::errors::{ParquetError, Result as ParquetResult};
+use shared::ids::StreamId;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 use tokio::io::AsyncWriteExt;
@@ -30,13 +33,27 @@ const ASIDE: &str = "aside";
 #[derive(Debug)]
 pub(super) struct Shelf {
     pub(super) store: Arc<dyn ObjectStore>,
-    /// The folder, when it is one.
-    folder: Option<PathBuf>,
+    place: Place,
     /// Files that are being written, by their names under `aside/`.
     under_way: UnderWay,
     /// What was summed up and found right, as it was then.
-    sound: Mutex<HashMap<FileName, (u64, SystemTime)>>,
+    sound: Mutex<HashMap<FileName, Known>>,
 }
+
+/// Where a shelf is.
+#[derive(Debug)]
+pub(super) enum Place {
+    Folder(PathBuf),
+    Store {
+        /// As people know it.
+        address: String,
+        /// Whether it sees to it by itself that bytes come back as they were written.
+        trusted: bool,
+    },
+}
+
+/// What tells one state of a file from another: size, date, and what the store calls it.
+type Known = (u64, SystemTime, Option<String>);
 
 impl Shelf {
     /// In a folder; it is made when it is missing.
@@ -47,49 +64,60 @@ impl Shelf {
         };
         std::fs::create_dir_all(folder.join(ASIDE)).map_err(|e| failed(&e))?;
         let store = LocalFileSystem::new_with_prefix(&folder).map_err(|e| failed(&e))?;
-        let shelf = Self::on(Arc::new(store), Some(folder));
-        Ok(shelf)
+        Ok(Self::on(Arc::new(store), Place::Folder(folder)))
     }
 
-    /// In any store, and the folder when it is one.
-    pub(super) fn on(store: Arc<dyn ObjectStore>, folder: Option<PathBuf>) -> Self {
-        Self { store, folder, under_way: Arc::default(), sound: Mutex::default() }
+    pub(super) fn on(store: Arc<dyn ObjectStore>, place: Place) -> Self {
+        Self { store, place, under_way: Arc::default(), sound: Mutex::default() }
     }
 
     /// What is there now.
     pub(super) async fn picture(&self) -> Result<Picture, TierError> {
-        let listing = self.store.list_with_delimiter(None).await.fault("the files can't be listed")?;
+        let listing = self.store.list_with_delimiter(None).await;
+        let listing = listing.fault(format_args!("{} can't be listed", self.place))?;
         Ok(Picture::of(listing.objects))
     }
 
     /// A new file that doesn't count yet.
     pub(super) fn aside(&self) -> (Aside, Summed) {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let name = format!("{}-{}.parquet", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // Nobody else's name, whoever else writes there: what is read back must be what was written.
+        let name = format!("{}.parquet", StreamId::random());
         let path = Path::from(format!("{ASIDE}/{name}"));
         let writer = BufWriter::new(self.store.clone(), path.clone());
-        (Aside::new(path, name, &self.under_way), Summed { writer, crc: 0 })
+        (Aside::new(path, name, &self.under_way), Summed { writer, crc: 0, ended: false })
     }
 
     /// The size and date of a file.
     pub(super) async fn meta(&self, path: &Path) -> Result<ObjectMeta, TierError> {
-        self.store.head(path).await.fault(path)
+        let meta = self.store.head(path).await.fault(self.shown(path))?;
+        Ok(ObjectMeta { location: path.clone(), ..meta }) // a store behind a prefix says its own path
     }
 
     /// Makes a file that was written aside the one that counts.
     pub(super) async fn publish(&self, aside: &Path, file: FileName) -> Result<(), TierError> {
-        self.sync(Some(aside)).await?;
-        self.store.rename(aside, &file.path()).await.fault(aside)?;
-        self.sync(None).await
+        let path = file.path();
+        if let Place::Folder(folder) = &self.place {
+            sync(folder.join(aside.as_ref())).await?;
+            self.store.rename(aside, &path).await.fault(self.shown(aside))?;
+            return sync(folder.clone()).await;
+        }
+        self.store.copy(aside, &path).await.fault(self.shown(aside))?;
+        let copied = self.copied(aside, file).await;
+        if copied.is_err() {
+            self.remove(&path).await;
+        }
+        self.remove(aside).await;
+        copied
     }
 
-    /// Brings a file's bytes, or without one the folder's names, to the disk.
-    async fn sync(&self, file: Option<&Path>) -> Result<(), TierError> {
-        let Some(folder) = &self.folder else { return Ok(()) };
-        let path = file.map_or_else(|| folder.clone(), |file| folder.join(file.as_ref()));
-        let shown = path.display().to_string();
-        let synced = tokio::task::spawn_blocking(move || File::open(path)?.sync_all()).await;
-        synced.map_err(std::io::Error::other).flatten().fault(shown)
+    /// Whether a copy is what was read back before.
+    async fn copied(&self, aside: &Path, file: FileName) -> Result<(), TierError> {
+        let (from, to) = (self.meta(aside).await?, self.meta(&file.path()).await?);
+        if from.size != to.size {
+            let why = format!("{} has {} bytes, its copy {}", self.shown(aside), from.size, to.size);
+            return Err(TierError::Broken { tier: TIER, why });
+        }
+        self.check(file, &to).await
     }
 
     /// Removes files that hold no day any more; those that can't be removed now are found again.
@@ -102,7 +130,7 @@ impl Shelf {
     /// Removes what was begun and nobody finishes any more. Only for the collector that writes. An object store shows no
     /// such thing but what was whole when its writer died.
     pub(super) async fn sweep_aside(&self) {
-        if let Some(folder) = &self.folder {
+        if let Place::Folder(folder) = &self.place {
             let begun = std::fs::read_dir(folder.join(ASIDE)).into_iter().flatten().flatten();
             let left = begun.filter(|file| !self.is_under_way(&file.file_name().to_string_lossy()));
             left.for_each(|file| drop(std::fs::remove_file(file.path())));
@@ -130,23 +158,23 @@ impl Shelf {
         }
     }
 
-    /// Looks whether a file's bytes are those that were written. In a folder, once for each file and change of it;
-    /// object stores do that by themselves.
+    /// Looks whether a file's bytes are those that were written: once for each file and change of it, and never in a store
+    /// that is trusted to.
     pub(super) async fn check(&self, file: FileName, meta: &ObjectMeta) -> Result<(), TierError> {
-        if self.folder.is_none() {
+        if matches!(self.place, Place::Store { trusted: true, .. }) {
             return Ok(());
         }
-        let as_it_is = (meta.size, SystemTime::from(meta.last_modified));
+        let as_it_is = (meta.size, SystemTime::from(meta.last_modified), meta.e_tag.clone());
         let sound = || self.sound.lock().unwrap_or_else(PoisonError::into_inner);
         if sound().get(&file) == Some(&as_it_is) {
             return Ok(());
         }
-        let bytes = self.store.get(&meta.location).await.fault(&meta.location)?.into_stream();
+        let shown = self.shown(&meta.location);
+        let bytes = self.store.get(&meta.location).await.fault(&shown)?.into_stream();
         let crc = bytes.try_fold(0, |crc, bytes| std::future::ready(Ok(crc32c::crc32c_append(crc, &bytes))));
-        if crc.await.fault(&meta.location)? != file.crc {
+        if crc.await.fault(&shown)? != file.crc {
             let why = format!(
-                "{} is damaged: its bytes are not those that were written; put a copy of it there, or remove it and archive its days again",
-                self.shown(&meta.location)
+                "{shown} is damaged: its bytes are not those that were written; put a copy of it there, or remove it and archive its days again"
             );
             return Err(TierError::Broken { tier: TIER, why });
         }
@@ -161,8 +189,27 @@ impl Shelf {
 
     /// A file as people find it.
     pub(super) fn shown(&self, path: &Path) -> String {
-        self.folder.as_ref().map_or_else(|| path.to_string(), |folder| folder.join(path.as_ref()).display().to_string())
+        match &self.place {
+            Place::Folder(folder) => folder.join(path.as_ref()).display().to_string(),
+            Place::Store { address, .. } => format!("{}/{path}", address.trim_end_matches('/')),
+        }
     }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => write!(f, "{}", folder.display()),
+            Self::Store { address, .. } => f.write_str(address),
+        }
+    }
+}
+
+/// Brings a file's bytes, or a folder's names, to the disk.
+async fn sync(path: PathBuf) -> Result<(), TierError> {
+    let shown = path.display().to_string();
+    let synced = tokio::task::spawn_blocking(move || File::open(path)?.sync_all()).await;
+    synced.map_err(std::io::Error::other).flatten().fault(shown)
 }
 
 type UnderWay = Arc<Mutex<HashSet<String>>>;
@@ -195,6 +242,19 @@ impl Drop for Aside {
 pub(super) struct Summed {
     writer: BufWriter,
     pub(super) crc: u32,
+    /// It was told to end, well or not.
+    ended: bool,
+}
+
+impl Summed {
+    /// Takes back what was sent: a store keeps, and charges for, the parts of what was begun and never ended.
+    pub(super) async fn abort(mut self) {
+        if !self.ended
+            && let Err(error) = self.writer.abort().await
+        {
+            tracing::debug!(%error, "the parts of a file that was not ended are still there");
+        }
+    }
 }
 
 impl AsyncFileWriter for Summed {
@@ -204,6 +264,7 @@ impl AsyncFileWriter for Summed {
     }
 
     fn complete(&mut self) -> BoxFuture<'_, ParquetResult<()>> {
+        self.ended = true;
         Box::pin(async move { self.writer.shutdown().await.map_err(|e| ParquetError::External(Box::new(e))) })
     }
 }
