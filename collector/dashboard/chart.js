@@ -153,7 +153,7 @@ export class Chart {
     const paths = bars ? uPlot.paths.bars({ size: [0.8, 60] }) : steps ? uPlot.paths.stepped({ align: 1 }) : uPlot.paths.linear();
     const line = (colour, more) => ({ stroke: () => this.colour(colour), width: 1.6, paths, points: { show: false }, ...more });
     const hidden = { stroke: "transparent", width: 0, paths: steps ? uPlot.paths.stepped({ align: 1 }) : uPlot.paths.linear(), points: { show: false } };
-    const axis = { stroke: () => this.colour("faint"), grid: { stroke: () => this.colour("grid"), width: 1 }, ticks: { show: false }, font: `${0.8 * this.em}px system-ui, sans-serif` };
+    const axis = { stroke: () => this.colour("faint"), grid: { stroke: () => this.colour("grid"), width: 1 }, ticks: { show: false }, font: `${Math.round(0.8 * this.em)}px system-ui, sans-serif` };
     return {
       width: this.frame.clientWidth, height: this.frame.clientHeight, legend: { show: false }, padding: [8, 20, 0, 0],
       cursor: { sync: { key: "node" }, drag: { x: true, y: false, setScale: false }, points: { size: 7 }, bind: { dblclick: () => null } },

@@ -8,6 +8,7 @@ use collector::analytics::anomaly::Kind as Wrong;
 use collector::analytics::store::Wanted;
 use collector::config::Config;
 use collector::etl::jobs::anomaly_detection::AnomalyDetection;
+use collector::etl::jobs::data_quality::DataQuality;
 use collector::etl::jobs::forecast::Forecasting;
 use collector::etl::schedule::zone;
 use collector::etl::{Job, Progress};
@@ -193,8 +194,13 @@ pub async fn seed(config: &Config, now: i64, harmless: bool) {
         let job = Forecasting { warm: warm.clone(), zone: rome.clone(), now: Arc::new(move || clock) };
         job.run(&Progress::default()).await.unwrap();
     }
-    let job = AnomalyDetection { warm: warm.clone(), zone: rome, now: Arc::new(move || Timestamp(now)) };
+    let clock = Arc::new(move || Timestamp(now));
+    let job = AnomalyDetection { warm: warm.clone(), zone: rome.clone(), now: clock.clone() };
     job.run(&Progress::default()).await.unwrap();
+    if harmless {
+        let job = DataQuality { warm: warm.clone(), zone: rome, now: clock };
+        job.run(&Progress::default()).await.unwrap();
+    }
     let found = warm.anomalies().find_anomalies(&Wanted::all(100)).await.unwrap();
     for kind in [Wrong::Profile, Wrong::Stuck] {
         assert!(found.iter().any(|one| one.kind == kind), "no {kind:?} in {found:#?}");
