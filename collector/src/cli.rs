@@ -1,5 +1,6 @@
 //! The command line.
 
+mod alerts;
 mod check;
 mod client;
 mod export;
@@ -81,6 +82,11 @@ enum Command {
     /// Move all data of an embedded installation to PostgreSQL and another archive
     #[command(after_help = moving::EXAMPLES)]
     Move(moving::Move),
+    /// Telling people what stands, by webhook and mail
+    Alerts {
+        #[command(subcommand)]
+        command: alerts::AlertsCommand,
+    },
     /// Say which version this is
     Version {
         /// Print JSON
@@ -182,6 +188,7 @@ pub fn main() -> ExitCode {
         Command::Run(place) => run_until_signal(&place.config),
         Command::Check { place, json } => return check::check(&place.config, json),
         Command::Migrate { place, check, json } => return migrate::migrate(&place.config, check, json),
+        Command::Alerts { command } => alerts::alerts(command),
         Command::Move(asked) => moving::moving(&asked),
         Command::Version { json } => {
             version(json);
@@ -202,6 +209,7 @@ pub fn main() -> ExitCode {
             print::error(&format!("{error:#}"));
             let wrong = error.downcast_ref::<LoadError>().is_some()
                 || matches!(error.downcast_ref(), Some(MoveError::Wrong(_)))
+                || error.downcast_ref::<crate::config::ValueError>().is_some()
                 || error.downcast_ref::<shared::telemetry::TelemetryError>().is_some()
                 || error.downcast_ref::<CaError>().is_some_and(is_wrong_usage);
             if wrong { ExitCode::from(WRONG) } else { ExitCode::FAILURE }

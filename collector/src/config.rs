@@ -1,6 +1,7 @@
 //! The collector's configuration: TOML, one file or a folder of files. Every key has a default that runs on one
 //! machine; a key that isn't known is refused with file, line and the nearest known one.
 
+use crate::alerts::settings::AlertSettings;
 use crate::etl::jobs::{JobSettings, SettingsError};
 use crate::grants::Grants;
 pub use crate::places::{Place, Places};
@@ -34,6 +35,8 @@ pub struct Config {
     pub warm: WarmSettings,
     /// Regular work.
     pub jobs: JobSettings,
+    /// Whom to tell what stands.
+    pub alerts: AlertSettings,
     /// Where whole days are kept for good.
     pub cold: ColdSettings,
     /// What a query by SQL may take.
@@ -131,6 +134,7 @@ impl Default for Config {
             hot: HotSettings::default(),
             warm: WarmSettings::default(),
             jobs: JobSettings::default(),
+            alerts: AlertSettings::default(),
             cold: ColdSettings::default(),
             sql: SqlSettings::default(),
             grants: Grants::default(),
@@ -232,6 +236,7 @@ impl Config {
             why: cause.to_string(),
         })?;
         self.nodes.check()?;
+        self.alerts.check()?;
         let wrong = |key, value: String, why: &str| Err(ValueError::new(key, value, why));
         if !(1..=1_000_000).contains(&self.buffer.flush_rows) {
             return wrong("buffer.flush_rows", self.buffer.flush_rows.to_string(), "1 to 1000000 are possible");
@@ -276,13 +281,6 @@ impl Config {
     #[must_use]
     pub fn cold_dir(&self) -> PathBuf {
         self.data_dir.join("cold")
-    }
-
-    /// The archive's place in words; the same words are the same place.
-    #[must_use]
-    pub fn cold_place(&self) -> String {
-        let folder = || self.cold.folder.clone().unwrap_or_else(|| self.cold_dir()).display().to_string();
-        self.cold.url.clone().unwrap_or_else(folder)
     }
 
     /// The folder of the authority.

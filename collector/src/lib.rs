@@ -1,6 +1,7 @@
 //! Takes in what agents send, stores it in tiers, answers for it.
 
 pub mod access;
+pub mod alerts;
 pub mod analytics;
 pub mod api;
 pub mod ca;

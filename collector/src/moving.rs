@@ -103,7 +103,7 @@ pub async fn move_all(from: &Config, to: &Config, hear: &mut Hear<'_>) -> Result
     }
     std::fs::write(&path, format!("{place}\n")).map_err(|source| MoveError::Note { path, source })?;
     let moved = transfer(&source, &target, hear).await?;
-    let archived = match from.cold_place() == to.cold_place() {
+    let archived = match from.cold == to.cold {
         true => Archived::default(),
         false => {
             let (here, there) = (from.cold.open(&from.cold_dir())?, to.cold.open(&to.cold_dir())?);

@@ -42,7 +42,8 @@ fn keys_that_are_commented_out_are_real_ones_and_none_is_left_out() {
         .filter(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
         .filter(|name| name != "password") // comes from the environment alone
         .filter(|name| {
-            !all.lines().any(|l| l.starts_with(&format!("{name} = ")) || l.starts_with(&format!("[{name}]")))
+            let heads = [format!("[{name}]"), format!(".{name}]")];
+            !all.lines().any(|l| l.starts_with(&format!("{name} = ")) || l == heads[0] || l.ends_with(&heads[1]))
         })
         .collect();
     missing.dedup();

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
 use collector::access::{Hash, Role, Token, User};
+use collector::alerts::Told;
+use collector::analytics::anomaly::Severity;
 use collector::rollup::Rollup;
 use collector::tiers::warm::postgres::{Layout, PostgresWarm};
 use collector::tiers::warm::settings::WarmSettings;
@@ -433,6 +435,27 @@ async fn any_order_leaves_what_the_rule_says(tier: &impl WarmTier, arrivals: &[(
 }
 
 /// Every promise, handed to a macro that makes something of it.
+async fn what_was_told_is_kept_by_channel(tier: impl WarmTier) {
+    let told = |title: &str, gone: Option<i64>| Told {
+        severity: Severity::Critical,
+        title: title.into(),
+        since: Timestamp(START),
+        at: Timestamp(START + 1),
+        gone: gone.map(Timestamp),
+    };
+    let (one, other) = (("anomaly/1".to_owned(), told("it's wrong", None)), ("job/x".to_owned(), told("ü", None)));
+    let store = tier.alerts();
+    store
+        .note_told("mail", &[(one.0.clone(), Some(one.1.clone())), (other.0.clone(), Some(other.1.clone()))])
+        .await
+        .unwrap();
+    assert_eq!(store.told("mail").await.unwrap(), BTreeMap::from([one.clone(), other.clone()]));
+    assert!(store.told("webhook").await.unwrap().is_empty());
+    let gone = told("it's wrong", Some(START + 2));
+    store.note_told("mail", &[(one.0.clone(), Some(gone.clone())), (other.0, None)]).await.unwrap();
+    assert_eq!(store.told("mail").await.unwrap(), BTreeMap::from([(one.0, gone)]));
+}
+
 macro_rules! every_promise {
     ($with:ident, $make:expr) => {
         $with! { $make;
@@ -446,6 +469,7 @@ macro_rules! every_promise {
             blocks_wait_for_their_clock
             what_is_set_aside_is_listed_and_bounded
             who_may_come_in_is_kept_and_taken_away
+            what_was_told_is_kept_by_channel
             catalogues_are_kept_for_good
             gateways_are_known_since_they_were_heard
             a_late_reading_makes_its_bucket_dirty_until_it_is_right_again

@@ -14,7 +14,7 @@ use shared::reading::Timestamp;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -150,6 +150,7 @@ pub struct Scheduler {
     pace: Pace,
     tasks: TaskTracker,
     stop: CancellationToken,
+    leads: AtomicBool,
 }
 
 impl Scheduler {
@@ -157,7 +158,7 @@ impl Scheduler {
     #[must_use]
     pub fn new(warm: Arc<dyn WarmTier>, planned: Vec<Planned>, owner: String, now: Now, pace: Pace) -> Arc<Self> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        Arc::new(Self { warm, planned, owner, now, pace, tasks, stop })
+        Arc::new(Self { warm, planned, owner, now, pace, tasks, stop, leads: AtomicBool::new(false) })
     }
 
     fn store(&self) -> &dyn JobStore {
@@ -174,6 +175,12 @@ impl Scheduler {
     #[must_use]
     pub fn next(&self, planned: &Planned) -> Option<Timestamp> {
         planned.schedule.as_ref()?.next_after((self.now)())
+    }
+
+    /// Whether this collector led when it last looked.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.leads.load(Ordering::Relaxed)
     }
 
     /// The newest runs, newest first.
@@ -197,6 +204,7 @@ impl Scheduler {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             if let Err(error) = self.look().await {
+                self.leads.store(false, Ordering::Relaxed);
                 tracing::debug!(%error, "jobs can't be looked after now");
             }
         }
@@ -212,6 +220,7 @@ impl Scheduler {
     /// Begins what is due, if this collector leads.
     async fn look(self: &Arc<Self>) -> Result<(), TierError> {
         let leads = self.store().lead(&self.owner, self.pace.term).await?;
+        self.leads.store(leads, Ordering::Relaxed);
         metrics::gauge!("collector_jobs_leader").set(if leads { 1.0 } else { 0.0 });
         if !leads {
             return Ok(());

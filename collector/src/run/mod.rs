@@ -78,6 +78,9 @@ pub enum RunError {
         /// Where to.
         to: String,
     },
+    /// What a setting names can't be used.
+    #[error(transparent)]
+    Setting(#[from] crate::config::ValueError),
     /// What can't be planned.
     #[error(transparent)]
     Jobs(#[from] crate::etl::jobs::SettingsError),
@@ -218,6 +221,7 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     wiring.sql = tiers.sql;
 
     let scheduler = wiring.scheduler()?;
+    let alerts = wiring.alerts(scheduler.clone())?;
 
     // From here on nothing fails.
     let flusher = Arc::new(wiring.flusher());
@@ -247,6 +251,9 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
         tokio::spawn(scheduler.run(last.clone())),
         tokio::spawn(notify::watchdog(stop.clone(), || true)),
     ];
+    if let Some(alerts) = alerts {
+        others.push(tokio::spawn(alerts.run(last.clone())));
+    }
     if let Some(redis) = tiers.redis {
         let (warm, followed) = (wiring.warm.clone(), wiring.followed.clone());
         let refill =

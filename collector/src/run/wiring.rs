@@ -1,7 +1,9 @@
 //! What the parts share, and how each of them is made from it.
 
+use super::RunError;
 use super::stores::Disk;
 use crate::access::Access;
+use crate::alerts::{Alerts, Gather, Troubles, When};
 use crate::api;
 use crate::config::Config;
 use crate::etl::jobs::{Alarms, Means, SettingsError};
@@ -17,6 +19,7 @@ use crate::sql::Sql;
 use crate::tiers::hot::days::DayCache;
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::{ColdTier, StoredReading, WarmTier};
+use shared::config::HumanDuration;
 use shared::ids::StreamId;
 use shared::reading::Timestamp;
 use shared::spool::Spool;
@@ -159,20 +162,40 @@ impl<'a> Wiring<'a> {
         }
     }
 
+    /// What is wrong with this collector.
+    fn troubles(&self) -> Troubles {
+        let (pressure, stuck, alarms) = (self.pressure.clone(), self.stuck.clone(), self.alarms.clone());
+        Arc::new(move || {
+            let ingest = pressure.why().map(|why| ("ingest", why));
+            let flush = stuck.why().map(|why| ("flush", why));
+            ingest.into_iter().chain(flush).chain(alarms.raised()).collect()
+        })
+    }
+
+    /// Who tells people what stands, when the configuration names any.
+    pub(super) fn alerts(&self, jobs: Arc<Scheduler>) -> Result<Option<Alerts>, RunError> {
+        let settings = &self.config.alerts;
+        let channels = settings.channels()?;
+        if channels.is_empty() {
+            return Ok(None);
+        }
+        let micros = |duration: HumanDuration| i64::try_from(duration.0.as_micros()).unwrap_or(i64::MAX);
+        let me = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let silent = micros(settings.gateway_silent);
+        let gather = Gather::new(self.warm.clone(), jobs, self.troubles(), me, silent);
+        let quiet = settings.quiet(self.config.jobs.zone()?)?;
+        let when = When { quiet, repeat_us: settings.repeat.map(micros) };
+        let (now, alarm) = (Arc::new(Timestamp::wall_clock), self.alarms.alerts.clone());
+        Ok(Some(Alerts::new(self.warm.clone(), gather, channels, when, now, alarm)))
+    }
+
     pub(super) fn sources(&self, jobs: Arc<Scheduler>, flusher: Arc<Flusher>, access: Arc<Access>) -> api::Sources {
         let (metrics, spool, sessions) = (shared::telemetry::metrics(), self.disk.spool.clone(), self.sessions.clone());
         api::Sources {
             warm: self.warm.clone(),
             hot: self.hot.clone(),
             jobs,
-            troubles: {
-                let (pressure, stuck, alarms) = (self.pressure.clone(), self.stuck.clone(), self.alarms.clone());
-                Arc::new(move || {
-                    let ingest = pressure.why().map(|why| ("ingest", why));
-                    let flush = stuck.why().map(|why| ("flush", why));
-                    ingest.into_iter().chain(flush).chain(alarms.raised()).collect()
-                })
-            },
+            troubles: self.troubles(),
             access,
             secure: false,
             any_host: false,

@@ -19,6 +19,7 @@ pub use merge::merge;
 pub use model::*;
 
 use crate::access::AccessStore;
+use crate::alerts::AlertStore;
 use crate::analytics::store::{AnomalyStore, ForecastStore};
 use crate::etl::ledger::DayLedger;
 use crate::etl::store::JobStore;
@@ -172,6 +173,9 @@ pub trait WarmTier: Send + Sync + 'static {
 
     /// What is kept of anomalies.
     fn anomalies(&self) -> &dyn AnomalyStore;
+
+    /// What is kept of what was told.
+    fn alerts(&self) -> &dyn AlertStore;
 
     /// Figures for health and metrics; also the proof that the tier answers.
     fn state(&self) -> TierFuture<'_, WarmState>;

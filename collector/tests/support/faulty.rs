@@ -187,6 +187,10 @@ impl WarmTier for FaultyWarm {
     fn forecasts(&self) -> &dyn collector::analytics::store::ForecastStore {
         self.inner.forecasts()
     }
+    fn alerts(&self) -> &dyn collector::alerts::AlertStore {
+        self.inner.alerts()
+    }
+
     fn anomalies(&self) -> &dyn collector::analytics::store::AnomalyStore {
         self.inner.anomalies()
     }

@@ -13,7 +13,7 @@ mod settle;
 pub use detect::{Look, TEACHING, WINDOW, detect};
 pub use settle::settle;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::reading::Timestamp;
 
 /// What is wrong.
@@ -60,7 +60,7 @@ impl Kind {
 }
 
 /// How bad it is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Someone should look at it.

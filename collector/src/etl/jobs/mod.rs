@@ -55,13 +55,15 @@ pub struct Means {
 pub struct Alarms {
     daily_sync: Arc<Alarm>,
     cleanup: Arc<Alarm>,
+    /// Of telling people.
+    pub alerts: Arc<Alarm>,
 }
 
 impl Alarms {
     /// Those that are raised: the job, and why.
     #[must_use]
     pub fn raised(&self) -> Vec<(&'static str, String)> {
-        let all = [("daily_sync", &self.daily_sync), ("cleanup", &self.cleanup)];
+        let all = [("daily_sync", &self.daily_sync), ("cleanup", &self.cleanup), ("alerts", &self.alerts)];
         all.into_iter().filter_map(|(job, alarm)| Some((job, alarm.why()?))).collect()
     }
 }
@@ -151,7 +153,11 @@ impl JobSettings {
         ])
     }
 
-    fn zone(&self) -> Result<jiff::tz::TimeZone, SettingsError> {
+    /// The time zone.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn zone(&self) -> Result<jiff::tz::TimeZone, SettingsError> {
         zone(&self.zone).map_err(|cause| SettingsError { key: "jobs.zone", value: self.zone.clone(), cause })
     }
 

@@ -4,6 +4,7 @@
 //! every call says what is wrong, and what comes waits in the spool. The tables are in `migrations/postgres`.
 
 mod access;
+mod alerts;
 mod anomalies;
 mod audit;
 mod commit;
@@ -342,6 +343,10 @@ impl WarmTier for PostgresWarm {
     }
 
     fn anomalies(&self) -> &dyn AnomalyStore {
+        self
+    }
+
+    fn alerts(&self) -> &dyn AlertStore {
         self
     }
 

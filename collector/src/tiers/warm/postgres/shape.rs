@@ -39,6 +39,7 @@ const SHAPE: &str = "\
                last_at timestamp with time zone, end_at timestamp with time zone?, severity text, \
                expected double precision?, seen double precision?, detail text, state text, normal boolean \
                | number | series_id, kind, start_at
+    alerts_told: channel text, alert text, said text | channel, alert
     anomaly_notes: anomaly bigint, at timestamp with time zone, who text, what text, comment text \
                    | anomaly, at, who, what
     audit: number bigint, at timestamp with time zone, who text, what text, detail text | number

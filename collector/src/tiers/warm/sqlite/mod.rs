@@ -5,6 +5,7 @@
 
 mod access;
 mod account;
+mod alerts;
 mod anomalies;
 mod audit;
 mod commit;
@@ -293,6 +294,10 @@ impl WarmTier for SqliteWarm {
     }
 
     fn anomalies(&self) -> &dyn AnomalyStore {
+        self
+    }
+
+    fn alerts(&self) -> &dyn AlertStore {
         self
     }
 
