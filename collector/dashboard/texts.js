@@ -379,6 +379,28 @@ const en = {
     boot: "Boot",
     more: "Older ones are left out.",
   },
+
+  docs: {
+    title: "API",
+    search: "Search",
+    parameters: "Parameters",
+    columns: ["Name", "Type", "What", "Example"],
+    body: "What is sent",
+    answers: "Answers",
+    example: "On a command line",
+    role: (name) => `needs ${name}`,
+    open: "for everybody",
+    optional: "may be missing",
+    or: "or",
+    either: "either",
+    otherwise: "or",
+    object: "object",
+    anything: "anything",
+    list: (of) => `list of ${of}`,
+    between: (least, most) => (most === undefined ? `from ${least}` : least === undefined ? `up to ${most}` : `${least} to ${most}`),
+    longest: (n) => `at most ${n} characters`,
+    standard: (value) => `default ${value}`,
+  },
 };
 
 export const texts = en;

@@ -12,6 +12,7 @@ use crate::tiers::warm::settings::WarmSettings;
 use serde::Deserialize;
 use shared::config::{ByteSize, ConfigError, HumanDuration};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -87,6 +88,22 @@ pub struct Api {
     pub key: Option<PathBuf>,
     /// No TLS beyond loopback: something in front of it sees to that.
     pub plain_http: bool,
+    /// How often what costs much may be asked.
+    pub rates: Rates,
+}
+
+/// `[api.rates]`: most requests in a minute, of each user and each token; of each address where nobody has to log in.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rates {
+    /// `GET /api/v1/history`.
+    pub history: NonZeroU32,
+    /// `GET /api/v1/export`.
+    pub export: NonZeroU32,
+    /// `POST /api/v1/import`: pieces of up to 8 MiB.
+    pub import: NonZeroU32,
+    /// `POST /api/v1/sql`.
+    pub sql: NonZeroU32,
 }
 
 /// `[spool]`
@@ -163,7 +180,14 @@ impl Default for Ingest {
 
 impl Default for Api {
     fn default() -> Self {
-        Self { listen: loopback(8080), cert: None, key: None, plain_http: false }
+        Self { listen: loopback(8080), cert: None, key: None, plain_http: false, rates: Rates::default() }
+    }
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        let a_minute = |most| NonZeroU32::new(most).unwrap_or(NonZeroU32::MIN);
+        Self { history: a_minute(6_000), export: a_minute(60), import: a_minute(600), sql: a_minute(120) }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::config::ValueError;
 use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// Longest name, characters.
 const NAME_CHARS_MAX: usize = 60;
@@ -12,7 +13,7 @@ const NAME_CHARS_MAX: usize = 60;
 const TO_MAX: usize = 64;
 
 /// A node.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Place {
     /// What people call it.

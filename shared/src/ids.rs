@@ -28,6 +28,7 @@ impl fmt::Display for Seq {
 /// A spool's random identity. A spool that was lost or restored from an old image gets a new one,
 /// so a (gateway, stream, seq) triple names one block for ever.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, pattern = "^[0-9a-f]{16}$"))]
 pub struct StreamId(pub u64);
 
 /// One boot of a gateway: the kernel's `boot_id`. Monotonic times are comparable within one boot only.
@@ -150,6 +151,11 @@ macro_rules! name_type {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
+        #[cfg_attr(
+            feature = "openapi",
+            derive(utoipa::ToSchema),
+            schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+        )]
         pub struct $type(Box<str>);
 
         impl $type {

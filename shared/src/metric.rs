@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// How a series behaves between readings, and so how it may be summed up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = SeriesKind))]
 pub enum Kind {
     /// A level at a moment; averages are time-weighted.
     Gauge,

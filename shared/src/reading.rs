@@ -9,6 +9,7 @@ use std::fmt;
 
 /// UTC microseconds since 1970-01-01: the number in formats for programs, RFC 3339 in those for people, like JSON.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, format = DateTime, examples("2026-03-01T12:00:00Z")))]
 pub struct Timestamp(pub i64);
 
 /// Microseconds in a second.
@@ -88,6 +89,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 /// The four levels of trust, worst last in the order of [`QualityClass::rank`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Quality))]
 pub enum QualityClass {
     /// As the sensor said it.
     Good,

@@ -26,6 +26,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+use utoipa::ToSchema;
 
 /// Users and tokens are looked up again after this.
 const FRESH: Duration = Duration::from_secs(2);
@@ -33,7 +34,7 @@ const FRESH: Duration = Duration::from_secs(2);
 pub const TOKEN_PREFIX: &str = "wtc_";
 
 /// What someone may do; each may what those before may.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Look.
@@ -72,7 +73,7 @@ impl fmt::Display for Role {
 }
 
 /// How someone came in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Way {
     /// Nobody has to say who it is.
@@ -86,7 +87,7 @@ pub enum Way {
 }
 
 /// Who asks.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct Principal {
     /// The user's or the token's name.
     pub name: String,

@@ -44,6 +44,18 @@ pub enum LoginRefused {
     Tier(#[from] TierError),
 }
 
+impl LoginRefused {
+    /// How long to wait before it is tried again.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        match self {
+            LoginRefused::Locked => LOCKED,
+            LoginRefused::Busy => TURN_WITHIN,
+            LoginRefused::Wrong | LoginRefused::Tier(_) => Duration::ZERO,
+        }
+    }
+}
+
 /// What is kept of a session.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Session {

@@ -4,9 +4,10 @@ use super::{Hash, Role};
 use crate::tiers::TierFuture;
 use serde::Serialize;
 use shared::reading::Timestamp;
+use utoipa::ToSchema;
 
 /// A person.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct User {
     /// The name.
     pub name: String,
@@ -20,7 +21,7 @@ pub struct User {
 }
 
 /// A program's key.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct Token {
     /// The name.
     pub name: String,

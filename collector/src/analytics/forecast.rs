@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use shared::reading::Timestamp;
 use std::collections::HashMap;
+use utoipa::ToSchema;
 
 /// The model's name.
 pub const MODEL: &str = "median8w";
@@ -26,7 +27,8 @@ const HOUR: i64 = 3_600_000_000;
 const MISSES_MIN: usize = 20;
 
 /// What is expected of an hour.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = ForecastPoint)]
 pub struct Point {
     /// The hour's start.
     pub at: Timestamp,

@@ -5,6 +5,7 @@ use super::forecast::{Point, Scores};
 use crate::tiers::{SeriesId, TierFuture};
 use serde::Serialize;
 use shared::reading::Timestamp;
+use utoipa::ToSchema;
 
 /// A forecast, and how right it was.
 #[derive(Clone, PartialEq, Debug)]
@@ -41,8 +42,9 @@ pub trait ForecastStore: Send + Sync {
 }
 
 /// How far people are with an anomaly.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = AnomalyState)]
 pub enum State {
     /// Nobody has said anything about it.
     Open,
@@ -71,8 +73,9 @@ impl State {
 }
 
 /// What a person does about an anomaly.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = AnomalyAction)]
 pub enum Action {
     /// Looks after it.
     Acknowledge,
@@ -101,7 +104,8 @@ impl Action {
 }
 
 /// What a person said about an anomaly.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[schema(as = AnomalyNote)]
 pub struct Note {
     /// When.
     pub at: Timestamp,

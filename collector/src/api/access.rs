@@ -1,21 +1,22 @@
 //! Who asks, and whether they may.
 
-use super::params::Params;
+use super::document::{Rule, TooOften, Unknown};
+use super::extract::Sent;
+use super::routes::Answered;
 use super::{Api, Peer, Problem};
 use crate::access::{LoginRefused, Principal, Role, SESSION_MAX};
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
 
 /// Longest body with a name and a password.
 const LOGIN_BYTES_MAX: usize = 2_000;
-const COOKIE: &str = "session";
 
-/// What a path needs.
+/// What a request needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Needs {
     /// Nobody has to say who it is.
@@ -24,51 +25,19 @@ pub(super) enum Needs {
     Role(Role),
 }
 
-/// Paths that nobody needs a role for: the way in, and the dashboard's own files, which hold no data.
-const OPEN: &[(&str, &str)] = &[
-    ("GET", "/api/v1/health"), // to those it doesn't know it says no more than that it lives
-    ("POST", "/api/v1/login"),
-    ("POST", "/api/v1/logout"),
-    ("GET", "/api/v1/me"),
-];
-/// Changes that an operator may make.
-const OPERATOR: &[&str] = &[
-    "/api/v1/jobs/{name}/run",
-    "/api/v1/readings",
-    "/api/v1/import",
-    "/api/v1/quarantine/release",
-    "/api/v1/quarantine/drop",
-    "/api/v1/anomalies/{id}/acknowledge",
-    "/api/v1/anomalies/{id}/comment",
-    "/api/v1/anomalies/{id}/close",
-];
-
-/// What an admin alone may look at.
-const ADMIN: &[&str] = &["/api/v1/users", "/api/v1/tokens"];
-
-/// What is looked at by POST, because the question doesn't fit into an address.
-const LOOKING: &[&str] = &["/api/v1/sql"];
-
-/// What a method on a path needs. Looking needs a viewer; a change that isn't named here needs an admin.
-pub(super) fn needs(method: &Method, path: &str) -> Needs {
-    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
-    if OPEN.contains(&(method, path)) || !(path.starts_with("/api/") || path == "/metrics") {
-        return Needs::Nothing;
-    }
-    match method {
-        "GET" if path == "/api/v1/audit" => Needs::Role(Role::Operator),
-        "GET" if ADMIN.contains(&path) => Needs::Role(Role::Admin),
-        "GET" => Needs::Role(Role::Viewer),
-        "POST" if LOOKING.contains(&path) => Needs::Role(Role::Viewer),
-        "POST" if OPERATOR.contains(&path) => Needs::Role(Role::Operator),
-        _ => Needs::Role(Role::Admin),
+/// What a method on a path needs: what is described says so; the dashboard's files and the description need nothing; what
+/// isn't described needs an admin, so that a new route is closed until someone thinks of it.
+pub(super) fn needs(rule: Option<&Rule>, path: &str) -> Needs {
+    match rule {
+        Some(Rule { role: Some(role), .. }) => Needs::Role(*role),
+        Some(_) => Needs::Nothing,
+        None if path.starts_with("/api/v") => Needs::Role(Role::Admin),
+        None => Needs::Nothing,
     }
 }
 
 /// Finds out who asks, notes it with the request, and refuses what they may not do.
-pub(super) async fn admit(api: &Api, request: &mut Request) -> Result<(), Problem> {
-    let path = request.extensions().get::<MatchedPath>().map_or("", |path| path.as_str());
-    let needs = needs(request.method(), path);
+pub(super) async fn admit(api: &Api, request: &mut Request, needs: Needs) -> Result<(), Problem> {
     let who = who(api, request.headers()).await;
     let allowed = match (&who, needs) {
         (_, Needs::Nothing) => Ok(()),
@@ -88,33 +57,46 @@ pub(super) async fn who(api: &Api, headers: &HeaderMap) -> Result<Option<Princip
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
     let now = (api.sources.now)();
-    api.sources.access.who(bearer.map(str::trim), session(headers), now).await.map_err(Problem::from)
+    api.sources.access.who(bearer.map(str::trim), session(api, headers), now).await.map_err(Problem::from)
 }
 
-fn session(headers: &HeaderMap) -> Option<&str> {
+/// Over TLS the name itself says that no other host and no plain HTTP can have set it.
+fn cookie(api: &Api) -> &'static str {
+    if api.sources.secure { "__Host-session" } else { "session" }
+}
+
+fn session<'a>(api: &Api, headers: &'a HeaderMap) -> Option<&'a str> {
+    let name = cookie(api);
     let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    cookies.flat_map(|line| line.split(';')).find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+    cookies.flat_map(|line| line.split(';')).find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
-#[derive(Deserialize)]
+/// Who wants to come in.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Login, example = json!({ "name": "rossi", "password": "correct horse battery staple" }))]
 struct Form {
     name: String,
+    #[schema(format = Password)]
     password: String,
 }
 
-/// Name and password for a cookie.
+/// Log in
+///
+/// Name and password for a cookie, which holds for 12 hours without a question and 7 days at most. After five wrong
+/// passwords of a name from an address nothing is tried for 15 minutes.
+#[utoipa::path(post, path = "/api/v1/login", tag = "Access", request_body = Form,
+    responses((status = 200, body = Principal, description = "Who it is.",
+        headers(("Set-Cookie" = String, description = "The session."))), Unknown, TooOften))]
 pub(super) async fn login(
     State(api): State<Api>,
     peer: Option<axum::Extension<ConnectInfo<Peer>>>,
     headers: HeaderMap,
-    params: Params,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<Response, Problem> {
-    params.only(&[])?;
     super::origin::same_origin(&headers)?;
     if body.len() > LOGIN_BYTES_MAX {
-        return Err(Problem::body(format!("name and password are more than {LOGIN_BYTES_MAX} bytes")));
+        return Err(Problem::too_large(LOGIN_BYTES_MAX));
     }
     let form: Form =
         serde_json::from_slice(&body).map_err(|_| Problem::body("name and password are needed, as JSON"))?;
@@ -128,30 +110,54 @@ pub(super) async fn login(
         }
         match refused {
             LoginRefused::Wrong => Problem::wrong_password(),
-            LoginRefused::Locked | LoginRefused::Busy => Problem::locked(refused.to_string()),
+            LoginRefused::Locked | LoginRefused::Busy => Problem::locked(refused.to_string(), refused.wait()),
             LoginRefused::Tier(error) => error.into(),
         }
     })?;
     Ok(([(header::SET_COOKIE, set(&api, &cookie, SESSION_MAX.as_secs()))], Json(json!(who))).into_response())
 }
 
-pub(super) async fn logout(State(api): State<Api>, headers: HeaderMap, params: Params) -> Result<Response, Problem> {
-    params.only(&[])?;
+/// Log out
+///
+/// Ends the session of the cookie.
+#[utoipa::path(post, path = "/api/v1/logout", tag = "Access",
+    responses((status = 200, body = Nothing, description = "There is no session any more.",
+        headers(("Set-Cookie" = String, description = "Takes the cookie away.")))))]
+pub(super) async fn logout(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
     super::origin::same_origin(&headers)?;
-    if let Some(session) = session(&headers) {
+    if let Some(session) = session(&api, &headers) {
         api.sources.access.logout(session).await?;
     }
-    Ok(([(header::SET_COOKIE, set(&api, "", 0))], Json(json!({}))).into_response())
+    // What the browser kept of answers goes as well.
+    let headers = [
+        (header::SET_COOKIE, set(&api, "", 0)),
+        (header::HeaderName::from_static("clear-site-data"), "\"cache\"".into()),
+    ];
+    Ok((headers, Json(Nothing {})).into_response())
 }
 
 /// No script can read it, no other site can send it.
 fn set(api: &Api, value: &str, seconds: u64) -> String {
     let secure = if api.sources.secure { "; Secure" } else { "" };
-    format!("{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
+    let name = cookie(api);
+    format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
 
-/// Who asks: `null` when that isn't known.
-pub(super) async fn me(State(api): State<Api>, headers: HeaderMap, params: Params) -> Result<Json<Value>, Problem> {
-    params.only(&[])?;
-    Ok(Json(json!({ "who": who(&api, &headers).await? })))
+/// Nothing more to say.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Nothing {}
+
+/// Who is there.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Me {
+    /// Null when that isn't known.
+    who: Option<Principal>,
+}
+
+/// Who asks
+///
+/// Who is known by the cookie or the token, and what it may do.
+#[utoipa::path(get, path = "/api/v1/me", tag = "Access", responses((status = 200, body = Me, description = "Who it is.")))]
+pub(super) async fn me(State(api): State<Api>, headers: HeaderMap) -> Answered<Me> {
+    Ok(Json(Me { who: who(&api, &headers).await? }))
 }

@@ -1,36 +1,108 @@
 //! What is out of the ordinary, and what people decide about it.
 
+use super::document::{Conflict, NotFound};
 use super::entry::{author, said};
-use super::params::Params;
-use super::{Api, Problem, routes, views};
+use super::extract::{Named as Path, Sent};
+use super::parameters::{Anomalies as OfAnomalies, Named, Page, Series, Touching};
+use super::params::{List, Params};
+use super::routes::{Answered, ITEMS, ITEMS_MAX, chosen};
+use super::{Api, Problem};
 use crate::access::Principal;
-use crate::analytics::anomaly::Kind;
+use crate::analytics::anomaly::{Kind, Severity};
 use crate::analytics::store::{Action, Anomaly, Judgement, Note, State as Standing, Wanted};
 use crate::tiers::{Audited, Flush, SeriesId, SeriesInfo};
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use shared::ids::NodeId;
+use shared::reading::Timestamp;
 use std::collections::HashMap;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::{IntoParams, ToSchema};
 
-const KNOWN: &[&str] = &["state", "kind", "series", "node", "metric", "channel", "from", "to", "limit"];
+/// Something out of the ordinary.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Anomaly)]
+pub(super) struct View {
+    /// Its number.
+    id: i64,
+    series: SeriesId,
+    /// The series' names; null when it isn't there any more.
+    node: Option<NodeId>,
+    metric: Option<String>,
+    channel: Option<String>,
+    unit: Option<String>,
+    /// What is wrong.
+    kind: Kind,
+    /// Since when.
+    start: Timestamp,
+    /// Up to when it was seen.
+    last: Timestamp,
+    /// When it was over; null while it goes on.
+    end: Option<Timestamp>,
+    /// How bad it is at the worst.
+    severity: Severity,
+    /// What was expected then, in the series' unit.
+    expected: Option<f64>,
+    /// What was seen then.
+    seen: Option<f64>,
+    /// In words.
+    detail: String,
+    /// How far people are with it.
+    state: Standing,
+    /// A person says that it is how things are now.
+    normal: bool,
+    /// What people said about it, oldest first.
+    notes: Vec<Note>,
+}
 
-pub(super) async fn list(State(api): State<Api>, params: Params) -> Result<Json<Value>, Problem> {
-    let params = params.only(KNOWN)?;
+impl View {
+    fn of(series: Option<&SeriesInfo>, one: Anomaly) -> Self {
+        Self {
+            id: one.number,
+            series: one.series,
+            node: series.map(|series| series.key.node.clone()),
+            metric: series.map(|series| series.key.metric.clone()),
+            channel: series.map(|series| series.key.channel.clone()),
+            unit: series.map(|series| series.unit.clone()),
+            kind: one.kind,
+            start: one.start,
+            last: one.last,
+            end: one.end,
+            severity: one.severity,
+            expected: one.expected,
+            seen: one.seen,
+            detail: one.detail,
+            state: one.state,
+            normal: one.normal,
+            notes: one.notes,
+        }
+    }
+}
+
+/// Anomalies
+///
+/// What is out of the ordinary, the latest first; and what people said about it.
+#[utoipa::path(get, path = "/api/v1/anomalies", operation_id = "anomalies", tag = "Analytics",
+    params(OfAnomalies, Series, Named, Touching, Page::<ITEMS, ITEMS_MAX>),
+    responses((status = 200, body = List<View>, description = "The anomalies.")))]
+pub(super) async fn list(State(api): State<Api>, params: Params) -> Answered<List<View>> {
     let now = (api.sources.now)();
-    let limit = params.limit(routes::ITEMS, routes::ITEMS_MAX)?;
+    let page = params.page(ITEMS, ITEMS_MAX)?;
     let one_of = |name: &str, known: String| Problem::parameter(name, format!("it is one of {known}"));
     let kinds = || Kind::ALL.map(Kind::as_str).join(", ");
     let kind = params.text("kind").map(|text| Kind::parse(text).ok_or_else(|| one_of("kind", kinds())));
     let states = || "open, acknowledged, closed".to_owned();
     let state = params.text("state").map(|text| Standing::parse(text).ok_or_else(|| one_of("state", states())));
-    let (series, _) = routes::chosen(&api, &params).await?;
-    let all = Wanted::all(limit + 1);
-    let chosen = ["series", "node", "metric", "channel"].iter().any(|name| params.text(name).is_some());
+    let (series, _) = chosen(&api, &params).await?;
+    let all = Wanted::all(page.needed());
+    let some = ["series", "node", "metric", "channel"].iter().any(|name| params.text(name).is_some());
     let wanted = Wanted {
-        series: chosen.then(|| series.iter().map(|series| series.id).collect()),
+        series: some.then(|| series.iter().map(|series| series.id).collect()),
         kind: kind.transpose()?,
         state: state.transpose()?,
         from: params.moment("from", now)?.unwrap_or(all.from),
@@ -39,86 +111,85 @@ pub(super) async fn list(State(api): State<Api>, params: Params) -> Result<Json<
     };
     let found = api.sources.warm.anomalies().find_anomalies(&wanted).await?;
     let series: HashMap<SeriesId, &SeriesInfo> = series.iter().map(|series| (series.id, series)).collect();
-    let items = found.iter().filter_map(|one| Some(view(series.get(&one.series)?, one))).collect();
-    Ok(routes::list(items, limit))
+    let view = |one: Anomaly| View::of(series.get(&one.series).copied(), one);
+    Ok(Json(page.of(found.into_iter().map(view))))
 }
 
-fn view(series: &SeriesInfo, one: &Anomaly) -> Value {
-    let mut view = views::name(series);
-    // The kind is that of the anomaly here.
-    let fields = [
-        ("id", json!(one.number)),
-        ("kind", json!(one.kind)),
-        ("start", json!(one.start)),
-        ("last", json!(one.last)),
-        ("end", json!(one.end)),
-        ("severity", json!(one.severity)),
-        ("expected", json!(one.expected)),
-        ("seen", json!(one.seen)),
-        ("detail", json!(one.detail)),
-        ("state", json!(one.state)),
-        ("normal", json!(one.normal)),
-        ("notes", json!(one.notes)),
-    ];
-    view.extend(fields.map(|(name, value)| (name.to_owned(), value)));
-    Value::Object(view)
-}
-
-#[derive(Deserialize)]
+/// What is said about an anomaly.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = AnomalyComment, example = json!({ "comment": "a burst in Via Roma, closed off" }))]
 struct Form {
+    /// Who says it; only where nobody has to log in.
+    #[schema(max_length = 500)]
     author: Option<String>,
+    /// In words.
+    #[schema(min_length = 1, max_length = 500)]
     comment: String,
     /// With a close: it is how things are now, and teaches what is usual.
     #[serde(default)]
     normal: bool,
 }
 
+/// An anomaly's number, in the path.
+struct Number;
+
+impl IntoParams for Number {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(i64::MAX));
+        let number = ParameterBuilder::new().name("id").parameter_in(ParameterIn::Path).schema(Some(number));
+        vec![number.description(Some("The anomaly's number.")).example(Some(json!(1))).required(Required::True).build()]
+    }
+}
+
+/// Acknowledge an anomaly
+///
+/// Somebody looks after it.
+#[utoipa::path(post, path = "/api/v1/anomalies/{id}/acknowledge", tag = "Analytics", params(Number), request_body = Form,
+    responses((status = 200, body = View, description = "The anomaly as it is now."), NotFound, Conflict))]
 pub(super) async fn acknowledge(
     api: State<Api>,
     who: Extension<Principal>,
     id: Path<i64>,
     headers: HeaderMap,
-    params: Params,
-    body: Bytes,
-) -> Result<Json<Value>, Problem> {
-    judge(&api, &who, Action::Acknowledge, *id, &headers, params, &body).await
+    body: Sent,
+) -> Answered<View> {
+    judge(&api, &who, Action::Acknowledge, id.0, &headers, &body).await
 }
 
+/// Comment on an anomaly
+///
+/// Something is to be said about it.
+#[utoipa::path(post, path = "/api/v1/anomalies/{id}/comment", tag = "Analytics", params(Number), request_body = Form,
+    responses((status = 200, body = View, description = "The anomaly as it is now."), NotFound, Conflict))]
 pub(super) async fn comment(
     api: State<Api>,
     who: Extension<Principal>,
     id: Path<i64>,
     headers: HeaderMap,
-    params: Params,
-    body: Bytes,
-) -> Result<Json<Value>, Problem> {
-    judge(&api, &who, Action::Comment, *id, &headers, params, &body).await
+    body: Sent,
+) -> Answered<View> {
+    judge(&api, &who, Action::Comment, id.0, &headers, &body).await
 }
 
+/// Close an anomaly
+///
+/// It is dealt with; with `normal` it is how things are now, and teaches what is usual.
+#[utoipa::path(post, path = "/api/v1/anomalies/{id}/close", tag = "Analytics", params(Number), request_body = Form,
+    responses((status = 200, body = View, description = "The anomaly as it is now."), NotFound, Conflict))]
 pub(super) async fn close(
     api: State<Api>,
     who: Extension<Principal>,
     id: Path<i64>,
     headers: HeaderMap,
-    params: Params,
-    body: Bytes,
-) -> Result<Json<Value>, Problem> {
-    judge(&api, &who, Action::Close, *id, &headers, params, &body).await
+    body: Sent,
+) -> Answered<View> {
+    judge(&api, &who, Action::Close, id.0, &headers, &body).await
 }
 
-async fn judge(
-    api: &Api,
-    who: &Principal,
-    what: Action,
-    id: i64,
-    headers: &HeaderMap,
-    params: Params,
-    body: &[u8],
-) -> Result<Json<Value>, Problem> {
-    params.only(&[])?;
+async fn judge(api: &Api, who: &Principal, what: Action, id: i64, headers: &HeaderMap, body: &Sent) -> Answered<View> {
     super::origin::same_origin(headers)?;
-    let form: Form = serde_json::from_slice(body).map_err(|error| Problem::body(format!("the body: {error}")))?;
+    let form: Form = body.json()?;
     let who = author(who, form.author.as_deref())?;
     let comment = said("comment", Some(&form.comment))?.to_owned();
     if form.normal && what != Action::Close {
@@ -141,7 +212,7 @@ async fn judge(
     let one = find(api, id).await?;
     let series = api.sources.warm.series(None).await?;
     let series = series.iter().find(|series| series.id == one.series);
-    Ok(Json(series.map_or_else(|| json!(one), |series| view(series, &one))))
+    Ok(Json(View::of(series, one)))
 }
 
 async fn find(api: &Api, id: i64) -> Result<Anomaly, Problem> {

@@ -1,13 +1,12 @@
 //! The dashboard: files of `dashboard/`, part of the program, so that there is nothing else to install. A debug build reads
 //! them from there at each request: a page is changed, and seen, without building.
 
+use super::etag;
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::borrow::Cow;
-use std::hash::Hasher;
-use twox_hash::XxHash64;
 
 /// A file, where it is asked for, and what it is.
 struct File {
@@ -53,6 +52,9 @@ const FILES: &[File] = &[
     file!("chart-layers.js", SCRIPT),
     file!("chart-marks.js", SCRIPT),
     file!("csv-pieces.js", SCRIPT),
+    file!("docs.html", HTML),
+    file!("docs.css", CSS),
+    file!("docs.js", SCRIPT),
     file!("dom.js", SCRIPT),
     file!("entry.js", SCRIPT),
     file!("entry-file.js", SCRIPT),
@@ -80,13 +82,18 @@ const FILES: &[File] = &[
     file!("vendor/uPlot.LICENSE", TEXT),
 ];
 
-/// `/` and every file.
+/// `/`, `/api/docs` and every file.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let mut router = Router::new();
     for file in FILES {
         let answer = move |headers: HeaderMap| async move { answer(file, current(file), &headers) };
-        if file.path == "/index.html" {
-            router = router.route("/", get(answer));
+        let page = match file.path {
+            "/index.html" => Some("/"),
+            "/docs.html" => Some("/api/docs"),
+            _ => None,
+        };
+        if let Some(page) = page {
+            router = router.route(page, get(answer));
         }
         router = router.route(file.path, get(answer));
     }
@@ -102,19 +109,11 @@ fn current(file: &File) -> Cow<'static, [u8]> {
     file.bytes.into()
 }
 
-/// Weak: what travels is compressed or not. Files keep their names when they change, so browsers ask each time.
-fn tag(bytes: &[u8]) -> String {
-    let mut hasher = XxHash64::with_seed(0);
-    hasher.write(bytes);
-    format!("W/\"{:016x}\"", hasher.finish())
-}
-
+/// Files keep their names when they change, so browsers ask each time.
 fn answer(file: &File, bytes: Cow<'static, [u8]>, headers: &HeaderMap) -> Response {
-    let tag = tag(&bytes);
-    let asked = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let same = asked.split(',').any(|known| known.trim() == tag);
+    let tag = etag::tag(&bytes);
     let about = [(header::ETAG, tag.as_str()), (header::CACHE_CONTROL, "no-cache")];
-    if same {
+    if etag::known(headers, &tag) {
         return (StatusCode::NOT_MODIFIED, about).into_response();
     }
     (about, [(header::CONTENT_TYPE, file.kind)], bytes).into_response()
@@ -169,7 +168,7 @@ mod tests {
         let file = &FILES[0];
         let with = |known: &str| HeaderMap::from_iter([(header::IF_NONE_MATCH, known.parse().unwrap())]);
         let status = |headers: &HeaderMap| answer(file, file.bytes.into(), headers).status();
-        let tag = tag(file.bytes);
+        let tag = etag::tag(file.bytes);
         assert_eq!(status(&HeaderMap::new()), StatusCode::OK);
         assert_eq!(status(&with("W/\"0\"")), StatusCode::OK);
         assert_eq!(status(&with(&format!("W/\"0\", {tag}"))), StatusCode::NOT_MODIFIED);

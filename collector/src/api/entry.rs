@@ -1,67 +1,119 @@
 //! What people enter: single readings, corrections, CSV files; and the record of who did.
 
-use super::params::Params;
+use super::document::Conflict;
+use super::extract::Sent;
+use super::parameters::{Change, File, Page, TEXT_MAX};
+use super::params::{List, Params};
+use super::routes::Answered;
 use super::{Api, Problem};
 use crate::access::{Principal, Way};
 use crate::history::{Points, Question, Resolution};
 use crate::import::{self, Dialect, Fold, Last, Named, Settings};
 use crate::tiers::{Audited, Flush, SeriesId, SeriesInfo, SeriesKey, StoredReading};
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use shared::catalogue::{Class, Entry};
 use shared::ids::{GatewayId, NodeId};
 use shared::metric::Metric;
 use shared::reading::{Held, Quality, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use utoipa::ToSchema;
 
 /// Most bytes of a body.
 pub(super) const BODY_BYTES_MAX: usize = 8 << 20;
 /// Most readings that are entered at once.
 const READINGS_MAX: usize = 1_000;
-/// Longest name of an author, and longest reason, bytes.
-const TEXT_BYTES_MAX: usize = 500;
+/// Changes in a list, and at most.
+const AUDIT: u32 = 100;
+const AUDIT_MAX: u32 = 1_000;
 /// Readings of a series that are looked at for what a piece of a file would change.
 const STANDING_MAX: u32 = 200_000;
 /// Who owns the series that files make.
 const OWNER: &str = "import";
 
-#[derive(Deserialize)]
+/// Readings that someone enters, and why.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = EnteredReadings, example = json!({
+    "author": "M. Rossi", "reason": "read from the dial",
+    "readings": [{ "node": "DIST_001", "metric": "flow_rate", "at": "2026-11-01T08:00:00Z", "value": 12.5 }],
+}))]
 struct Form {
+    /// Who it is; only where nobody has to log in.
+    #[schema(max_length = 500)]
     author: Option<String>,
+    /// Why.
+    #[schema(min_length = 1, max_length = 500)]
     reason: String,
+    #[schema(min_items = 1, max_items = 1000)]
     readings: Vec<Entered>,
 }
 
-#[derive(Deserialize)]
+/// A reading that someone enters.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = EnteredReading)]
 struct Entered {
     node: NodeId,
     metric: String,
     #[serde(default)]
     channel: String,
+    /// When it was; not in the future.
     at: Timestamp,
-    /// `null`: what stands there is wrong, and nobody knows better. Not left out: that would be a slip of the pen.
+    /// `null`: what stands there is wrong, and nobody knows better. It can't be left out.
     #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(required)]
     value: Option<f64>,
+    /// The unit of the value; the metric's own when nothing is said.
     unit: Option<String>,
 }
 
-/// Stores readings that someone says. What stood at their moments is corrected.
+/// What was entered.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Written {
+    /// How many readings were stored.
+    written: u64,
+    items: Vec<WrittenReading>,
+}
+
+/// A reading that was entered, and what stood there before.
+#[derive(Clone, Serialize, ToSchema)]
+struct WrittenReading {
+    /// The series' name.
+    series: String,
+    at: Timestamp,
+    value: Option<f64>,
+    quality: String,
+    /// How often what stands there was corrected.
+    revision: u32,
+    /// What stood there; null when nothing did.
+    before: Option<Before>,
+}
+
+/// What stood there before.
+#[derive(Clone, Serialize, ToSchema)]
+struct Before {
+    value: Option<f64>,
+    quality: String,
+}
+
+/// Enter readings
+///
+/// Stores single readings. What stands at their moments is corrected: the new value has a higher revision, so that no
+/// sensor's repetition undoes it. All are stored, or none.
+#[utoipa::path(post, path = "/api/v1/readings", tag = "Entry", request_body = Form,
+    responses((status = 200, body = Written, description = "They are stored."), Conflict))]
 pub(super) async fn enter(
     State(api): State<Api>,
     Extension(who): Extension<Principal>,
     headers: HeaderMap,
-    params: Params,
-    body: Bytes,
-) -> Result<Json<Value>, Problem> {
-    params.only(&[])?;
+    body: Sent,
+) -> Answered<Written> {
     super::origin::same_origin(&headers)?;
-    let form: Form = serde_json::from_slice(&body).map_err(|error| Problem::body(format!("the body: {error}")))?;
+    let form: Form = body.json()?;
     let who = author(&who, form.author.as_deref())?;
     said("reason", Some(&form.reason))?;
     if form.readings.is_empty() || form.readings.len() > READINGS_MAX {
@@ -92,10 +144,14 @@ pub(super) async fn enter(
         let quality = if value.is_some() { Quality::MANUAL } else { Quality::BAD_WITHDRAWN };
         let held = Held { value, quality, revision };
         readings.push(StoredReading { series: series.id, at: entered.at, held });
-        items.push(json!({
-            "series": key.to_string(), "at": entered.at, "value": held.value, "quality": held.quality.to_string(),
-            "revision": held.revision, "before": before.map(|held| json!({ "value": held.value, "quality": held.quality.to_string() })),
-        }));
+        items.push(WrittenReading {
+            series: key.to_string(),
+            at: entered.at,
+            value: held.value,
+            quality: held.quality.to_string(),
+            revision: held.revision,
+            before: before.map(|held| Before { value: held.value, quality: held.quality.to_string() }),
+        });
     }
     let detail = json!({ "reason": form.reason, "readings": items });
     let audit = Audited { at: now, who, what: "reading".into(), detail };
@@ -104,7 +160,7 @@ pub(super) async fn enter(
         let detail = "something else was said about the same moment meanwhile, and holds; look again";
         return Err(Problem::conflict(detail.into()));
     }
-    Ok(Json(json!({ "written": report.written, "items": items })))
+    Ok(Json(Written { written: report.written, items }))
 }
 
 /// Whose change it is: who is logged in; where nobody has to, who is said.
@@ -117,8 +173,8 @@ pub(super) fn author(who: &Principal, said: Option<&str>) -> Result<String, Prob
 
 pub(super) fn said<'a>(name: &str, text: Option<&'a str>) -> Result<&'a str, Problem> {
     let text = text.unwrap_or_default().trim();
-    if text.is_empty() || text.len() > TEXT_BYTES_MAX {
-        return Err(Problem::parameter(name, format!("it must be said, in at most {TEXT_BYTES_MAX} bytes")));
+    if text.is_empty() || text.len() > TEXT_MAX {
+        return Err(Problem::parameter(name, format!("it must be said, in at most {TEXT_MAX} bytes")));
     }
     Ok(text)
 }
@@ -155,43 +211,62 @@ async fn standing(api: &Api, series: &SeriesInfo, at: Timestamp, now: Timestamp)
     Ok(readings.first().map(|reading| reading.held))
 }
 
-pub(super) async fn audit(State(api): State<Api>, params: Params) -> Result<Json<Value>, Problem> {
-    let params = params.only(&["limit"])?;
-    let limit = params.limit(100, 1_000)?;
-    let mut items = api.sources.warm.audit(limit + 1).await?;
-    let truncated = items.len() > limit as usize;
-    items.truncate(limit as usize);
-    Ok(Json(json!({ "items": items, "truncated": truncated })))
+/// Changes that people made
+///
+/// Who entered, imported or decided what, and why; the newest first.
+#[utoipa::path(get, path = "/api/v1/audit", tag = "Entry", params(Page::<AUDIT, AUDIT_MAX>),
+    responses((status = 200, body = List<Audited>, description = "The changes.")))]
+pub(super) async fn audit(State(api): State<Api>, params: Params) -> Answered<List<Audited>> {
+    let page = params.page(AUDIT, AUDIT_MAX)?;
+    Ok(Json(page.of(api.sources.warm.audit(page.needed()).await?)))
 }
 
-const PARAMETERS: &[&str] = &[
-    "author",
-    "reason",
-    "dry",
-    "create",
-    "delimiter",
-    "decimal",
-    "dates",
-    "zone",
-    "fold",
-    "node",
-    "metric",
-    "unit",
-    "map",
-    "revision",
-    "first_line",
-    "last",
-];
+/// What a piece of a file holds, and what became of it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Imported {
+    /// Nothing was stored: it was only asked what would be.
+    dry: bool,
+    /// How the file is written.
+    dialect: Dialect,
+    /// What its columns were taken for.
+    columns: Vec<import::Column>,
+    rows: u64,
+    /// Readings that can be stored.
+    readings: usize,
+    /// Lines after the first one.
+    lines: u64,
+    /// Cells without a value.
+    empty: u64,
+    /// What can't be taken.
+    rejects: Vec<import::Reject>,
+    /// For the next piece.
+    last: Last,
+    /// Series that were made, or would be.
+    new: Vec<String>,
+    /// Readings that were stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written: Option<u64>,
+    /// Readings that were there already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unchanged: Option<u64>,
+}
 
-/// Reads a piece of a CSV file, and stores it unless `dry` is set.
+/// Import a file
+///
+/// Stores a piece of a CSV file: a row for each reading, or a column for each series. Every piece begins with the file's
+/// first line. It may be sent again; what can be understood in two ways is refused until `fold`, `dates` or `decimal` says
+/// which. `collector import` does all of it.
+#[utoipa::path(post, path = "/api/v1/import", tag = "Entry", params(Change, File),
+    request_body(content = String, content_type = "text/csv", description = "At most 8 MiB, cut at a line end.",
+        example = "time;Q1\n2026-03-01 00:00;12.5\n"),
+    responses((status = 200, body = Imported, description = "What it holds, and what became of it."), Conflict))]
 pub(super) async fn import(
     State(api): State<Api>,
     Extension(who): Extension<Principal>,
     headers: HeaderMap,
     params: Params,
-    body: Bytes,
-) -> Result<Json<Value>, Problem> {
-    let params = params.only(PARAMETERS)?;
+    Sent(body): Sent,
+) -> Answered<Imported> {
     super::origin::same_origin(&headers)?;
     let (dry, create) = (params.flag("dry")?, params.flag("create")?);
     let now = (api.sources.now)();
@@ -225,19 +300,29 @@ pub(super) async fn import(
     }
     batch.rejects.sort_by_key(|reject| reject.line);
     let found = readings.len() + batch.points.iter().filter(|point| series[point.series] == Ok(None)).count();
-    let mut answer = json!({
-        "dry": dry, "dialect": batch.dialect, "columns": batch.columns, "rows": batch.rows, "readings": found,
-        "lines": batch.lines.saturating_sub(2), "empty": batch.empty, "rejects": batch.rejects, "last": batch.last,
-        "new": batch.series.iter().zip(&series).filter(|(named, id)| id.is_ok() && !known_before.contains_key(&named.key))
-            .map(|(named, _)| named.key.to_string()).collect::<Vec<_>>(),
-    });
+    let new = batch.series.iter().zip(&series);
+    let new = new.filter(|(named, id)| id.is_ok() && !known_before.contains_key(&named.key));
+    let mut answer = Imported {
+        dry,
+        dialect: batch.dialect,
+        rows: batch.rows,
+        readings: found,
+        lines: batch.lines.saturating_sub(2),
+        empty: batch.empty,
+        new: new.map(|(named, _)| named.key.to_string()).collect(),
+        columns: batch.columns,
+        rejects: batch.rejects,
+        last: batch.last,
+        written: None,
+        unchanged: None,
+    };
     if !dry {
         let (who, reason) = (author(&who, params.text("author"))?, said("reason", params.text("reason"))?);
-        let detail = json!({ "reason": reason, "first_line": first_line, "rows": batch.rows, "readings": readings.len(), "revision": revision });
+        let detail = json!({ "reason": reason, "first_line": first_line, "rows": answer.rows, "readings": readings.len(), "revision": revision });
         let audit = Audited { at: now, who, what: "import".into(), detail };
         let report = (api.sources.write)(Flush { readings, audit: vec![audit], ..Flush::default() }).await?;
-        answer["written"] = json!(report.written);
-        answer["unchanged"] = json!(report.unchanged);
+        answer.written = Some(report.written);
+        answer.unchanged = Some(report.unchanged);
     }
     Ok(Json(answer))
 }

@@ -1,5 +1,7 @@
 //! Readings of any stretch, out of all tiers, as a CSV or Parquet file that is written while it is read.
 
+use super::document::NotFound;
+use super::parameters::{ExportFormat, Named, Series as OfSeries, Stretch};
 use super::params::Params;
 use super::{Api, Problem, routes, views};
 use crate::history::{POINTS_MAX, Points, Question, Resolution};
@@ -26,8 +28,15 @@ const HEADER: &str = "timestamp,node,metric,channel,value,unit,quality,revision\
 
 type Sender = mpsc::Sender<Result<Bytes, std::io::Error>>;
 
+/// Export
+///
+/// The readings of a stretch, out of all tiers, as a CSV or Parquet file of any length; of all series, or of some. An import
+/// reads what it writes. When something goes wrong on the way the connection is broken off, so that no file looks whole
+/// that isn't.
+#[utoipa::path(get, path = "/api/v1/export", tag = "Entry", params(OfSeries, Named, Stretch, ExportFormat),
+    responses((status = 200, description = "The file.",
+        content((String = "text/csv; charset=utf-8"), (Vec<u8> = "application/vnd.apache.parquet"))), NotFound))]
 pub(super) async fn export(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
-    let params = params.only(&["series", "node", "metric", "channel", "from", "to", "format"])?;
     let now = (api.sources.now)();
     let (from, to) = params.stretch(now)?;
     let (format, kind) = match params.text("format") {
@@ -41,12 +50,12 @@ pub(super) async fn export(State(api): State<Api>, params: Params) -> Result<Res
     }
     let Ok(turn) = api.exports.clone().try_acquire_owned() else { return Err(Problem::busy()) };
     let (sender, pages) = mpsc::channel(PAGES_AHEAD);
-    let stretch = Stretch { api, series, from, to, now };
+    let pages_of = Pages { api, series, from, to, now };
     tokio::spawn(async move {
         let _turn = turn;
         let written = match format {
-            "csv" => stretch.csv(&sender).await,
-            _ => stretch.parquet(&sender).await,
+            "csv" => pages_of.csv(&sender).await,
+            _ => pages_of.parquet(&sender).await,
         };
         // The answer has begun: all that can be done is to break it off, so that nobody takes it for whole.
         if let Err(why) = written {
@@ -61,7 +70,7 @@ pub(super) async fn export(State(api): State<Api>, params: Params) -> Result<Res
     Ok((headers, Body::from_stream(stream.fuse())).into_response())
 }
 
-struct Stretch {
+struct Pages {
     api: Api,
     series: Vec<SeriesInfo>,
     from: Timestamp,
@@ -69,7 +78,7 @@ struct Stretch {
     now: Timestamp,
 }
 
-impl Stretch {
+impl Pages {
     /// The next readings of a series, and from where to go on.
     async fn page(
         &self,

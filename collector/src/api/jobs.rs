@@ -1,15 +1,20 @@
 //! Jobs: what there is, what came of them, and starting one.
 
+use super::document::{Conflict, NotFound};
+use super::extract::Named;
 use super::origin::same_origin;
-use super::params::Params;
+use super::parameters::{Job as OfJob, Page};
+use super::params::{List, Params};
+use super::routes::Answered;
 use super::{Api, Problem};
 use crate::etl::RunRefused;
-use crate::etl::store::JobRun;
+use crate::etl::store::{JobRun, RunNo};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
-use std::collections::HashMap;
+use serde::Serialize;
+use shared::reading::Timestamp;
+use utoipa::ToSchema;
 
 /// Runs in a list when the request doesn't say how many, and at most.
 const RUNS: u32 = 50;
@@ -25,49 +30,72 @@ impl From<RunRefused> for Problem {
     }
 }
 
-fn view(run: &JobRun) -> Value {
-    json!(run)
+/// A job.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Job {
+    /// Its name.
+    job: &'static str,
+    /// What it does, in words.
+    what: &'static str,
+    /// When it is due; null when it isn't by itself.
+    schedule: Option<String>,
+    /// When it is next.
+    next: Option<Timestamp>,
+    /// Its newest run.
+    last: Option<JobRun>,
 }
 
-pub(super) async fn list(State(api): State<Api>, params: Params) -> Result<Json<Value>, Problem> {
-    params.only(&[])?;
-    let mut last = HashMap::new();
+/// Jobs
+///
+/// The regular work: what there is, when it is next, and what came of it last.
+#[utoipa::path(get, path = "/api/v1/jobs", operation_id = "jobs", tag = "Operations",
+    responses((status = 200, body = List<Job>, description = "The jobs.")))]
+pub(super) async fn list(State(api): State<Api>) -> Answered<List<Job>> {
+    let mut items = Vec::new();
     for planned in api.sources.jobs.planned() {
-        let name = planned.job.name();
-        last.insert(name, api.sources.jobs.runs(Some(name), 1).await?.pop());
+        let job = planned.job.name();
+        items.push(Job {
+            job,
+            what: planned.job.what(),
+            schedule: planned.schedule.as_ref().map(ToString::to_string),
+            next: api.sources.jobs.next(planned),
+            last: api.sources.jobs.runs(Some(job), 1).await?.pop(),
+        });
     }
-    let job = |planned: &crate::etl::Planned| {
-        let name = planned.job.name();
-        json!({
-            "job": name,
-            "what": planned.job.what(),
-            "schedule": planned.schedule.as_ref().map(ToString::to_string),
-            "next": api.sources.jobs.next(planned),
-            "last": last.get(name).and_then(Option::as_ref).map(view),
-        })
-    };
-    let items: Vec<Value> = api.sources.jobs.planned().iter().map(job).collect();
-    Ok(Json(json!({ "items": items, "truncated": false })))
+    Ok(Json(List::whole(items)))
 }
 
-pub(super) async fn runs(State(api): State<Api>, params: Params) -> Result<Json<Value>, Problem> {
-    let params = params.only(&["job", "limit"])?;
-    let limit = params.limit(RUNS, RUNS_MAX)?;
-    let mut runs = api.sources.jobs.runs(params.text("job"), limit + 1).await?;
-    let truncated = runs.len() > limit as usize;
-    runs.truncate(limit as usize);
-    Ok(Json(json!({ "items": runs.iter().map(view).collect::<Vec<_>>(), "truncated": truncated })))
+/// Runs of jobs
+///
+/// What came of jobs, the newest first.
+#[utoipa::path(get, path = "/api/v1/jobs/runs", tag = "Operations", params(OfJob, Page::<RUNS, RUNS_MAX>),
+    responses((status = 200, body = List<JobRun>, description = "The runs."), NotFound))]
+pub(super) async fn runs(State(api): State<Api>, params: Params) -> Answered<List<JobRun>> {
+    let page = params.page(RUNS, RUNS_MAX)?;
+    Ok(Json(page.of(api.sources.jobs.runs(params.text("job"), page.needed()).await?)))
 }
 
-/// 202: it has begun; how far it is shows in the list.
+/// A run that has begun.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Begun {
+    /// Of which job.
+    job: String,
+    /// Its number.
+    run: RunNo,
+}
+
+/// Start a job
+///
+/// Begins a run now. How far it is shows in `/api/v1/jobs/runs`.
+#[utoipa::path(post, path = "/api/v1/jobs/{name}/run", operation_id = "start_job", tag = "Operations",
+    params(("name" = String, Path, description = "The job's name.", max_length = 64, example = "data_quality")),
+    responses((status = 202, body = Begun, description = "It has begun."), NotFound, Conflict))]
 pub(super) async fn start(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Named(job): Named<String>,
     headers: HeaderMap,
-    params: Params,
-) -> Result<(StatusCode, Json<Value>), Problem> {
-    params.only(&[])?;
+) -> Result<(StatusCode, Json<Begun>), Problem> {
     same_origin(&headers)?;
-    let run = api.sources.jobs.start(&name).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({ "job": name, "run": run }))))
+    let run = api.sources.jobs.start(&job).await?;
+    Ok((StatusCode::ACCEPTED, Json(Begun { job, run })))
 }

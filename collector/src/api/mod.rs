@@ -10,18 +10,25 @@ mod access;
 mod anomalies;
 mod dashboard;
 mod directory;
+mod document;
 mod download;
 mod entry;
+mod etag;
 mod export;
+mod extract;
 mod forecasts;
+mod gateways;
 mod jobs;
 mod live;
 mod origin;
+mod parameters;
 mod params;
+mod past;
 mod people;
 mod problem;
 mod quality;
 mod quarantine;
+mod rates;
 mod routes;
 mod sql;
 pub mod tls;
@@ -29,7 +36,7 @@ mod views;
 
 pub use problem::Problem;
 
-use crate::access::Access;
+use crate::access::{Access, Role};
 use crate::config::Places;
 use crate::etl::Scheduler;
 use crate::history::History;
@@ -37,13 +44,16 @@ use crate::sql::Sql;
 use crate::tiers::hot::days::DayCache;
 use crate::tiers::{ColdTier, CommitReport, Flush, HotTier, TierFuture, WarmTier};
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::connect_info::Connected;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
 use axum::serve::{IncomingStream, Listener};
 use directory::Directory;
+use document::{Rules, costly, needing};
+use params::Params;
+use rates::{Cost, Rates};
 use shared::ids::GatewayId;
 use shared::reading::Timestamp;
 use std::io;
@@ -55,6 +65,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Most requests that are worked on at a time.
 const REQUESTS_MAX: usize = 64;
@@ -102,6 +114,8 @@ pub struct Sources {
     pub any_host: bool,
     /// Stores what people enter.
     pub write: Write,
+    /// How often what costs much may be asked.
+    pub rates: crate::config::Rates,
     /// Readings further ahead of the clock are refused, microseconds.
     pub future_max_us: i64,
     /// What can't go on at the moment: which part, and why.
@@ -141,6 +155,9 @@ struct Api {
     exports: Arc<Semaphore>,
     snapshots: Arc<Semaphore>,
     clients: Arc<Semaphore>,
+    rates: Arc<Rates>,
+    rules: Arc<Rules>,
+    document: Bytes,
     stop: CancellationToken,
 }
 
@@ -192,7 +209,58 @@ where
     Ok(())
 }
 
+/// What is served, who may ask for it, and what costs so much that it is limited. Everything else about a route stands with
+/// its handler.
+fn described() -> OpenApiRouter<Api> {
+    let open = OpenApiRouter::default()
+        .routes(routes!(routes::health)) // to those it doesn't know it says no more than that it lives
+        .routes(routes!(access::login))
+        .routes(routes!(access::logout))
+        .routes(routes!(access::me))
+        .routes(routes!(document::document));
+    let viewer = OpenApiRouter::default()
+        .routes(routes!(routes::nodes))
+        .routes(routes!(routes::series))
+        .routes(routes!(routes::latest))
+        .routes(routes!(live::live))
+        .routes(costly(Cost::History, routes!(past::history)))
+        .routes(routes!(quality::quality))
+        .routes(routes!(forecasts::forecasts))
+        .routes(routes!(anomalies::list))
+        .routes(costly(Cost::Export, routes!(export::export)))
+        .routes(costly(Cost::Sql, routes!(sql::sql))) // reads what they may see
+        .routes(routes!(gateways::gateways))
+        .routes(routes!(gateways::points))
+        .routes(routes!(gateways::gaps))
+        .routes(routes!(gateways::parked))
+        .routes(routes!(quarantine::list))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::runs))
+        .routes(routes!(routes::metrics));
+    let operator = OpenApiRouter::default()
+        .routes(routes!(anomalies::acknowledge))
+        .routes(routes!(anomalies::comment))
+        .routes(routes!(anomalies::close))
+        .routes(routes!(entry::enter))
+        .routes(costly(Cost::Import, routes!(entry::import)))
+        .routes(routes!(quarantine::release))
+        .routes(routes!(quarantine::drop))
+        .routes(routes!(entry::audit))
+        .routes(routes!(jobs::start));
+    let admin = OpenApiRouter::default()
+        .routes(routes!(people::users, people::add))
+        .routes(routes!(people::change, people::remove))
+        .routes(routes!(people::tokens, people::make))
+        .routes(routes!(people::revoke));
+    OpenApiRouter::with_openapi(document::head())
+        .merge(needing(None, open))
+        .merge(needing(Some(Role::Viewer), viewer))
+        .merge(needing(Some(Role::Operator), operator))
+        .merge(needing(Some(Role::Admin), admin))
+}
+
 fn router(sources: Sources, stop: CancellationToken) -> Router {
+    let (described, document) = described().split_for_parts();
     let api = Api {
         history: History::new(sources.warm.clone(), sources.hot.clone())
             .with_days(sources.days.clone())
@@ -203,60 +271,42 @@ fn router(sources: Sources, stop: CancellationToken) -> Router {
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
         snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
         clients: Arc::new(Semaphore::new(live::CLIENTS_MAX)),
+        rates: Arc::new(Rates::new(sources.rates)),
+        rules: Arc::new(Rules::of(&document)),
+        document: document.to_json().unwrap_or_default().into(),
         stop,
         sources,
     };
-    dashboard::routes()
-        .route("/api/v1/health", get(routes::health))
-        .route("/api/v1/nodes", get(routes::nodes))
-        .route("/api/v1/series", get(routes::series))
-        .route("/api/v1/latest", get(routes::latest))
-        .route("/api/v1/history", get(routes::history))
-        .route("/api/v1/gaps", get(routes::gaps))
-        .route("/api/v1/gateways", get(routes::gateways))
-        .route("/api/v1/quarantine", get(quarantine::list))
-        .route("/api/v1/parked", get(routes::parked))
-        .route("/api/v1/quality", get(quality::quality))
-        .route("/api/v1/forecasts", get(forecasts::forecasts))
-        .route("/api/v1/anomalies", get(anomalies::list))
-        .route("/api/v1/anomalies/{id}/acknowledge", post(anomalies::acknowledge))
-        .route("/api/v1/anomalies/{id}/comment", post(anomalies::comment))
-        .route("/api/v1/anomalies/{id}/close", post(anomalies::close))
-        .route("/api/v1/jobs", get(jobs::list))
-        .route("/api/v1/jobs/runs", get(jobs::runs))
-        .route("/api/v1/jobs/{name}/run", post(jobs::start))
-        .route("/api/v1/readings", post(entry::enter))
-        .route("/api/v1/import", post(entry::import))
-        .route("/api/v1/export", get(export::export))
-        .route("/api/v1/quarantine/release", post(quarantine::release))
-        .route("/api/v1/quarantine/drop", post(quarantine::drop))
-        .route("/api/v1/sql", post(sql::sql))
-        .route("/api/v1/audit", get(entry::audit))
-        .route("/api/v1/users", get(people::users).post(people::add))
-        .route("/api/v1/users/{name}", post(people::change).delete(people::remove))
-        .route("/api/v1/tokens", get(people::tokens).post(people::make))
-        .route("/api/v1/tokens/{name}", delete(people::revoke))
+    described
+        .merge(dashboard::routes())
         .layer(DefaultBodyLimit::max(entry::BODY_BYTES_MAX))
-        .route("/api/v1/login", post(access::login))
-        .route("/api/v1/logout", post(access::logout))
-        .route("/api/v1/me", get(access::me))
-        .route("/api/v1/live", get(live::live))
-        .route("/metrics", get(routes::metrics))
         .fallback(async |request: Request| Problem::no_such_path(request.uri().path()))
         .method_not_allowed_fallback(async |request: Request| Problem::method(request.method().as_str()))
         .layer(from_fn_with_state(api.clone(), guard))
+        .layer(from_fn(etag::tagged))
         .layer(map_response(dashboard::secured))
         .layer(CompressionLayer::new())
         .with_state(api)
 }
 
-/// Refuses what is not meant for this machine, and bounds how much is under way and for how long.
+/// Refuses what is not meant for this machine, who may not, and what isn't described; bounds how much is under way and for
+/// how long.
 async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Result<Response, Problem> {
     let host = request.headers().get("host").and_then(|h| h.to_str().ok()).unwrap_or_default();
     if !api.sources.any_host && !is_this_machine(host) {
         return Err(Problem::host(host));
     }
-    access::admit(&api, &mut request).await?;
+    let path = request.extensions().get::<MatchedPath>().map_or_else(String::new, |path| path.as_str().to_owned());
+    let rule = api.rules.of_route(request.method(), &path);
+    access::admit(&api, &mut request, access::needs(rule, &path)).await?;
+    if let Some(rule) = rule {
+        let params = Params::of(request.uri(), &rule.parameters)?;
+        request.extensions_mut().insert(params);
+        if let Some(cost) = rule.cost {
+            let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0.0.ip());
+            api.rates.count(cost, request.extensions().get(), peer)?;
+        }
+    }
     let Ok(Ok(_turn)) = tokio::time::timeout(TURN_WITHIN, api.busy.acquire()).await else {
         return Err(Problem::busy());
     };

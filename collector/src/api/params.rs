@@ -2,43 +2,52 @@
 
 use super::Problem;
 use axum::extract::{FromRequestParts, Query};
+use axum::http::Uri;
 use axum::http::request::Parts;
+use serde::Serialize;
 use shared::reading::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::str::FromStr;
+use utoipa::ToSchema;
 
 /// How far back a stretch goes when nothing is said, microseconds.
 const DAY: i64 = 24 * 3_600 * 1_000_000;
 
+/// How many items of a list can be left out.
+pub(super) const OFFSET_MAX: u32 = 100_000;
+
 /// The parameters as they came.
+#[derive(Clone, Default)]
 pub(super) struct Params(BTreeMap<String, String>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Params {
-    type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        let Query(pairs) = query.map_err(|error| Problem::parameter("", error.to_string()))?;
+    type Rejection = Infallible;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
+    }
+}
+
+impl Params {
+    /// Those of a request, when all of them are known and there once.
+    pub(super) fn of(uri: &Uri, known: &BTreeSet<String>) -> Result<Self, Problem> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+            .map_err(|error| Problem::parameter("", error.to_string()))?;
         let mut params = BTreeMap::new();
         for (name, value) in pairs {
+            if known.is_empty() {
+                return Err(Problem::parameter(&name, "no parameters are known here"));
+            }
+            if !known.contains(&name) {
+                let known = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                return Err(Problem::parameter(&name, format!("it is not known here; known are {known}")));
+            }
             if params.contains_key(&name) {
                 return Err(Problem::parameter(&name, "it is given more than once"));
             }
             params.insert(name, value);
         }
         Ok(Self(params))
-    }
-}
-
-impl Params {
-    /// Refuses parameters that aren't among these.
-    pub(super) fn only(self, known: &[&str]) -> Result<Self, Problem> {
-        match self.0.keys().find(|name| !known.contains(&name.as_str())) {
-            None => Ok(self),
-            Some(name) if known.is_empty() => Err(Problem::parameter(name, "no parameters are known here")),
-            Some(name) => {
-                Err(Problem::parameter(name, format!("it is not known here; known are {}", known.join(", "))))
-            }
-        }
     }
 
     /// The text as it came.
@@ -68,10 +77,20 @@ impl Params {
 
     /// How many are wanted.
     pub(super) fn limit(&self, default: u32, most: u32) -> Result<u32, Problem> {
-        let Some(text) = self.text("limit") else { return Ok(default) };
-        let count = text.parse().ok().filter(|count| (1..=most).contains(count));
-        let wrong = || Problem::parameter("limit", format!("'{}' is no whole number from 1 to {most}", short(text)));
-        count.ok_or_else(wrong)
+        Ok(self.count("limit", 1, most)?.unwrap_or(default))
+    }
+
+    fn count(&self, name: &str, least: u32, most: u32) -> Result<Option<u32>, Problem> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let count = text.parse().ok().filter(|count| (least..=most).contains(count));
+        let wrong = || Problem::parameter(name, format!("'{}' is no whole number from {least} to {most}", short(text)));
+        count.map(Some).ok_or_else(wrong)
+    }
+
+    /// Which part of a list is wanted.
+    pub(super) fn page(&self, default: u32, most: u32) -> Result<Page, Problem> {
+        let offset = self.count("offset", 0, OFFSET_MAX)?.unwrap_or(0);
+        Ok(Page { limit: self.limit(default, most)?, offset })
     }
 
     /// `from` and `to`, in this order of time: the last day when nothing is said.
@@ -88,6 +107,55 @@ impl Params {
     }
 }
 
+/// A part of a list.
+#[derive(Clone, Copy)]
+pub(super) struct Page {
+    limit: u32,
+    offset: u32,
+}
+
+/// A part of a list.
+#[derive(Serialize, ToSchema)]
+pub(super) struct List<T> {
+    /// What there is.
+    pub(super) items: Vec<T>,
+    /// There are more than these.
+    pub(super) truncated: bool,
+    /// What to give as `offset` for the items after these; null when there are none.
+    next: Option<u32>,
+}
+
+impl<T> List<T> {
+    /// With these in the place of its items.
+    pub(super) fn with<U>(self, items: Vec<U>) -> List<U> {
+        List { items, truncated: self.truncated, next: self.next }
+    }
+
+    /// All there are.
+    pub(super) fn whole(items: Vec<T>) -> Self {
+        Self { items, truncated: false, next: None }
+    }
+}
+
+impl Page {
+    /// How many items the whole list must have for this part of it, and to know whether there are more.
+    pub(super) fn needed(self) -> u32 {
+        self.offset + self.limit + 1
+    }
+
+    /// This part of the whole list, or of the first [`Self::needed`] items of it.
+    pub(super) fn of<T>(self, all: impl IntoIterator<Item = T>) -> List<T> {
+        let mut rest = all.into_iter().skip(self.offset as usize);
+        let items = rest.by_ref().take(self.limit as usize).collect();
+        let truncated = rest.next().is_some();
+        List {
+            items,
+            truncated,
+            next: truncated.then_some(self.offset + self.limit).filter(|next| *next <= OFFSET_MAX),
+        }
+    }
+}
+
 /// Refuses a stretch that ends before it begins.
 pub(super) fn in_order(from: Timestamp, to: Timestamp) -> Result<(), Problem> {
     if from < to {
@@ -98,7 +166,7 @@ pub(super) fn in_order(from: Timestamp, to: Timestamp) -> Result<(), Problem> {
 
 fn moment(name: &str, text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
     let wrong = |why: String| {
-        let like = "like 2026-03-01T00:00:00Z, now or now-6h";
+        let like = "like 2026-03-01T00:00:00Z, 2026-03-01, now or now-6h";
         // A plus sign in a query is a blank unless it is escaped: the mistake everybody makes once.
         let hint = if text.contains(' ') { "; a + must be written %2B" } else { "" };
         Problem::parameter(name, format!("'{}' is no time {like}: {why}{hint}", short(text)))
@@ -111,8 +179,14 @@ fn moment(name: &str, text: &str, now: Timestamp) -> Result<Timestamp, Problem> 
             let micros = i64::try_from(ago.as_micros()).map_err(|_| wrong("it is too long ago".into()))?;
             Ok(now.plus_micros(-micros))
         }
-        None => text.parse().map_err(|error: time::error::Parse| wrong(error.to_string())),
+        None => day(text).map_or_else(|| text.parse(), Ok).map_err(|error| wrong(error.to_string())),
     }
+}
+
+/// The first moment of a day like 2026-03-01, UTC.
+fn day(text: &str) -> Option<Timestamp> {
+    let date = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    date.then(|| format!("{text}T00:00:00Z").parse().ok()).flatten()
 }
 
 fn short(text: &str) -> String {

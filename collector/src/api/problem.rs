@@ -4,9 +4,20 @@ use crate::tiers::TierError;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// When a tier is away it is soon tried again,
+const AWAY: Duration = Duration::from_secs(5);
+/// and what has no turn gets one even sooner.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// What went wrong, for the one who asked.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "type": "urn:collector:problem:parameter", "title": "A parameter is wrong", "status": 400,
+    "detail": "'yesterday' is no time like 2026-03-01T00:00:00Z, 2026-03-01, now or now-6h", "parameter": "from",
+}))]
 pub struct Problem {
     /// Which kind of problem: a name that stays.
     #[serde(rename = "type")]
@@ -20,11 +31,18 @@ pub struct Problem {
     /// The parameter at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<String>,
+    /// When it may be asked again.
+    #[serde(skip)]
+    again_in: Option<Duration>,
 }
 
 impl Problem {
     fn new(kind: &'static str, title: &'static str, status: StatusCode, detail: String) -> Self {
-        Self { kind, title, status: status.as_u16(), detail, parameter: None }
+        Self { kind, title, status: status.as_u16(), detail, parameter: None, again_in: None }
+    }
+
+    fn again_in(self, wait: Duration) -> Self {
+        Self { again_in: Some(wait), ..self }
     }
 
     /// A parameter's value is wrong.
@@ -52,6 +70,12 @@ impl Problem {
     pub(super) fn too_much(detail: String) -> Self {
         let title = "The query asks for too much";
         Self::new("urn:collector:problem:limit", title, StatusCode::UNPROCESSABLE_ENTITY, detail)
+    }
+
+    /// What was sent is too large.
+    pub(super) fn too_large(most: usize) -> Self {
+        let detail = format!("at most {most} bytes can be sent at once");
+        Self::new("urn:collector:problem:large", "Too large", StatusCode::PAYLOAD_TOO_LARGE, detail)
     }
 
     /// A series that was asked for isn't there.
@@ -90,8 +114,14 @@ impl Problem {
     }
 
     /// Too many passwords were wrong.
-    pub(super) fn locked(detail: String) -> Self {
-        Self::new("urn:collector:problem:locked", "Not now", StatusCode::TOO_MANY_REQUESTS, detail)
+    pub(super) fn locked(detail: String, wait: Duration) -> Self {
+        Self::new("urn:collector:problem:locked", "Not now", StatusCode::TOO_MANY_REQUESTS, detail).again_in(wait)
+    }
+
+    /// It is asked more often than `[api.rates]` allows.
+    pub(super) fn too_often(wait: Duration) -> Self {
+        let detail = "this is asked too often; [api.rates] of the configuration says how often it may be".into();
+        Self::new("urn:collector:problem:often", "Too often", StatusCode::TOO_MANY_REQUESTS, detail).again_in(wait)
     }
 
     /// It needs another role.
@@ -122,7 +152,7 @@ impl Problem {
 
     pub(super) fn busy() -> Self {
         let detail = "too many requests are under way; try again in a moment".into();
-        Self::new("urn:collector:problem:busy", "Too busy", StatusCode::SERVICE_UNAVAILABLE, detail)
+        Self::new("urn:collector:problem:busy", "Too busy", StatusCode::SERVICE_UNAVAILABLE, detail).again_in(BUSY)
     }
 
     pub(super) fn too_slow(path: &str) -> Self {
@@ -147,7 +177,8 @@ impl From<TierError> for Problem {
                 ("urn:collector:problem:broken", "A tier is broken", StatusCode::INTERNAL_SERVER_ERROR)
             }
         };
-        Self::new(kind, title, status, error.to_string())
+        let problem = Self::new(kind, title, status, error.to_string());
+        if status == StatusCode::SERVICE_UNAVAILABLE { problem.again_in(AWAY) } else { problem }
     }
 }
 
@@ -155,6 +186,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).unwrap_or_default();
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        // Whole seconds: one that has begun counts.
+        let wait = self.again_in.map(|wait| [(header::RETRY_AFTER, wait.as_secs().saturating_add(1))]);
+        (status, kind, wait, body).into_response()
     }
 }

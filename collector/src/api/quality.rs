@@ -1,18 +1,70 @@
 //! The daily reports on the quality of data, as JSON and as CSV.
 
-use super::params::Params;
+use super::parameters::Reports as OfReports;
+use super::params::{List, Params};
+use super::views::{Counts, SeriesName};
 use super::{Api, Problem};
 use crate::tiers::{QualityReport, SeriesId, SeriesInfo};
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
-use serde_json::{Value, json};
+use serde::Serialize;
 use shared::ids::NodeId;
+use shared::reading::Timestamp;
 use std::collections::{BTreeMap, HashMap};
+use utoipa::ToSchema;
 
+/// The reports of a day.
+#[derive(Serialize, ToSchema)]
+#[schema(as = QualityReports)]
+struct Reports {
+    /// The day; null while there is no report at all.
+    day: Option<String>,
+    /// One for each series.
+    #[serde(flatten)]
+    list: List<Report>,
+    /// One for each node.
+    nodes: Vec<NodeReport>,
+}
+
+/// How good the data of a series is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = QualityReport)]
+struct Report {
+    #[serde(flatten)]
+    name: SeriesName,
+    /// From 0, nothing usable, to 100.
+    score: f64,
+    /// The part of the day for which a value is known: 0 to 1.
+    completeness: f64,
+    /// The longest time without one, seconds.
+    longest_gap_s: f64,
+    /// What mostly lies between two readings, seconds.
+    spacing_s: Option<f64>,
+    /// The smallest step between two values.
+    step: Option<f64>,
+    count: Counts,
+    /// When the report was made.
+    made_at: Timestamp,
+}
+
+/// How good the data of a node is: as its series are on the average.
+#[derive(Serialize, ToSchema)]
+#[schema(as = NodeQuality)]
+struct NodeReport {
+    node: NodeId,
+    score: f64,
+    /// How many series it has.
+    series: u32,
+}
+
+/// Data quality
+///
+/// The report on every series' day: completeness, gaps, spacing, and a score; as JSON or as CSV.
+#[utoipa::path(get, path = "/api/v1/quality", tag = "Analytics", params(OfReports),
+    responses((status = 200, description = "The reports.", content((Reports = "application/json"), (String = "text/csv; charset=utf-8")))))]
 pub(super) async fn quality(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
-    let params = params.only(&["day", "node", "format"])?;
     let day = params.parsed::<jiff::civil::Date>("day", "day like 2026-03-01")?.map(|day| day.to_string());
     let node = params.parsed::<NodeId>("node", "node name")?;
     let as_csv = match params.text("format") {
@@ -33,44 +85,47 @@ pub(super) async fn quality(State(api): State<Api>, params: Params) -> Result<Re
         ];
         return Ok((headers, csv(&rows)?).into_response());
     }
-    let items: Vec<Value> = rows.iter().map(|(series, report)| view(series, report)).collect();
-    let answer = json!({ "day": day, "items": items, "nodes": nodes(&rows), "truncated": false });
-    Ok(Json(answer).into_response())
+    let list = List::whole(rows.iter().map(|(series, report)| Report::of(series, report)).collect());
+    Ok(Json(Reports { day, list, nodes: nodes(&rows) }).into_response())
 }
 
 fn seconds(micros: i64) -> f64 {
     micros as f64 / 1e6
 }
 
-fn view(series: &SeriesInfo, report: &QualityReport) -> Value {
-    let quality = &report.quality;
-    let mut view = super::views::name(series);
-    let fields = [
-        ("score", json!(quality.score)),
-        ("completeness", json!(quality.completeness)),
-        ("longest_gap_s", json!(seconds(quality.longest_gap_us))),
-        ("spacing_s", json!(quality.spacing_us.map(seconds))),
-        ("step", json!(quality.step)),
-        (
-            "count",
-            json!({ "good": quality.good, "uncertain": quality.uncertain, "bad": quality.bad, "manual": quality.manual }),
-        ),
-        ("made_at", json!(report.made_at)),
-    ];
-    view.extend(fields.map(|(name, value)| (name.to_owned(), value)));
-    Value::Object(view)
+impl Report {
+    fn of(series: &SeriesInfo, report: &QualityReport) -> Self {
+        let quality = &report.quality;
+        Self {
+            name: SeriesName::of(series),
+            score: quality.score,
+            completeness: quality.completeness,
+            longest_gap_s: seconds(quality.longest_gap_us),
+            spacing_s: quality.spacing_us.map(seconds),
+            step: quality.step,
+            count: Counts {
+                good: quality.good,
+                uncertain: quality.uncertain,
+                bad: quality.bad,
+                manual: quality.manual,
+            },
+            made_at: report.made_at,
+        }
+    }
 }
 
-/// A node is as good as its series are on the average.
-fn nodes(rows: &[(&SeriesInfo, &QualityReport)]) -> Vec<Value> {
+fn nodes(rows: &[(&SeriesInfo, &QualityReport)]) -> Vec<NodeReport> {
     let mut nodes = BTreeMap::<&NodeId, (f64, u32)>::new();
     for (series, report) in rows {
         let (sum, count) = nodes.entry(&series.key.node).or_default();
         *sum += report.quality.score;
         *count += 1;
     }
-    let view = |(node, (sum, count)): (_, (f64, u32))| json!({ "node": node, "score": sum / f64::from(count), "series": count });
-    nodes.into_iter().map(view).collect()
+    let report = |(node, (sum, series)): (&NodeId, (f64, u32))| {
+        let node = node.clone();
+        NodeReport { node, score: sum / f64::from(series), series }
+    };
+    nodes.into_iter().map(report).collect()
 }
 
 fn csv(rows: &[(&SeriesInfo, &QualityReport)]) -> Result<Vec<u8>, Problem> {

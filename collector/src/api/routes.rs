@@ -1,44 +1,96 @@
-//! The questions that can be asked.
+//! How things are: nodes, series, newest values, and the collector itself.
 
-use super::params::{Params, in_order};
+use super::parameters::{Named, Page, Series as OfSeries};
+use super::params::{List, Params};
 use super::{Api, Problem, views};
 use crate::access::Principal;
-use crate::history::{PIXELS_MAX, POINTS_MAX, Question, Resolution, Thin, Way};
-use crate::tiers::{Parked, SeriesId, SeriesInfo, TierError};
+use crate::config::Place;
+use crate::tiers::{ColdState, HotState, SeriesId, SeriesInfo, TierError, WarmState};
 use axum::extract::State;
 use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use axum::{Extension, Json};
-use futures::StreamExt;
-use serde_json::{Value, json};
-use shared::ids::{GatewayId, NodeId};
+use serde::Serialize;
+use shared::ids::NodeId;
+use shared::reading::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use utoipa::ToSchema;
 
-type Answered = Result<Json<Value>, Problem>;
+pub(super) type Answered<T> = Result<Json<T>, Problem>;
 
 /// Items in a list when the request doesn't say how many.
 pub(super) const ITEMS: u32 = 1_000;
 /// Most items in a list.
 pub(super) const ITEMS_MAX: u32 = 10_000;
-/// Parked blocks that are looked at: each may have six kilobytes.
-const PARKED_MAX: u32 = 2_000;
-/// Points when the request doesn't say how many.
-const POINTS: u32 = 2_000;
-/// Most series whose history is asked for at once.
-const SERIES_MAX: usize = 64;
-/// Series of one request that are worked on at a time.
-const SERIES_AT_ONCE: usize = 4;
 
-/// `{"items": […], "truncated": false}`: the list, and whether there are more than were asked for.
-pub(super) fn list(mut items: Vec<Value>, limit: u32) -> Json<Value> {
-    let truncated = items.len() > limit as usize;
-    items.truncate(limit as usize);
-    Json(json!({ "items": items, "truncated": truncated }))
+/// How the collector is. Besides `status` it is for those it knows.
+#[derive(Default, Serialize, ToSchema)]
+pub(super) struct Health {
+    /// Whether all of it works.
+    status: Status,
+    /// The program's version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'static str>,
+    /// The time by its clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    now: Option<Timestamp>,
+    /// Seconds since it started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uptime_s: Option<i64>,
+    /// How its tiers are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tiers: Option<Tiers>,
+    /// What can't go on at the moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    troubles: Option<Vec<Trouble>>,
 }
 
-/// Always 200: the collector answers. `status` says whether all of it does; why not, to those it knows.
-pub(super) async fn health(State(api): State<Api>, who: Option<Extension<Principal>>, params: Params) -> Answered {
-    params.only(&[])?;
+#[derive(Clone, Copy, Default, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = HealthStatus)]
+enum Status {
+    #[default]
+    Ok,
+    Degraded,
+}
+
+/// How the tiers are.
+#[derive(Serialize, ToSchema)]
+struct Tiers {
+    warm: Tier<WarmState>,
+    hot: Tier<HotState>,
+    cold: Tier<Option<ColdState>>,
+}
+
+/// How a tier is.
+#[derive(Serialize, ToSchema)]
+struct Tier<T> {
+    /// It answers.
+    ok: bool,
+    /// And how quickly, milliseconds.
+    answered_in_ms: f64,
+    /// What it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<T>,
+    /// Why it doesn't answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// What can't go on.
+#[derive(Serialize, ToSchema)]
+struct Trouble {
+    /// Which part.
+    part: &'static str,
+    /// Why.
+    error: String,
+}
+
+/// How the collector is
+///
+/// Always 200 when it answers at all; `status` says whether all of it does. Why not is said to those it knows.
+#[utoipa::path(get, path = "/api/v1/health", tag = "Operations", responses((status = 200, body = Health, description = "It lives.")))]
+pub(super) async fn health(State(api): State<Api>, who: Option<Extension<Principal>>) -> Answered<Health> {
     let cold = async {
         match &api.sources.cold {
             Some(cold) => cold.state().await.map(Some),
@@ -48,54 +100,74 @@ pub(super) async fn health(State(api): State<Api>, who: Option<Extension<Princip
     let (warm, hot, cold) =
         futures::join!(timed(api.sources.warm.state()), timed(api.sources.hot.state()), timed(cold));
     let troubles = (api.sources.troubles)();
-    let ok = warm.0.is_ok() && hot.0.is_ok() && cold.0.is_ok() && troubles.is_empty();
+    let ok = warm.ok && hot.ok && cold.ok && troubles.is_empty();
+    let status = if ok { Status::Ok } else { Status::Degraded };
     if who.is_none() {
-        return Ok(Json(json!({ "status": if ok { "ok" } else { "degraded" } })));
+        return Ok(Json(Health { status, ..Health::default() }));
     }
     let now = (api.sources.now)();
-    Ok(Json(json!({
-        "status": if ok { "ok" } else { "degraded" },
-        "version": env!("CARGO_PKG_VERSION"),
-        "now": now.to_string(),
-        "uptime_s": now.since(api.started) / 1_000_000,
-        "tiers": { "warm": tier(warm), "hot": tier(hot), "cold": tier(cold) },
-        "troubles": troubles.iter().map(|(part, why)| json!({ "part": part, "error": why })).collect::<Vec<_>>(),
-    })))
+    Ok(Json(Health {
+        status,
+        version: Some(env!("CARGO_PKG_VERSION")),
+        now: Some(now),
+        uptime_s: Some(now.since(api.started) / 1_000_000),
+        tiers: Some(Tiers { warm, hot, cold }),
+        troubles: Some(troubles.into_iter().map(|(part, error)| Trouble { part, error }).collect()),
+    }))
 }
 
-/// What came, and how long it took, milliseconds.
-async fn timed<T>(call: impl Future<Output = Result<T, TierError>>) -> (Result<T, TierError>, f64) {
+/// Asks a tier how it is.
+async fn timed<T>(call: impl Future<Output = Result<T, TierError>>) -> Tier<T> {
     let began = std::time::Instant::now();
-    (call.await, began.elapsed().as_secs_f64() * 1e3)
-}
-
-fn tier<T: serde::Serialize>((state, ms): (Result<T, TierError>, f64)) -> Value {
-    match state {
-        Ok(state) => json!({ "ok": true, "answered_in_ms": ms, "state": state }),
-        Err(error) => json!({ "ok": false, "answered_in_ms": ms, "error": error.to_string() }),
+    let came = call.await;
+    let answered_in_ms = began.elapsed().as_secs_f64() * 1e3;
+    match came {
+        Ok(state) => Tier { ok: true, answered_in_ms, state: Some(state), error: None },
+        Err(error) => Tier { ok: false, answered_in_ms, state: None, error: Some(error.to_string()) },
     }
 }
 
-pub(super) async fn nodes(State(api): State<Api>, params: Params) -> Answered {
-    let params = params.only(&["limit"])?;
-    let limit = params.limit(ITEMS, ITEMS_MAX)?;
-    let mut nodes = BTreeMap::<&NodeId, (u32, BTreeSet<&str>)>::new();
+/// A list, and what may be wrong with it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DoubtfulList<T> {
+    #[serde(flatten)]
+    pub(super) list: List<T>,
+    /// What may be missing, in words; empty when nothing is.
+    pub(super) degraded: Vec<String>,
+}
+
+/// A node.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Node {
+    /// Its name.
+    node: NodeId,
+    /// How many series it has.
+    series: u32,
+    /// What is measured there.
+    metrics: BTreeSet<String>,
+    /// What the configuration says about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<Place>,
+}
+
+/// Nodes
+///
+/// Every place where something is measured, by name.
+#[utoipa::path(get, path = "/api/v1/nodes", tag = "Readings", params(Page::<ITEMS, ITEMS_MAX>),
+    responses((status = 200, body = DoubtfulList<Node>, description = "The nodes.")))]
+pub(super) async fn nodes(State(api): State<Api>, params: Params) -> Answered<DoubtfulList<Node>> {
+    let page = params.page(ITEMS, ITEMS_MAX)?;
+    let mut nodes = BTreeMap::<&NodeId, (u32, BTreeSet<String>)>::new();
     let known = api.directory.get().await?;
     for series in known.all() {
         let (count, metrics) = nodes.entry(&series.key.node).or_default();
         *count += 1;
-        metrics.insert(&series.key.metric);
+        metrics.insert(series.key.metric.clone());
     }
-    let view = |(node, (count, metrics))| {
-        let mut view = json!({ "node": node, "series": count, "metrics": metrics });
-        if let Some(place) = api.sources.places.get(node) {
-            view["place"] = json!(place);
-        }
-        view
-    };
-    let Json(mut answer) = list(nodes.into_iter().map(view).collect(), limit);
-    answer["degraded"] = json!(known.doubt.iter().collect::<Vec<_>>());
-    Ok(Json(answer))
+    let place = |node: &NodeId| api.sources.places.get(node).cloned();
+    let view =
+        |(node, (series, metrics)): (&NodeId, _)| Node { node: node.clone(), series, metrics, place: place(node) };
+    Ok(Json(DoubtfulList { list: page.of(nodes.into_iter().map(view)), degraded: known.doubt.into_iter().collect() }))
 }
 
 /// The series that node, metric, channel and series leave over, and what may be wrong with that.
@@ -112,198 +184,48 @@ pub(super) async fn chosen(api: &Api, params: &Params) -> Result<(Vec<SeriesInfo
     Ok((known.all().iter().filter(fits).cloned().collect(), known.doubt))
 }
 
-pub(super) async fn series(State(api): State<Api>, params: Params) -> Answered {
-    let params = params.only(&["series", "node", "metric", "channel", "limit"])?;
-    let limit = params.limit(ITEMS, ITEMS_MAX)?;
+/// Series
+///
+/// What is measured: node, metric and channel, with unit, kind, and how often a value comes.
+#[utoipa::path(get, path = "/api/v1/series", tag = "Readings", params(OfSeries, Named, Page::<ITEMS, ITEMS_MAX>),
+    responses((status = 200, body = DoubtfulList<views::Series>, description = "The series.")))]
+pub(super) async fn series(State(api): State<Api>, params: Params) -> Answered<DoubtfulList<views::Series>> {
+    let page = params.page(ITEMS, ITEMS_MAX)?;
     let (series, doubt) = chosen(&api, &params).await?;
-    let Json(mut answer) = list(series.iter().map(views::series).collect(), limit);
-    answer["degraded"] = json!(doubt.iter().collect::<Vec<_>>());
-    Ok(Json(answer))
+    let list = page.of(series.iter().map(views::Series::of));
+    Ok(Json(DoubtfulList { list, degraded: doubt.into_iter().collect() }))
 }
 
-pub(super) async fn latest(State(api): State<Api>, params: Params) -> Answered {
-    let params = params.only(&["series", "node", "metric", "channel", "limit"])?;
-    let limit = params.limit(ITEMS, ITEMS_MAX)?;
+/// Newest values.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Newest {
+    #[serde(flatten)]
+    list: DoubtfulList<views::Latest>,
+    /// The time by the collector's clock.
+    now: Timestamp,
+}
+
+/// Newest values
+///
+/// The newest reading of each series that has one, and whether it still says anything about now. As they arrive they come
+/// by WebSocket: see `/api/v1/live`.
+#[utoipa::path(get, path = "/api/v1/latest", tag = "Readings", params(OfSeries, Named, Page::<ITEMS, ITEMS_MAX>),
+    responses((status = 200, body = Newest, description = "The newest values.")))]
+pub(super) async fn latest(State(api): State<Api>, params: Params) -> Answered<Newest> {
+    let page = params.page(ITEMS, ITEMS_MAX)?;
     let (series, doubt) = chosen(&api, &params).await?;
     let ids: Vec<SeriesId> = series.iter().map(|s| s.id).collect();
     let (readings, mut degraded) = api.history.latest(&ids).await?;
     degraded.extend(doubt);
     let readings: HashMap<SeriesId, _> = readings.into_iter().map(|r| (r.series, r)).collect();
     let now = (api.sources.now)();
-    let items = series.iter().filter_map(|s| Some(views::latest(s, readings.get(&s.id)?, now))).collect();
-    let Json(mut answer) = list(items, limit);
-    answer["now"] = json!(now.to_string());
-    answer["degraded"] = json!(degraded);
-    Ok(Json(answer))
+    let all = series.iter().filter_map(|s| Some(views::Latest::of(s, readings.get(&s.id)?, now)));
+    Ok(Json(Newest { list: DoubtfulList { list: page.of(all), degraded }, now }))
 }
 
-/// The past of one series; of several in one answer when `series` names more than one; as a file with `format=csv`.
-pub(super) async fn history(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
-    let params = params.only(&[
-        "series",
-        "node",
-        "metric",
-        "channel",
-        "from",
-        "to",
-        "resolution",
-        "limit",
-        "pixels",
-        "thin",
-        "format",
-    ])?;
-    let now = (api.sources.now)();
-    let (from, to) = params.stretch(now)?;
-    let word = params.text("resolution").unwrap_or("auto");
-    let resolution = Resolution::parse(word)
-        .ok_or_else(|| Problem::parameter("resolution", format!("it is one of {}", Resolution::WORDS.join(", "))))?;
-    let points_max = params.limit(POINTS, POINTS_MAX)?;
-    let thin = thin(&params, resolution)?;
-    let as_csv = match params.text("format") {
-        None | Some("json") => false,
-        Some("csv") => true,
-        Some(_) => return Err(Problem::parameter("format", "it is json or csv")),
-    };
-    let question = |series| Question { series, from, to, resolution, points_max, thin, now };
-    if let Some(numbers) = params.text("series").filter(|text| text.contains(',')) {
-        if as_csv {
-            return Err(Problem::parameter("series", "one series at a time is written as CSV"));
-        }
-        let questions = several(&api, numbers).await?.into_iter().map(question);
-        let answers = questions.map(|question| {
-            let api = &api;
-            async move {
-                match api.history.ask(&question).await {
-                    Ok(answer) => views::history(&question.series, &answer),
-                    Err(error) => json!({ "series": question.series.id, "error": error.to_string() }),
-                }
-            }
-        });
-        let items: Vec<Value> = futures::stream::iter(answers).buffered(SERIES_AT_ONCE).collect().await;
-        return Ok(Json(json!({ "items": items })).into_response());
-    }
-    let question = question(one(&api, &params).await?);
-    if as_csv {
-        return super::download::history(&api, question).await;
-    }
-    let answer = api.history.ask(&question).await?;
-    Ok(Json(views::history(&question.series, &answer)).into_response())
-}
-
-/// The series of a list like `1,7,12`.
-async fn several(api: &Api, numbers: &str) -> Result<Vec<SeriesInfo>, Problem> {
-    let known = api.directory.get().await?;
-    let series = |number: &str| {
-        let wrong = || Problem::parameter("series", "it is a number, or several with commas between them");
-        let id = number.trim().parse().map(SeriesId).map_err(|_| wrong())?;
-        known.one(id).cloned().ok_or_else(|| Problem::no_such("series", "series", &id.to_string()))
-    };
-    let all = numbers.split(',').map(series).collect::<Result<Vec<_>, _>>()?;
-    if all.len() > SERIES_MAX {
-        return Err(Problem::parameter("series", format!("at most {SERIES_MAX} at a time")));
-    }
-    Ok(all)
-}
-
-/// Readings brought down to a screen, when `pixels` says how wide it is.
-fn thin(params: &Params, resolution: Resolution) -> Result<Option<Thin>, Problem> {
-    let way = params.text("thin").map(|word| {
-        let wrong = || Problem::parameter("thin", format!("it is one of {}", Way::WORDS.join(", ")));
-        Way::parse(word).ok_or_else(wrong)
-    });
-    let way = way.transpose()?;
-    let Some(pixels) = params.parsed::<u32>("pixels", "number of pixels")? else {
-        return match way {
-            Some(_) => Err(Problem::parameter("pixels", "it must be given with 'thin'")),
-            None => Ok(None),
-        };
-    };
-    if !(1..=PIXELS_MAX).contains(&pixels) {
-        return Err(Problem::parameter("pixels", format!("1 to {PIXELS_MAX} are possible")));
-    }
-    if matches!(resolution, Resolution::Buckets(_)) {
-        return Err(Problem::parameter("pixels", "it is for readings: with resolution raw or auto"));
-    }
-    Ok(Some(Thin { pixels, way: way.unwrap_or_default() }))
-}
-
-/// The one series that is meant: by its number, or by node and metric, with an empty channel unless one is given.
-async fn one(api: &Api, params: &Params) -> Result<SeriesInfo, Problem> {
-    let by_number = params.text("series").is_some();
-    if !by_number && params.text("node").is_none() {
-        return Err(Problem::parameter("series", "either 'series' or 'node' and 'metric' must be given"));
-    }
-    if !by_number && params.text("metric").is_none() {
-        return Err(Problem::parameter("metric", "it must be given with 'node'"));
-    }
-    let (mut found, _) = chosen(api, params).await?;
-    if !by_number && params.text("channel").is_none() {
-        let channels: Vec<String> = found.iter().map(|series| format!("'{}'", series.key.channel)).collect();
-        found.retain(|series| series.key.channel.is_empty());
-        if found.is_empty() && !channels.is_empty() {
-            let detail = format!("it must be given here, one of {}", channels.join(", "));
-            return Err(Problem::parameter("channel", detail));
-        }
-    }
-    let words = |names: &[&str]| {
-        let given: Vec<String> = names.iter().filter_map(|n| Some(format!("{n}={}", params.text(n)?))).collect();
-        given.join(" ")
-    };
-    let parameter = if by_number { "series" } else { "node" };
-    let unknown = || Problem::no_such("series", parameter, &words(&["series", "node", "metric", "channel"]));
-    found.into_iter().next().ok_or_else(unknown)
-}
-
-pub(super) async fn gaps(State(api): State<Api>, params: Params) -> Answered {
-    let params = params.only(&["gateway", "from", "to", "limit"])?;
-    let now = (api.sources.now)();
-    let gateway = params.parsed::<GatewayId>("gateway", "gateway name")?;
-    let (from, to) = (params.moment("from", now)?, params.moment("to", now)?);
-    let span = match (from, to) {
-        (None, None) => None,
-        (from, to) => {
-            let earliest = shared::reading::Timestamp(i64::MIN);
-            let latest = shared::reading::Timestamp(i64::MAX);
-            Some((from.unwrap_or(earliest), to.unwrap_or(latest)))
-        }
-    };
-    if let Some((from, to)) = span {
-        in_order(from, to)?;
-    }
-    let limit = params.limit(ITEMS, ITEMS_MAX)?;
-    let gaps = api.sources.warm.gaps(gateway.as_ref(), span, limit + 1).await?;
-    Ok(list(gaps.iter().map(views::gap).collect(), limit))
-}
-
-pub(super) async fn gateways(State(api): State<Api>, params: Params) -> Answered {
-    let params = params.only(&["limit"])?;
-    let limit = params.limit(ITEMS, ITEMS_MAX)?;
-    let gateways = api.sources.warm.gateways().await?;
-    let view = |info| views::gateway(info, (api.sources.presence)(&info.gateway));
-    Ok(list(gateways.iter().map(view).collect(), limit))
-}
-
-/// Blocks whose boot's clock isn't known, by boot, and between which moments it ran if it never learned the time.
-pub(super) async fn parked(State(api): State<Api>, params: Params) -> Answered {
-    let params = params.only(&["gateway", "limit"])?;
-    let gateway = params.parsed::<GatewayId>("gateway", "gateway name")?;
-    let limit = params.limit(ITEMS, ITEMS)?;
-    let blocks = api.sources.warm.parked(gateway.as_ref(), None, PARKED_MAX).await?;
-    let mut boots = BTreeMap::<_, Vec<Parked>>::new();
-    let more = blocks.len() == PARKED_MAX as usize;
-    for block in blocks {
-        boots.entry((block.gateway.clone(), block.boot)).or_default().push(block);
-    }
-    let mut items = Vec::with_capacity(boots.len());
-    for ((gateway, boot), blocks) in boots {
-        let fix = api.sources.warm.clock_fix(&gateway, boot).await?;
-        items.push(views::parked(&gateway, boot, &blocks, fix));
-    }
-    let Json(mut answer) = list(items, limit);
-    answer["truncated"] = json!(more || answer["truncated"] == true);
-    Ok(Json(answer))
-}
-
+/// Figures for Prometheus
+#[utoipa::path(get, path = "/metrics", tag = "Operations",
+    responses((status = 200, body = String, content_type = "text/plain; version=0.0.4", description = "The figures.")))]
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (api.sources.metrics)())
 }

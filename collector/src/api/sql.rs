@@ -1,24 +1,32 @@
 //! Read-only SQL over the archive; the answer is written while it is found.
 
+use super::document::{NotFound, TooMuch};
+use super::extract::Sent;
+use super::parameters::Rows;
 use super::params::Params;
 use super::{Api, Problem};
 use crate::sql::rows::Json;
 use crate::sql::{Answer, SqlError, TEXT_BYTES_MAX};
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use futures::{StreamExt as _, stream};
 
-/// The body is the query. What is wrong with it is mostly known before the answer begins; what fails later breaks it off, so
-/// that nobody takes it for whole.
+/// SQL
+///
+/// Asks the archive by SQL: one SELECT from `readings`, with bounds on memory, time and rows. What is wrong with it is mostly
+/// known before the answer begins; what fails later breaks it off, so that nobody takes it for whole.
+#[utoipa::path(post, path = "/api/v1/sql", tag = "Readings", params(Rows),
+    request_body(content = String, content_type = "text/plain", description = "The query.",
+        example = "SELECT node, avg(value) FROM readings WHERE metric = 'flow_rate' GROUP BY node"),
+    responses((status = 200, body = Object, description = "Columns and rows."), NotFound, TooMuch))]
 pub(super) async fn sql(
     State(api): State<Api>,
     headers: HeaderMap,
     params: Params,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<Response, Problem> {
-    let params = params.only(&["rows"])?;
     super::origin::same_origin(&headers)?;
     let rows = params.parsed::<u64>("rows", "number of rows")?;
     let Some(sql) = &api.sources.sql else {

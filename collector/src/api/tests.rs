@@ -35,6 +35,10 @@ fn gateway() -> GatewayId {
 
 /// Two series, ten minutes of readings of the first, one gap, one row set aside.
 async fn bench() -> Bench {
+    bench_with(crate::config::Rates::default()).await
+}
+
+async fn bench_with(rates: crate::config::Rates) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let warm = Arc::new(SqliteWarm::open(&folder.path().join("w")).await.unwrap());
     let hot = Arc::new(MemoryHot::new(Timestamp(NOW), 1000, Arc::new(|| Timestamp(NOW))));
@@ -101,6 +105,7 @@ async fn bench() -> Bench {
                 Box::pin(async move { warm.commit(flush).await })
             })
         },
+        rates,
         future_max_us: 600 * SECOND,
         days: None,
         places: Arc::default(),
@@ -169,6 +174,10 @@ async fn every_list_shows_what_is_there() {
         (&gateways["items"][0]["series"], &gateways["items"][0]["session"]["connected"]),
         (&json!(2), &json!(true))
     );
+    let points = bench.get("gateways/STATION_7/points").await;
+    let newest: Vec<_> = (0..2).map(|n| points["items"][n]["newest"]["value"].clone()).collect();
+    assert_eq!(newest, [json!(1.0), Value::Null], "pressure has no reading");
+    bench.refused(bench.ask("GET /api/v1/gateways/OTHER/points", "localhost").await, 404, "gateway", "OTHER");
     let aside = bench.get("quarantine").await;
     assert_eq!(
         (&aside["items"][0]["set_aside_because"], &aside["items"][0]["at"]),
@@ -255,7 +264,9 @@ async fn the_dashboard_is_served_compressed_guarded_and_once() {
     let head = String::from_utf8_lossy(&answer[..1_200]).to_lowercase();
     assert!(head.contains("content-encoding: gzip") && head.contains("vary: accept-encoding"), "{head}");
     let (_, head, _) = bench.ask("GET /api/v1/nodes", "localhost").await;
-    assert!(head.contains("cache-control: no-store") && head.contains("content-security-policy"), "{head}");
+    assert!(head.contains("cache-control: private, no-cache") && head.contains("content-security-policy"), "{head}");
+    let (_, head, _) = bench.ask("GET /metrics", "localhost").await;
+    assert!(head.contains("cache-control: no-store"), "{head}");
     bench.refused(bench.ask("GET /../Cargo.toml", "localhost").await, 404, "", "is nothing here");
 }
 
@@ -282,6 +293,8 @@ async fn a_wrong_parameter_is_named() {
         ("history?series=1&from=2026-03-01T00:00:00+01:00", 400, "from", "%2B"),
         ("history?series=1&to=now-99999999999y", 400, "to", "is no time"),
         ("history?series=1&from=now&to=now-1h", 400, "from", "is not before"),
+        ("history?series=1&from=2026-03-32", 400, "from", "'2026-03-32' is no time"),
+        ("series?offset=100001", 400, "offset", "from 0 to 100000"),
         ("history?series=1&resolution=10m", 400, "resolution", "auto, raw, 5m, 1h, 1d"),
         ("history?series=1&limit=10001", 400, "limit", "from 1 to 10000"),
         ("history?series=1,x", 400, "series", "several with commas"),
@@ -289,7 +302,7 @@ async fn a_wrong_parameter_is_named() {
         ("history?series=1,2&format=csv", 400, "series", "one series at a time"),
         ("history?series=1&format=xml", 400, "format", "json or csv"),
         ("series?limit=0", 400, "limit", "from 1 to 10000"),
-        ("series?nod=DIST_001", 400, "nod", "known are series, node"),
+        ("series?nod=DIST_001", 400, "nod", "known are channel, limit, metric, node"),
         ("series?node=A&node=B", 400, "node", "more than once"),
         ("latest?node=a%20b", 400, "node", "is no valid node name"),
         ("gaps?gateway=..", 400, "gateway", "is no valid gateway name"),
@@ -332,6 +345,7 @@ const ROUTES: &[(&str, Option<Role>)] = &[
     ("GET /api/v1/history?series=1", Some(Role::Viewer)),
     ("GET /api/v1/gaps", Some(Role::Viewer)),
     ("GET /api/v1/gateways", Some(Role::Viewer)),
+    ("GET /api/v1/gateways/STATION_7/points", Some(Role::Viewer)),
     ("GET /api/v1/quarantine", Some(Role::Viewer)),
     ("GET /api/v1/parked", Some(Role::Viewer)),
     ("GET /api/v1/quality", Some(Role::Viewer)),
@@ -361,8 +375,11 @@ const ROUTES: &[(&str, Option<Role>)] = &[
     ("POST /api/v1/tokens", Some(Role::Admin)),
     ("DELETE /api/v1/tokens/nobody", Some(Role::Admin)),
     ("DELETE /api/v1/health", Some(Role::Admin)), // what isn't named needs the most
+    ("GET /api/v1/openapi.json", None),
+    ("POST /api/v1/login", None),
     ("GET /api/v1/me", None),
     ("POST /api/v1/logout", None),
+    ("GET /api/docs", None),
     ("GET /", None), // the page holds no data
     ("GET /app.js", None),
     ("GET /api/v1/nothing", None), // nothing is there
@@ -392,4 +409,99 @@ async fn every_route_is_for_its_roles_and_for_nobody_unknown() {
     }
     let (_, _, unknown) = bench.ask("GET /api/v1/health", "localhost").await;
     assert_eq!(unknown, r#"{"status":"ok"}"#, "and nothing else to somebody unknown");
+}
+
+/// Whether a line of [`ROUTES`] asks for this path, whose variable parts are in braces.
+fn asks_for(line: &str, method: &str, path: &str) -> bool {
+    let (asked, address) = line.split_once(' ').unwrap();
+    let address: Vec<&str> = address.split('?').next().unwrap().split('/').collect();
+    let path: Vec<&str> = path.split('/').collect();
+    let same = |(asked, described): (&&str, &&str)| asked == described || described.starts_with('{');
+    asked.eq_ignore_ascii_case(method) && address.len() == path.len() && address.iter().zip(&path).all(same)
+}
+
+#[tokio::test]
+async fn what_is_served_is_described_and_the_other_way_round() {
+    let bench = bench().await;
+    let document = bench.get("openapi.json").await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{}", document["openapi"]);
+    let mut described = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        described.extend(item.as_object().unwrap().iter().map(|(method, what)| (method, path, what)));
+    }
+    let mut ids = std::collections::BTreeSet::new();
+    for (method, path, operation) in &described {
+        let (_, least) =
+            ROUTES.iter().find(|(line, _)| asks_for(line, method, path)).unwrap_or_else(|| panic!("{path}"));
+        assert_eq!(operation["x-role"], json!(least), "{method} {path}");
+        assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{path}: its name is there twice");
+        assert!(!operation["summary"].as_str().unwrap().is_empty(), "{path}");
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let schema = &parameter["schema"];
+            let bound = ["enum", "maximum", "maxLength", "pattern"].iter().any(|bound| !schema[bound].is_null());
+            assert!(bound || schema["type"] == "boolean", "{path}: {parameter} has no bound");
+            assert!(!parameter["description"].as_str().unwrap().is_empty(), "{path}: {parameter}");
+        }
+    }
+    for (line, _) in ROUTES.iter().filter(|(line, _)| line.contains("/api/v1/") || line.contains("/metrics")) {
+        let known = described.iter().any(|(method, path, _)| asks_for(line, method, path));
+        let none = ["HEAD", "DELETE /api/v1/health", "GET /api/v1/nothing"].iter().any(|none| line.starts_with(none));
+        assert_ne!(known, none, "{line}");
+    }
+    let (status, head, page) = bench.ask("GET /api/docs", "localhost").await;
+    assert!(status == 200 && head.contains("text/html") && page.contains("/docs.js"), "{head}");
+}
+
+#[tokio::test]
+async fn a_list_goes_on_where_it_says() {
+    let bench = bench().await;
+    let first = bench.get("series?limit=1").await;
+    assert_eq!((&first["truncated"], &first["next"]), (&json!(true), &json!(1)));
+    let second = bench.get("series?limit=1&offset=1").await;
+    assert_eq!((&second["truncated"], &second["next"]), (&json!(false), &Value::Null));
+    assert_ne!(first["items"][0]["series"], second["items"][0]["series"]);
+    assert_eq!(bench.get("series?offset=2").await["items"], json!([]));
+    let history = bench.get("history?series=1&from=2026-03-01&to=now&resolution=raw&limit=59").await;
+    assert_eq!((&history["from"], &history["next"]), (&json!("2026-03-01T00:00:00Z"), &json!("2026-03-01T11:59:50Z")));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_known_does_not_travel_again() {
+    let bench = bench().await;
+    let (_, head, _) = bench.ask("GET /api/v1/series", "localhost").await;
+    let tag = head.lines().find_map(|line| line.strip_prefix("etag: w/")).unwrap();
+    let again = |path: &str| format!("GET {path} HTTP/1.1\r\nIf-None-Match: W/{tag}\r\nX:");
+    let (status, head, body) = bench.ask(&again("/api/v1/series"), "localhost").await;
+    assert_eq!((status, body.as_str()), (304, ""), "{head}");
+    assert_eq!(bench.ask(&again("/api/v1/nodes"), "localhost").await.0, 200, "another answer, another tag");
+}
+
+#[tokio::test]
+async fn what_costs_much_is_limited_but_not_for_commands() {
+    let two = std::num::NonZeroU32::new(2).unwrap();
+    let bench = bench_with(crate::config::Rates { history: two, ..Default::default() }).await;
+    let line = "GET /api/v1/history?series=1";
+    for _ in 0..2 {
+        assert_eq!(bench.ask(line, "localhost").await.0, 200);
+    }
+    let (status, head, body) = bench.ask(line, "localhost").await;
+    let wait = head.lines().find_map(|line| line.strip_prefix("retry-after: ")).unwrap().parse::<u32>().unwrap();
+    assert!((1..=31).contains(&wait), "{wait}");
+    bench.refused((status, head, body), 429, "", "[api.rates]");
+    assert_eq!(bench.ask("GET /api/v1/nodes", "localhost").await.0, 200, "what costs little is not limited");
+    assert_eq!(bench.status(line, "of this start").await, 200, "nor is a command");
+}
+
+#[tokio::test]
+async fn every_mistake_is_a_problem_that_says_so() {
+    let bench = bench().await;
+    let large = format!("localhost\r\nContent-Length: {}", entry::BODY_BYTES_MAX + 1);
+    bench.refused(bench.ask("POST /api/v1/import", &large).await, 413, "", "8388608 bytes");
+    // What comes after the brace, up to the end of the head as it is written here, is the rest of the body.
+    let cut = "localhost\r\nConnection: close\r\nContent-Length: 24\r\n\r\n{";
+    bench.refused(bench.ask("POST /api/v1/readings", cut).await, 400, "", "the body");
+    bench.refused(bench.ask("POST /api/v1/anomalies/x/close", cut).await, 404, "", "Invalid URL");
+    let answer = bench.ask("DELETE /api/v1/nodes", "localhost").await;
+    assert!(answer.1.contains("allow: get,head"), "{}", answer.1);
+    bench.refused(answer, 405, "", "DELETE");
 }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub(super) const EXAMPLES: &str = "\
 Examples:
   collector export --node DIST_001 --from now-30d --out may.csv
-  collector export --metric flow_rate --from 2026-01-01T00:00:00Z --to 2027-01-01T00:00:00Z --out 2026.parquet
+  collector export --metric flow_rate --from 2026-01-01 --to 2027-01-01 --out 2026.parquet
   collector export --from now-1h | head
 
 What it writes, `collector import` reads.";
@@ -21,7 +21,7 @@ What it writes, `collector import` reads.";
 pub(super) struct Export {
     #[command(flatten)]
     place: Where,
-    /// From when on: RFC 3339, or like now-6h
+    /// From when on: RFC 3339, a day like 2026-03-01 (UTC), or like now-6h
     #[arg(long, default_value = "now-1d")]
     from: String,
     /// Until when

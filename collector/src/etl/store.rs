@@ -8,15 +8,17 @@ use serde::Serialize;
 use shared::reading::Timestamp;
 use std::fmt;
 use std::time::Duration;
+use utoipa::ToSchema;
 
 /// Number of a run, growing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, ToSchema)]
 #[serde(transparent)]
 pub struct RunNo(pub i64);
 
 /// How a run stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = RunStatus)]
 pub enum Status {
     /// It is at work.
     Running,
@@ -82,7 +84,7 @@ impl Why {
 }
 
 /// A run.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub struct JobRun {
     /// Its number.
     pub number: RunNo,

@@ -5,6 +5,7 @@ use crate::tiers::SeriesKey;
 use serde::Serialize;
 use shared::ids::NodeId;
 use shared::metric::{Conversion, Metric};
+use utoipa::ToSchema;
 
 /// A series, and how its values are brought into the canonical unit.
 #[derive(Clone, PartialEq, Debug)]
@@ -49,7 +50,8 @@ pub enum Role {
 }
 
 /// A column, and what it was taken for.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
+#[schema(as = ImportColumn)]
 pub struct Column {
     /// Its name in the first line.
     pub name: String,

@@ -2,13 +2,14 @@
 
 use super::Mistake;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Lines that are looked at.
 const SAMPLE: usize = 200;
 const DELIMITERS: &[u8] = b",;\t|";
 
 /// What comes first in a date of three numbers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DateOrder {
     /// 31/12/2025
@@ -18,7 +19,8 @@ pub enum DateOrder {
 }
 
 /// How a file is written; what is `None` is found out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+#[schema(as = ImportDialect)]
 pub struct Dialect {
     /// Between columns.
     pub delimiter: Option<char>,

@@ -9,6 +9,7 @@ use serde::Serialize;
 use shared::metric::{Conversion, Metric};
 use shared::reading::{Held, Quality, Timestamp};
 use std::collections::{BTreeMap, HashMap};
+use utoipa::ToSchema;
 
 /// Higher revisions are no file's: there must be room for corrections.
 pub const REVISION_MAX: u32 = 1_000_000;
@@ -32,7 +33,8 @@ pub struct Point {
 }
 
 /// A row, or a cell of one, that can't be taken.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[schema(as = ImportReject)]
 pub struct Reject {
     /// Its line in the file.
     pub line: u64,

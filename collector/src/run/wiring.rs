@@ -203,6 +203,7 @@ impl<'a> Wiring<'a> {
                 let flusher = flusher.clone();
                 Box::pin(async move { flusher.write(flush).await })
             }),
+            rates: self.config.api.rates,
             future_max_us: i64::try_from(self.config.ingest.future_max.0.as_micros()).unwrap_or(i64::MAX),
             days: self.days.clone(),
             places: Arc::new(self.config.nodes.clone()),

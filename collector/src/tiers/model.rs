@@ -10,9 +10,10 @@ use shared::ranges::SeqRanges;
 use shared::reading::{Held, Timestamp};
 use shared::spool::Gap;
 use std::fmt;
+use utoipa::ToSchema;
 
 /// A series' number in this collector.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct SeriesId(pub u32);
 
@@ -133,7 +134,7 @@ pub struct Flush {
 }
 
 /// A change that a person made.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct Audited {
     /// When.
     pub at: Timestamp,
@@ -300,7 +301,7 @@ impl Bucket {
 }
 
 /// How the warm tier is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
 pub struct WarmState {
     /// Series it has.
     pub series: u64,
@@ -315,7 +316,7 @@ pub struct WarmState {
 }
 
 /// How the hot tier is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
 pub struct HotState {
     /// Series it knows.
     pub series: u64,
@@ -326,7 +327,7 @@ pub struct HotState {
 }
 
 /// How the cold tier is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
 pub struct ColdState {
     /// Days it holds.
     pub days: u64,

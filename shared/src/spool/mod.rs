@@ -61,6 +61,7 @@ use store::{Store, locked};
 /// Why a stretch of seqs will never arrive.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum GapReason {
     /// The spool was full: the oldest blocks were dropped.
     Overflow,

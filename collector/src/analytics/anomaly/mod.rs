@@ -15,10 +15,12 @@ pub use settle::settle;
 
 use serde::{Deserialize, Serialize};
 use shared::reading::Timestamp;
+use utoipa::ToSchema;
 
 /// What is wrong.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = AnomalyKind)]
 pub enum Kind {
     /// A value that can't be, or that the gateway refused as beyond the point's range.
     OutOfRange,
@@ -60,8 +62,9 @@ impl Kind {
 }
 
 /// How bad it is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = AnomalySeverity)]
 pub enum Severity {
     /// Someone should look at it.
     Warning,

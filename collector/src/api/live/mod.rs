@@ -14,6 +14,7 @@
 mod seats;
 
 use super::access::who;
+use super::document::Upgrade;
 use super::origin::same_origin;
 use super::{Api, Problem, views};
 use crate::tiers::{SeriesId, StoredReading, TierError};
@@ -110,6 +111,15 @@ impl End {
     }
 }
 
+/// The live feed
+///
+/// A WebSocket with newest values as they arrive. Send `{"type":"watch","all":true}` or
+/// `{"type":"watch","nodes":["DIST_001"],"series":[7]}`; a later `watch` takes the place of the one before. Each is answered
+/// by a `snapshot` with items as in `/api/v1/latest`, then come `values`, at most every 50 ms and of each series the newest
+/// only, and `alive` every 20 s. Values never go back in time. Whoever takes nothing or says nothing for too long is sent
+/// away with the reason; answering pings is enough.
+#[utoipa::path(get, path = "/api/v1/live", tag = "Readings",
+    responses((status = 101, description = "From here on it is a WebSocket."), Upgrade))]
 pub(super) async fn live(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -207,11 +217,11 @@ impl Client {
         let mut degraded: Vec<String> = known.doubt.clone().into_iter().collect();
         degraded.extend(self.look(&ids).await.map_err(End::Tier)?);
         let now = (self.api.sources.now)();
-        let items: Vec<Value> = self
+        let items: Vec<views::Latest> = self
             .seats()
             .open()
             .iter()
-            .filter_map(|reading| Some(views::latest(known.one(reading.series)?, reading, now)))
+            .filter_map(|reading| Some(views::Latest::of(known.one(reading.series)?, reading, now)))
             .collect();
         let snapshot = json!({
             "type": "snapshot", "now": now.to_string(), "items": items, "unknown": unknown, "degraded": degraded,
@@ -286,7 +296,7 @@ impl Client {
 
     fn news(&self) -> Option<String> {
         let news = self.seats().news();
-        let items: Vec<Value> = news.iter().map(views::value).collect();
+        let items: Vec<views::Value> = news.iter().map(views::Value::of).collect();
         let now = (self.api.sources.now)();
         (!items.is_empty()).then(|| json!({ "type": "values", "now": now.to_string(), "items": items }).to_string())
     }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use twox_hash::XxHash64;
+use utoipa::ToSchema;
 
 /// Microseconds in a day.
 pub const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -15,7 +16,7 @@ pub const MICROS_PER_DAY: i64 = 86_400_000_000;
 const EPOCH_JULIAN: i32 = 2_440_588;
 
 /// A UTC day, counted from 1970-01-01.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct Day(pub i32);
 

@@ -1,0 +1,67 @@
+//! How often what costs much may be asked: by each user and token, or by each address where nobody has to say who it is.
+//! Commands on this machine are not limited. A keyed rate is a few bytes, and there are only as many as there are users:
+//! strangers are refused before, and where there are none only loopback is answered.
+
+use super::Problem;
+use crate::access::{Principal, Way};
+use crate::config::Rates as Settings;
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// What costs much.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Cost {
+    /// The past of series.
+    History,
+    /// Files of any length.
+    Export,
+    /// Files that are brought.
+    Import,
+    /// Queries of the archive.
+    Sql,
+}
+
+/// The rates.
+pub(super) struct Rates {
+    clock: DefaultClock,
+    history: DefaultKeyedRateLimiter<String>,
+    export: DefaultKeyedRateLimiter<String>,
+    import: DefaultKeyedRateLimiter<String>,
+    sql: DefaultKeyedRateLimiter<String>,
+}
+
+impl Rates {
+    pub(super) fn new(settings: Settings) -> Self {
+        let a_minute = |most| RateLimiter::keyed(Quota::per_minute(most));
+        Self {
+            clock: DefaultClock::default(),
+            history: a_minute(settings.history),
+            export: a_minute(settings.export),
+            import: a_minute(settings.import),
+            sql: a_minute(settings.sql),
+        }
+    }
+
+    /// Counts a request, and refuses what is too much.
+    pub(super) fn count(&self, cost: Cost, who: Option<&Principal>, peer: Option<IpAddr>) -> Result<(), Problem> {
+        let key = match who.map(|who| (who.way, &who.name)) {
+            Some((Way::Local, _)) => return Ok(()),
+            Some((Way::Session, name)) => format!("user {name}"),
+            Some((Way::Token, name)) => format!("token {name}"),
+            Some((Way::Open, _)) | None => peer.map_or_else(String::new, |peer| peer.to_string()),
+        };
+        let rate = match cost {
+            Cost::History => &self.history,
+            Cost::Export => &self.export,
+            Cost::Import => &self.import,
+            Cost::Sql => &self.sql,
+        };
+        rate.check_key(&key).map_err(|until| {
+            metrics::counter!("collector_requests_limited_total").increment(1);
+            Problem::too_often(until.wait_time_from(self.clock.now()))
+        })
+    }
+}
