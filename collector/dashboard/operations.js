@@ -19,7 +19,7 @@ const words = texts.operations;
 /** Builds the page; gives back how to end it. */
 export function operations(root, report) {
   const parts = [
-    part(report, "tiers", words.tiers, async () => showTiers(await get("health"), await metrics())),
+    part(report, "tiers", words.tiers, async () => showTiers(await get("health"), await metrics(), await get("costs").catch(() => null))),
     part(report, "gateways", words.gateways, async () => showGateways(await get("gateways"))),
     jobs(report),
     part(report, "quality", words.quality, async () => showQuality(await get("quality")), h("a", { class: "button small", href: link("quality", { format: "csv" }), download: "" }, words.csv)),
@@ -70,7 +70,7 @@ const fact = (name, text) => h("div", null, h("dt", null, name), h("dd", null, t
 const badge = (state, text) => h("span", { class: "badge", data: { state } }, text);
 const none = (text, how) => h("div", { class: "none" }, h("p", null, text), how && h("p", { class: "faint" }, how));
 
-function showTiers(health, figures) {
+function showTiers(health, figures, costs) {
   const facts = (state) => Object.entries(state ?? {}).filter(([, held]) => held !== null).map(([name, held]) =>
     fact(words.facts[name] ?? name, name === "bytes" ? bytes(held) : typeof held === "number" ? whole(held) : String(held)));
   const cards = ["hot", "warm", "cold"].filter((name) => health.tiers[name].state !== null).map((name) => {
@@ -79,7 +79,7 @@ function showTiers(health, figures) {
     return h("article", { class: "card", data: { state: tier.ok ? "good" : "bad" } },
       h("div", { class: "card-head" }, h("h3", null, words.tierNames[name]), badge(tier.ok ? "good" : "bad", tier.ok ? words.up : words.down)),
       h("p", { class: "faint" }, words.tierWhat[name]),
-      tier.ok ? h("dl", { class: "facts" }, fact(words.answered, length(tier.answered_in_ms / 1000)), hits !== null && fact(words.hitRate, percent(hits)), facts(tier.state)) : h("p", { class: "error" }, tier.error));
+      tier.ok ? h("dl", { class: "facts" }, fact(words.answered, length(tier.answered_in_ms / 1000)), hits !== null && fact(words.hitRate, percent(hits)), costs && fact(words.month, words.money(costs[name], costs.currency)), facts(tier.state)) : h("p", { class: "error" }, tier.error));
   });
   const spool = [figures.get("collector_spool_bytes"), figures.get("collector_spool_bytes_max"), figures.get("collector_spool_records")];
   cards.push(h("article", { class: "card", data: { state: health.troubles.length ? "bad" : "good" } },
@@ -87,7 +87,8 @@ function showTiers(health, figures) {
     h("p", { class: "faint" }, words.spoolWhat), health.troubles.map(({ part, error }) => h("p", { class: "error" }, texts.notice.trouble(part, error))),
     h("dl", { class: "facts" }, fact(words.spoolUse, `${bytes(spool[0])} / ${bytes(spool[1])}`), fact(words.spoolRecords, whole(spool[2])),
       fact(words.clients, whole(figures.get("collector_live_clients") ?? 0)), fact(words.version, health.version), fact(words.uptime, length(health.uptime_s)))));
-  return h("div", { class: "cards tiers" }, cards);
+  const sum = costs && h("p", { class: "faint" }, words.costs(costs));
+  return h("div", null, h("div", { class: "cards tiers" }, cards), sum);
 }
 
 function hitRate(figures) {

@@ -2,6 +2,7 @@
 //! machine; a key that isn't known is refused with file, line and the nearest known one.
 
 use crate::alerts::settings::AlertSettings;
+use crate::costs::CostSettings;
 use crate::etl::jobs::{JobSettings, SettingsError};
 use crate::grants::Grants;
 pub use crate::places::{Place, Places};
@@ -42,6 +43,8 @@ pub struct Config {
     pub cold: ColdSettings,
     /// What a query by SQL may take.
     pub sql: SqlSettings,
+    /// What things cost.
+    pub costs: CostSettings,
     /// Which gateway may write which nodes.
     pub grants: Grants,
     /// What people say about nodes.
@@ -154,6 +157,7 @@ impl Default for Config {
             alerts: AlertSettings::default(),
             cold: ColdSettings::default(),
             sql: SqlSettings::default(),
+            costs: CostSettings::default(),
             grants: Grants::default(),
             nodes: Places::default(),
             log: Log::default(),
@@ -290,6 +294,7 @@ impl Config {
             .hot
             .mistake()
             .or_else(|| self.warm.mistake())
+            .or_else(|| self.costs.mistake())
             .or_else(|| self.cold.mistake())
             .or_else(|| self.sql.mistake())
         {

@@ -7,6 +7,7 @@ pub mod api;
 pub mod ca;
 pub mod cli;
 pub mod config;
+pub mod costs;
 pub mod etl;
 pub mod flush;
 pub mod grants;

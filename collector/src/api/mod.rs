@@ -38,6 +38,7 @@ pub use problem::Problem;
 
 use crate::access::{Access, Role};
 use crate::config::Places;
+use crate::costs::Paid;
 use crate::etl::Scheduler;
 use crate::history::History;
 use crate::sql::Sql;
@@ -114,6 +115,8 @@ pub struct Sources {
     pub any_host: bool,
     /// Stores what people enter.
     pub write: Write,
+    /// What costs something by itself.
+    pub paid: Paid,
     /// How often what costs much may be asked.
     pub rates: crate::config::Rates,
     /// Readings further ahead of the clock are refused, microseconds.
@@ -236,6 +239,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(quarantine::list))
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::runs))
+        .routes(routes!(routes::costs))
         .routes(routes!(routes::metrics));
     let operator = OpenApiRouter::default()
         .routes(routes!(anomalies::acknowledge))

@@ -5,6 +5,7 @@ use super::params::{List, Params};
 use super::{Api, Problem, views};
 use crate::access::Principal;
 use crate::config::Place;
+use crate::costs::{Costs, Use};
 use crate::tiers::{ColdState, HotState, SeriesId, SeriesInfo, TierError, WarmState};
 use axum::extract::State;
 use axum::http::header;
@@ -125,6 +126,35 @@ async fn timed<T>(call: impl Future<Output = Result<T, TierError>>) -> Tier<T> {
         Ok(state) => Tier { ok: true, answered_in_ms, state: Some(state), error: None },
         Err(error) => Tier { ok: false, answered_in_ms, state: None, error: Some(error.to_string()) },
     }
+}
+
+/// What it costs
+///
+/// In a month, by the prices of the configuration, against keeping everything in BigQuery and asking it there.
+#[utoipa::path(get, path = "/api/v1/costs", tag = "Operations",
+    responses((status = 200, body = Costs, description = "The costs of a month.")))]
+pub(super) async fn costs(State(api): State<Api>) -> Answered<Costs> {
+    let cold = async {
+        match &api.sources.cold {
+            Some(cold) => cold.state().await.map(|state| state.bytes),
+            None => Ok(None),
+        }
+    };
+    let (warm, cold) = futures::try_join!(api.sources.warm.state(), cold)?;
+    let used = Use {
+        warm_bytes: warm.bytes.unwrap_or(0),
+        cold_bytes: cold.unwrap_or(0),
+        questions: questions(&(api.sources.metrics)()),
+        seconds: (api.sources.now)().since(api.started) as f64 / 1e6,
+    };
+    Ok(Json(api.sources.paid.costs(&used)))
+}
+
+/// How many questions history has answered, by its own metric.
+fn questions(metrics: &str) -> u64 {
+    let count = format!("{}_count", crate::history::SECONDS);
+    let counts = metrics.lines().filter(|line| line.starts_with(&count));
+    counts.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
 }
 
 /// A list, and what may be wrong with it.

@@ -105,6 +105,7 @@ async fn bench_with(rates: crate::config::Rates) -> Bench {
                 Box::pin(async move { warm.commit(flush).await })
             })
         },
+        paid: crate::costs::Paid::default(),
         rates,
         future_max_us: 600 * SECOND,
         days: None,
@@ -344,6 +345,7 @@ const ROUTES: &[(&str, Option<Role>)] = &[
     ("GET /api/v1/latest", Some(Role::Viewer)),
     ("GET /api/v1/history?series=1", Some(Role::Viewer)),
     ("GET /api/v1/gaps", Some(Role::Viewer)),
+    ("GET /api/v1/costs", Some(Role::Viewer)),
     ("GET /api/v1/gateways", Some(Role::Viewer)),
     ("GET /api/v1/gateways/STATION_7/points", Some(Role::Viewer)),
     ("GET /api/v1/quarantine", Some(Role::Viewer)),

@@ -88,6 +88,9 @@ pub struct BucketPoint {
     pub span: Span,
 }
 
+/// How long questions took, by the deepest tier that had to be asked.
+pub const SECONDS: &str = "collector_history_seconds";
+
 /// The service.
 #[derive(Clone)]
 pub struct History {
@@ -140,11 +143,15 @@ impl History {
     /// When no tier can answer for any of it.
     pub async fn ask(&self, question: &Question) -> Result<Answer, TierError> {
         let question = Question { points_max: question.points_max.clamp(1, POINTS_MAX), ..question.clone() };
-        match question.resolution.settle(&question) {
+        let began = std::time::Instant::now();
+        let answer = match question.resolution.settle(&question) {
             None if question.thin.is_some() => self.thinned(&question).await,
             None => self.raw(&question).await,
             Some(width) => self.buckets(&question, width).await,
-        }
+        };
+        let deepest = answer.as_ref().map_or("none", |answer| answer.tiers.last().copied().unwrap_or("none"));
+        metrics::histogram!(SECONDS, "tier" => deepest).record(began.elapsed().as_secs_f64());
+        answer
     }
 
     /// The newest reading of each series that has one: of what the tiers say the newer, then the one that wins.

@@ -6,6 +6,7 @@ use crate::access::Access;
 use crate::alerts::{Alerts, Gather, Troubles, When};
 use crate::api;
 use crate::config::Config;
+use crate::costs::Paid;
 use crate::etl::jobs::{Alarms, Means, SettingsError};
 use crate::etl::{Pace, Scheduler};
 use crate::flush::{Fixes, Flusher, Followed, Rules, Stuck};
@@ -18,7 +19,7 @@ use crate::resolve::Resolver;
 use crate::sql::Sql;
 use crate::tiers::hot::days::DayCache;
 use crate::tiers::hot::guarded::Guarded;
-use crate::tiers::{ColdTier, StoredReading, WarmTier};
+use crate::tiers::{ColdTier, StoredReading, WarmTier, hot, warm};
 use shared::config::HumanDuration;
 use shared::ids::StreamId;
 use shared::reading::Timestamp;
@@ -204,6 +205,12 @@ impl<'a> Wiring<'a> {
                 Box::pin(async move { flusher.write(flush).await })
             }),
             rates: self.config.api.rates,
+            paid: Paid {
+                prices: self.config.costs.clone(),
+                warm: self.config.warm.store() == warm::settings::Store::Postgres,
+                hot: self.config.hot.store() == hot::settings::Store::Redis,
+                cold: self.config.cold.is_in_a_cloud(),
+            },
             future_max_us: i64::try_from(self.config.ingest.future_max.0.as_micros()).unwrap_or(i64::MAX),
             days: self.days.clone(),
             places: Arc::new(self.config.nodes.clone()),

@@ -36,6 +36,12 @@ impl ColdSettings {
         Ok(Arc::new(ParquetCold::on(store, url, trusted)))
     }
 
+    /// Whether it lies where each byte is paid for.
+    #[must_use]
+    pub fn is_in_a_cloud(&self) -> bool {
+        self.url.is_some()
+    }
+
     /// Whether the object store can be written, read, listed, and cleared; always so without one.
     ///
     /// # Errors
