@@ -12,13 +12,14 @@ let all; // the document
 /** What a reference stands for. */
 const whole = (thing) => (thing?.$ref ? thing.$ref.split("/").slice(1).reduce((at, part) => at?.[part], all) : thing) ?? {};
 
-/** Paragraphs with `code` and **weight**: all of Markdown that our texts have. */
-function prose(text) {
-  const piece = (part) =>
-    part.startsWith("`") ? h("code", null, part.slice(1, -1)) : part.startsWith("**") ? h("strong", null, part.slice(2, -2)) : part.startsWith("*") ? h("em", null, part.slice(1, -1)) : part;
-  return (text ?? "").split(/\n\n+/).filter(Boolean).map((paragraph) =>
-    h("p", null, paragraph.split(/(`[^`]+`|\*\*[^*]+\*\*|\*[^*\s][^*]*\*)/).filter(Boolean).map(piece)));
-}
+const piece = (part) =>
+  part.startsWith("`") ? h("code", null, part.slice(1, -1)) : part.startsWith("**") ? h("strong", null, part.slice(2, -2)) : part.startsWith("*") ? h("em", null, part.slice(1, -1)) : part;
+
+/** A line with `code` and **weight**: all of Markdown that our texts have. */
+const line = (text) => (text ?? "").split(/(`[^`]+`|\*\*[^*]+\*\*|\*[^*\s][^*]*\*)/).filter(Boolean).map(piece);
+
+/** Paragraphs of such lines. */
+const prose = (text) => (text ?? "").split(/\n\n+/).filter(Boolean).map((paragraph) => h("p", null, line(paragraph)));
 
 const types = (schema) => [schema.type ?? []].flat().filter((type) => type !== "null");
 
@@ -50,16 +51,16 @@ function fields(given, depth = 0) {
   return [
     ...(schema.allOf ?? []).flatMap((part) => fields(part, depth + 1)),
     ...alternatives.filter((one) => fields(one, depth + 1).length).map((one, n) =>
-      h("div", null, h("em", null, n ? words.otherwise : words.either), h("div", { class: "fields" }, fields(one, depth + 1)))),
+      h("div", null, h("em", null, n ? words.otherwise : words.either), h("div", { class: "parts" }, fields(one, depth + 1)))),
     ...Object.entries(schema.properties ?? {}).map(([name, property]) => field(name, property, schema.required?.includes(name), depth)),
   ];
 }
 
 function field(name, property, required, depth) {
   const about = [h("code", null, h("strong", null, name)), " ", h("span", { class: "faint" }, kind(property), required ? "" : `, ${words.optional}`), " ",
-    property.description ?? whole(property).description?.split("\n")[0] ?? "", " ", h("span", { class: "faint" }, bounds(whole(property)))];
+    line(property.description ?? whole(property).description?.split("\n")[0]), " ", h("span", { class: "faint" }, bounds(whole(property)))];
   const inner = fields(property, depth + 1);
-  return inner.length ? h("details", null, h("summary", null, about), h("div", { class: "fields" }, inner)) : h("div", null, about);
+  return inner.length ? h("details", null, h("summary", null, about), h("div", { class: "parts" }, inner)) : h("div", null, about);
 }
 
 const sample = (value) => (typeof value === "string" ? value : JSON.stringify(value, null, 2));
@@ -68,7 +69,7 @@ function content(of) {
   return Object.entries(of.content ?? {}).map(([type, media]) => {
     const inner = fields(media.schema ?? {});
     const example = media.example ?? whole(media.schema).example;
-    return h("div", null, h("code", null, type), inner.length ? h("div", { class: "fields" }, inner) : ` ${kind(media.schema ?? {})}`,
+    return h("div", null, h("code", null, type), inner.length ? h("div", { class: "parts" }, inner) : ` ${kind(media.schema ?? {})}`,
       example !== undefined && h("pre", null, sample(example)));
   });
 }
@@ -76,7 +77,7 @@ function content(of) {
 function parameters(list) {
   const row = (parameter) => [
     h("code", null, parameter.name), kind(parameter.schema ?? {}),
-    h("div", { class: "block" }, parameter.description ?? "", " ", h("span", { class: "faint" }, bounds(parameter.schema ?? {}))),
+    h("div", { class: "block" }, line(parameter.description), " ", h("span", { class: "faint" }, bounds(parameter.schema ?? {}))),
     parameter.example === undefined ? "" : h("code", null, sample(parameter.example)),
   ];
   return table(words.parameters, words.columns, list.map(whole).map(row));
