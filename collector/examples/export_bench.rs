@@ -124,7 +124,8 @@ async fn work(folder: &Path, port: u16) {
     let archive = Arc::new(ParquetCold::in_folder(folder.join("cold")).unwrap());
     let cold: Option<Arc<dyn ColdTier>> = Some(archive.clone());
     let now: Arc<dyn Fn() -> _ + Send + Sync> = Arc::new(|| Day(DAY.0 + 2).start());
-    let sync = DailySync { warm: warm.clone(), cold: cold.clone(), now: now.clone(), alarm: Arc::default() };
+    let sync =
+        DailySync { warm: warm.clone(), cold: cold.clone(), inbox: None, now: now.clone(), alarm: Arc::default() };
     let cleanup = Cleanup::new(warm.clone(), cold, 0, now, Arc::default());
     let mut said = Vec::new();
     for job in [&sync as &dyn Job, &cleanup] {

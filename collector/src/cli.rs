@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod export;
 mod import;
+mod inbox;
 mod jobs;
 mod migrate;
 mod moving;
@@ -112,6 +113,11 @@ enum Command {
         #[command(subcommand)]
         command: quarantine::QuarantineCommand,
     },
+    /// What other producers left in tables, and what of it could not be taken
+    Inbox {
+        #[command(subcommand)]
+        command: inbox::InboxCommand,
+    },
     /// People who may come in
     User {
         #[command(subcommand)]
@@ -199,6 +205,7 @@ pub fn main() -> ExitCode {
         Command::Export(asked) => export::export(&asked),
         Command::Sql(asked) => sql::ask(&asked),
         Command::Quarantine { command } => quarantine::quarantine(command),
+        Command::Inbox { command } => inbox::inbox(command),
         Command::User { command } => people::user(command),
         Command::Token { command } => people::token(command),
         Command::Ca { command } => ca(command),

@@ -5,6 +5,7 @@ use crate::alerts::settings::AlertSettings;
 use crate::costs::CostSettings;
 use crate::etl::jobs::{JobSettings, SettingsError};
 use crate::grants::Grants;
+use crate::inbox::settings::{self as inbox, ForeignInbox};
 pub use crate::places::{Place, Places};
 use crate::sql::SqlSettings;
 use crate::tiers::cold::settings::ColdSettings;
@@ -45,6 +46,8 @@ pub struct Config {
     pub sql: SqlSettings,
     /// What things cost.
     pub costs: CostSettings,
+    /// Tables of other producers.
+    pub inbox: Vec<ForeignInbox>,
     /// Which gateway may write which nodes.
     pub grants: Grants,
     /// What people say about nodes.
@@ -158,6 +161,7 @@ impl Default for Config {
             cold: ColdSettings::default(),
             sql: SqlSettings::default(),
             costs: CostSettings::default(),
+            inbox: Vec::new(),
             grants: Grants::default(),
             nodes: Places::default(),
             log: Log::default(),
@@ -211,14 +215,14 @@ impl Default for Buffer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key} = {value}: {why}")]
 pub struct ValueError {
-    key: &'static str,
+    key: String,
     value: String,
     why: String,
 }
 
 impl ValueError {
-    pub(crate) fn new(key: &'static str, value: String, why: &str) -> Self {
-        Self { key, value, why: why.into() }
+    pub(crate) fn new(key: &str, value: String, why: &str) -> Self {
+        Self { key: key.into(), value, why: why.into() }
     }
 }
 
@@ -247,7 +251,7 @@ impl Config {
         let mut config: Self = shared::config::load(path)?;
         let variable = |name: &str| std::env::var(name).ok();
         let set = config.hot.apply_environment(variable).and_then(|()| config.warm.apply_environment(variable));
-        set.map_err(|(key, value)| ValueError { key, value, why: "a number is needed".into() })
+        set.map_err(|(key, value)| ValueError::new(key, value, "a number is needed"))
             .and_then(|()| config.validate())
             .map_err(|source| LoadError::Value { path: path.into(), source })?;
         Ok(config)
@@ -259,12 +263,15 @@ impl Config {
     /// For the first value that can't be used.
     pub fn validate(&self) -> Result<(), ValueError> {
         self.jobs.check().map_err(|SettingsError { key, value, cause }| ValueError {
-            key,
+            key: key.into(),
             value: format!("\"{value}\""),
             why: cause.to_string(),
         })?;
         self.nodes.check()?;
         self.alerts.check()?;
+        if let Some((key, value, why)) = inbox::mistake(&self.inbox) {
+            return Err(ValueError::new(&key, format!("\"{value}\""), &why));
+        }
         let wrong = |key, value: String, why: &str| Err(ValueError::new(key, value, why));
         if !(1..=1_000_000).contains(&self.buffer.flush_rows) {
             return wrong("buffer.flush_rows", self.buffer.flush_rows.to_string(), "1 to 1000000 are possible");

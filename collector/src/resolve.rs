@@ -121,7 +121,7 @@ impl Resolver {
 
 /// The series' numbers. Those of a gateway that has no grant for their node any more go over to this one: it was put in
 /// the other's place.
-async fn numbers(
+pub(crate) async fn numbers(
     warm: &dyn WarmTier,
     grants: &Grants,
     gateway: &GatewayId,
@@ -142,7 +142,7 @@ async fn numbers(
 }
 
 /// Why a gateway gets no such series, whatever the warm tier says.
-fn refusal(grants: &Grants, gateway: &GatewayId, entry: &Entry) -> Option<String> {
+pub(crate) fn refusal(grants: &Grants, gateway: &GatewayId, entry: &Entry) -> Option<String> {
     if !grants.allows(gateway, &entry.node) {
         return Some(format!("not granted: {}", entry.node));
     }

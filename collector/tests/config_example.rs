@@ -42,8 +42,9 @@ fn keys_that_are_commented_out_are_real_ones_and_none_is_left_out() {
         .filter(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
         .filter(|name| name != "password") // comes from the environment alone
         .filter(|name| {
-            let heads = [format!("[{name}]"), format!(".{name}]")];
-            !all.lines().any(|l| l.starts_with(&format!("{name} = ")) || l == heads[0] || l.ends_with(&heads[1]))
+            let heads = [format!("[{name}]"), format!("[[{name}]]"), format!(".{name}]")];
+            let is_head = |line: &str| line == heads[0] || line == heads[1] || line.ends_with(&heads[2]);
+            !all.lines().any(|l| l.starts_with(&format!("{name} = ")) || is_head(l))
         })
         .collect();
     missing.dedup();

@@ -197,7 +197,8 @@ impl World {
         let now = move || Day(FIRST.0 + days).start().plus_micros(180 * MINUTE);
         let (warm, cold): (Arc<dyn WarmTier>, Option<Arc<dyn ColdTier>>) = (self.warm.clone(), Some(self.cold.clone()));
         let alarm = Arc::<Alarm>::default();
-        let sync = DailySync { warm: warm.clone(), cold: cold.clone(), now: Arc::new(now), alarm: alarm.clone() };
+        let sync =
+            DailySync { warm: warm.clone(), cold: cold.clone(), inbox: None, now: Arc::new(now), alarm: alarm.clone() };
         let progress = Progress::default();
         let synced = sync.run(&progress).await;
         assert!(synced.is_ok() || self.one_is_away(), "{synced:?}");

@@ -8,14 +8,15 @@ use super::routes::Answered;
 use super::{Api, Problem};
 use crate::access::{Principal, Way};
 use crate::history::{Points, Question, Resolution};
-use crate::import::{self, Dialect, Fold, Last, Named, Settings};
+use crate::import::{self, Dialect, Fold, Last, Settings};
+use crate::standing::Moments;
 use crate::tiers::{Audited, Flush, SeriesId, SeriesInfo, SeriesKey, StoredReading};
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shared::catalogue::{Class, Entry};
+use shared::catalogue::Entry;
 use shared::ids::{GatewayId, NodeId};
 use shared::metric::Metric;
 use shared::reading::{Held, Quality, Timestamp};
@@ -29,8 +30,6 @@ const READINGS_MAX: usize = 1_000;
 /// Changes in a list, and at most.
 const AUDIT: u32 = 100;
 const AUDIT_MAX: u32 = 1_000;
-/// Readings of a series that are looked at for what a piece of a file would change.
-const STANDING_MAX: u32 = 200_000;
 /// Who owns the series that files make.
 const OWNER: &str = "import";
 
@@ -282,12 +281,13 @@ pub(super) async fn import(
     let mut batch = read.map_err(|mistake| Problem::body(mistake.to_string()))?;
     let known_before = known(&api).await?;
     let series = series(&api, &known_before, &batch, create, dry).await?;
-    let mut standing = Standing::of(&api, &batch, &series).await?;
+    let placed = batch.points.iter().filter_map(|point| Some((series[point.series].clone().ok()??, point.at)));
+    let mut standing = Moments::of(&*api.sources.warm, placed).await?;
     let mut readings = Vec::with_capacity(batch.points.len());
     for point in &batch.points {
         let held = Held { revision: point.held.revision.max(revision), ..point.held };
         let taken = match &series[point.series] {
-            Ok(Some(id)) => standing.allows(*id, point.at, held).map(|()| {
+            Ok(Some(id)) => standing.take(*id, point.at, held).map(|_| {
                 readings.push(StoredReading { series: *id, at: point.at, held });
             }),
             Ok(None) => Ok(()), // a dry run would make it
@@ -386,67 +386,10 @@ async fn series(
     }
     let owner = GatewayId::new(OWNER).map_err(|error| Problem::body(error.to_string()))?;
     let missing: Vec<usize> = (0..found.len()).filter(|n| matches!(found[*n], Ok(None))).collect();
-    let entries: Vec<Entry> = missing.iter().map(|n| entry(&named[*n], batch.interval_ms(*n))).collect();
+    let entries: Vec<Entry> = missing.iter().map(|n| named[*n].entry(batch.interval_ms(*n))).collect();
     let made = api.sources.warm.series_for(&owner, &entries).await?;
     for (n, made) in missing.into_iter().zip(made) {
         found[n] = made.map(Some).map_err(|refused| refused.to_string());
     }
     Ok(found)
-}
-
-/// How often a value comes, says how long it holds: without that a quarter of an hour.
-fn entry(named: &Named, interval_ms: u32) -> Entry {
-    Entry {
-        node: named.key.node.clone(),
-        metric: named.key.metric.clone(),
-        channel: named.key.channel.clone(),
-        kind: named.metric.kind,
-        unit: named.metric.unit.into(),
-        resolution_exp: None,
-        interval_ms,
-        silence_ms_max: 0,
-        class: Class::Raw,
-    }
-}
-
-/// What stands at the moments of a file's readings: a file doesn't change it, unless it has a higher revision.
-struct Standing(HashMap<(SeriesId, Timestamp), Held>);
-
-impl Standing {
-    /// Asked of the warm tier, and only of series that have something as new as the file.
-    async fn of(
-        api: &Api,
-        batch: &import::Batch,
-        series: &[Result<Option<SeriesId>, String>],
-    ) -> Result<Self, Problem> {
-        let mut spans = BTreeMap::<SeriesId, (Timestamp, Timestamp)>::new();
-        for point in &batch.points {
-            if let Ok(Some(id)) = series[point.series] {
-                let span = spans.entry(id).or_insert((point.at, point.at));
-                *span = (span.0.min(point.at), span.1.max(point.at));
-            }
-        }
-        let ids: Vec<SeriesId> = spans.keys().copied().collect();
-        let mut standing = HashMap::new();
-        for newest in api.sources.warm.latest(&ids).await? {
-            let (from, to) = spans[&newest.series];
-            if newest.at >= from {
-                let rows = api.sources.warm.range(newest.series, from, to.plus_micros(1), STANDING_MAX).await?;
-                standing.extend(rows.into_iter().map(|row| ((row.series, row.at), row.held)));
-            }
-        }
-        Ok(Self(standing))
-    }
-
-    /// Notes a reading, unless another one stands at its moment with as high a revision.
-    fn allows(&mut self, series: SeriesId, at: Timestamp, held: Held) -> Result<(), String> {
-        let there = self.0.entry((series, at)).or_insert(held);
-        if *there != held && there.revision >= held.revision {
-            let value = there.value.map_or_else(|| there.quality.to_string(), |value| value.to_string());
-            let next = there.revision.saturating_add(1);
-            return Err(format!("{value} stands at {at} already: say --revision {next} to overrule it"));
-        }
-        *there = held;
-        Ok(())
-    }
 }

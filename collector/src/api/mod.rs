@@ -18,6 +18,7 @@ mod export;
 mod extract;
 mod forecasts;
 mod gateways;
+mod inbox;
 mod jobs;
 mod live;
 mod origin;
@@ -40,10 +41,11 @@ use crate::access::{Access, Role};
 use crate::config::Places;
 use crate::costs::Paid;
 use crate::etl::Scheduler;
+use crate::flush::Write;
 use crate::history::History;
 use crate::sql::Sql;
 use crate::tiers::hot::days::DayCache;
-use crate::tiers::{ColdTier, CommitReport, Flush, HotTier, TierFuture, WarmTier};
+use crate::tiers::{ColdTier, HotTier, WarmTier};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::connect_info::Connected;
@@ -84,9 +86,6 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the rest of the collector knows of a gateway right now, as JSON; `None` when it was never connected.
 pub type Presence = Arc<dyn Fn(&GatewayId) -> Option<serde_json::Value> + Send + Sync>;
-
-/// Stores what comes past the spool.
-pub type Write = Arc<dyn Fn(Flush) -> TierFuture<'static, CommitReport> + Send + Sync>;
 
 /// What the answers are made from.
 #[derive(Clone)]
@@ -237,6 +236,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(gateways::gaps))
         .routes(routes!(gateways::parked))
         .routes(routes!(quarantine::list))
+        .routes(routes!(inbox::rejects))
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::runs))
         .routes(routes!(routes::costs))

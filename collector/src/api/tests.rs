@@ -349,6 +349,7 @@ const ROUTES: &[(&str, Option<Role>)] = &[
     ("GET /api/v1/gateways", Some(Role::Viewer)),
     ("GET /api/v1/gateways/STATION_7/points", Some(Role::Viewer)),
     ("GET /api/v1/quarantine", Some(Role::Viewer)),
+    ("GET /api/v1/inbox/rejects", Some(Role::Viewer)),
     ("GET /api/v1/parked", Some(Role::Viewer)),
     ("GET /api/v1/quality", Some(Role::Viewer)),
     ("GET /api/v1/forecasts", Some(Role::Viewer)),

@@ -1,12 +1,26 @@
 //! Readings that come from people and files: written at once, past the spool, with the same order of steps as a flush.
 
 use super::{FlushError, Flusher};
-use crate::tiers::{CommitReport, Flush, TierError};
+use crate::tiers::{CommitReport, Flush, TierError, TierFuture};
+use std::sync::Arc;
+
+/// Stores what comes past the spool.
+pub type Write = Arc<dyn Fn(Flush) -> TierFuture<'static, CommitReport> + Send + Sync>;
 
 /// Readings of one transaction.
 const ROWS: usize = 50_000;
 
 impl Flusher {
+    /// [`Flusher::write`] for those who needn't know the flusher.
+    #[must_use]
+    pub fn writing(self: &Arc<Self>) -> Write {
+        let flusher = Arc::clone(self);
+        Arc::new(move |flush| {
+            let flusher = Arc::clone(&flusher);
+            Box::pin(async move { flusher.write(flush).await })
+        })
+    }
+
     /// Stores a flush that no block is settled by. Its readings go first, in transactions of some size, and everything else
     /// with the last of them. When it returns all is committed; when it fails some may be, and trying again changes nothing
     /// about that.

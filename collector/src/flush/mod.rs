@@ -13,6 +13,7 @@ mod poison;
 mod rollups;
 mod unpark;
 
+pub use direct::Write;
 pub use fixes::Fixes;
 pub use follow::Followed;
 pub use rollups::keep_rollups;

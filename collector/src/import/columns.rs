@@ -3,6 +3,7 @@
 use super::{Mistake, Settings};
 use crate::tiers::SeriesKey;
 use serde::Serialize;
+use shared::catalogue::{Class, Entry};
 use shared::ids::NodeId;
 use shared::metric::{Conversion, Metric};
 use utoipa::ToSchema;
@@ -18,6 +19,25 @@ pub struct Named {
     pub unit: Option<String>,
     /// From the file's unit.
     pub conversion: Conversion,
+}
+
+impl Named {
+    /// The series as one that is to be made. How often a value comes says how long it holds, milliseconds; without that a
+    /// quarter of an hour.
+    #[must_use]
+    pub fn entry(&self, interval_ms: u32) -> Entry {
+        Entry {
+            node: self.key.node.clone(),
+            metric: self.key.metric.clone(),
+            channel: self.key.channel.clone(),
+            kind: self.metric.kind,
+            unit: self.metric.unit.into(),
+            resolution_exp: None,
+            interval_ms,
+            silence_ms_max: 0,
+            class: Class::Raw,
+        }
+    }
 }
 
 /// What a column is.
@@ -162,7 +182,10 @@ fn role(name: &str, settings: &Settings, long: bool, by_node: bool, has_date: bo
 }
 
 /// `DIST_001/flow_rate/inlet [m3/h]`.
-fn series(text: &str, settings: &Settings) -> Result<Named, Mistake> {
+///
+/// # Errors
+/// When there is no such node, metric or unit.
+pub fn series(text: &str, settings: &Settings) -> Result<Named, Mistake> {
     let (plain, unit) = split_unit(text);
     let mut parts = plain.splitn(3, '/');
     let (node_name, metric) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -182,7 +205,11 @@ pub(super) fn conversion(metric: &Metric, unit: Option<&str>) -> Result<Conversi
     })
 }
 
-pub(super) fn known(metric: &str) -> Result<&'static Metric, Mistake> {
+/// The metric of that name.
+///
+/// # Errors
+/// With the names there are, when there is none.
+pub fn known(metric: &str) -> Result<&'static Metric, Mistake> {
     Metric::named(metric).ok_or_else(|| {
         let all: Vec<&str> = shared::metric::METRICS.iter().map(|metric| metric.name).collect();
         Mistake(format!("there is no metric '{metric}'; known are {}", all.join(", ")))

@@ -12,7 +12,7 @@ mod dialect;
 mod moment;
 mod rows;
 
-pub use columns::{Column, Named, Role};
+pub use columns::{Column, Named, Role, known as metric, series};
 pub use dialect::{DateOrder, Dialect};
 pub use moment::Fold;
 pub use rows::{Batch, Last, Point, REVISION_MAX, Reject, believable};

@@ -220,14 +220,14 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     let mut wiring = Wiring::new(config, Disk::open(config).await?, tiers.warm, hot.clone(), days, tiers.cold);
     wiring.sql = tiers.sql;
 
-    let scheduler = wiring.scheduler()?;
+    let flusher = Arc::new(wiring.flusher());
+    let scheduler = wiring.scheduler(&flusher)?;
     let alerts = wiring.alerts(scheduler.clone())?;
 
     // From here on nothing fails.
-    let flusher = Arc::new(wiring.flusher());
     let access = asked.access(wiring.warm.clone(), tiers.redis.as_deref());
     access.look_up().await;
-    let sources = wiring.sources(scheduler.clone(), flusher.clone(), access); // starts the counting, too
+    let sources = wiring.sources(scheduler.clone(), &flusher, access); // starts the counting, too
     let (live, live_queue) = mpsc::channel(LIVE_MAX);
     let (intake, intake_task) = wiring.desk().open();
     let door = Door {

@@ -10,6 +10,7 @@ use crate::costs::Paid;
 use crate::etl::jobs::{Alarms, Means, SettingsError};
 use crate::etl::{Pace, Scheduler};
 use crate::flush::{Fixes, Flusher, Followed, Rules, Stuck};
+use crate::inbox::Inbox;
 use crate::ingest::Ingest;
 use crate::ingest::accept::Limits;
 use crate::ingest::intake::{Desk, Intake};
@@ -143,16 +144,23 @@ impl<'a> Wiring<'a> {
     }
 
     /// Named so that two starts of one collector are two owners: what the first left behind is nobody's.
-    pub(super) fn scheduler(&self) -> Result<Arc<Scheduler>, SettingsError> {
+    pub(super) fn scheduler(&self, flusher: &Arc<Flusher>) -> Result<Arc<Scheduler>, SettingsError> {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let owner = format!("{name}/{}", StreamId::random());
         let planned = self.config.jobs.planned(&Means {
             warm: self.warm.clone(),
             cold: self.cold.clone(),
+            inbox: Arc::new(self.inbox(flusher)),
             keep_days: self.config.warm.keep_days,
             alarms: self.alarms.clone(),
         })?;
         Ok(Scheduler::new(self.warm.clone(), planned, owner, Arc::new(Timestamp::wall_clock), Pace::default()))
+    }
+
+    fn inbox(&self, flusher: &Arc<Flusher>) -> Inbox {
+        let (grants, tables) = (self.config.grants.clone(), self.config.inbox.clone());
+        let future_max = self.config.ingest.future_max.0;
+        Inbox::new(self.warm.clone(), flusher.writing(), grants, tables, future_max, Arc::new(Timestamp::wall_clock))
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -190,7 +198,7 @@ impl<'a> Wiring<'a> {
         Ok(Some(Alerts::new(self.warm.clone(), gather, channels, when, now, alarm)))
     }
 
-    pub(super) fn sources(&self, jobs: Arc<Scheduler>, flusher: Arc<Flusher>, access: Arc<Access>) -> api::Sources {
+    pub(super) fn sources(&self, jobs: Arc<Scheduler>, flusher: &Arc<Flusher>, access: Arc<Access>) -> api::Sources {
         let (metrics, spool, sessions) = (shared::telemetry::metrics(), self.disk.spool.clone(), self.sessions.clone());
         api::Sources {
             warm: self.warm.clone(),
@@ -200,10 +208,7 @@ impl<'a> Wiring<'a> {
             access,
             secure: false,
             any_host: false,
-            write: Arc::new(move |flush| {
-                let flusher = flusher.clone();
-                Box::pin(async move { flusher.write(flush).await })
-            }),
+            write: flusher.writing(),
             rates: self.config.api.rates,
             paid: Paid {
                 prices: self.config.costs.clone(),

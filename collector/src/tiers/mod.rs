@@ -23,6 +23,7 @@ use crate::alerts::AlertStore;
 use crate::analytics::store::{AnomalyStore, ForecastStore};
 use crate::etl::ledger::DayLedger;
 use crate::etl::store::JobStore;
+use crate::inbox::store::InboxStore;
 use crate::rollup::Rollup;
 use futures::future::BoxFuture;
 use shared::catalogue::{Catalogue, CatalogueHash, Entry};
@@ -161,6 +162,9 @@ pub trait WarmTier: Send + Sync + 'static {
 
     /// The reports of a day like `2026-03-29`, or of the newest that has any.
     fn quality<'a>(&'a self, day: Option<&'a str>) -> TierFuture<'a, Vec<QualityReport>>;
+
+    /// What other producers left for us.
+    fn inbox(&self) -> &dyn InboxStore;
 
     /// What is kept of jobs.
     fn jobs(&self) -> &dyn JobStore;

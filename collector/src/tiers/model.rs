@@ -3,6 +3,7 @@
 use super::cold;
 use crate::analytics::quality::SeriesQuality;
 use crate::analytics::store::Judgement;
+use crate::inbox::store::InboxNews;
 use serde::{Deserialize, Serialize};
 use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
 use shared::metric::Kind;
@@ -131,6 +132,8 @@ pub struct Flush {
     pub judgements: Vec<Judgement>,
     /// What people changed, and why.
     pub audit: Vec<Audited>,
+    /// What was taken out of inboxes.
+    pub inbox: InboxNews,
 }
 
 /// A change that a person made.

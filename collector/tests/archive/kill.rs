@@ -48,7 +48,8 @@ async fn worker_that_is_killed() {
     };
     let cold = open_cold(folder);
     let cold: Option<Arc<dyn ColdTier>> = Some(cold);
-    let sync = DailySync { warm: warm.clone(), cold: cold.clone(), now: now.clone(), alarm: Arc::default() };
+    let sync =
+        DailySync { warm: warm.clone(), cold: cold.clone(), inbox: None, now: now.clone(), alarm: Arc::default() };
     let cleanup = Cleanup::new(warm, cold, KEPT, now, Arc::default());
     let jobs = [&sync as &dyn Job, &cleanup];
     println!("\nat work");

@@ -149,7 +149,7 @@ impl World {
 
     pub fn sync(&self) -> DailySync {
         let (warm, cold, now) = (self.warm.clone(), self.cold.clone(), self.hands());
-        DailySync { warm, cold, now, alarm: self.alarm.clone() }
+        DailySync { warm, cold, inbox: None, now, alarm: self.alarm.clone() }
     }
 
     pub fn cleanup(&self, keep_days: u32) -> Cleanup {

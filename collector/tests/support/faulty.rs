@@ -2,6 +2,7 @@
 
 use collector::access::AccessStore;
 use collector::etl::ledger::{DayEntry, DayLedger, Export, Leave};
+use collector::inbox::store::InboxStore;
 use collector::rollup::Rollup;
 use collector::run::Tiers;
 use collector::tiers::*;
@@ -76,6 +77,9 @@ impl WarmTier for FaultyWarm {
             let lost = self.loses_answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
             if lost.is_ok() { Err(unavailable()) } else { Ok(report) }
         })
+    }
+    fn inbox(&self) -> &dyn InboxStore {
+        self.inner.inbox()
     }
     fn access(&self) -> &dyn AccessStore {
         self.inner.access()

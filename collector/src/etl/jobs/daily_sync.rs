@@ -1,9 +1,10 @@
-//! Every night: closed days that have changed go into the archive, and what came late is merged into days that have
-//! left. Only this job writes the archive, and a job runs once at a time.
+//! Every night: what came late into inboxes is taken, closed days that have changed go into the archive, and what came late is
+//! merged into days that have left. Only this job writes the archive, and a job runs once at a time.
 
 use super::Alarm;
 use crate::etl::archive::{Archive, Archived, CLOSED_AFTER, first_open};
 use crate::etl::{Job, JobError, Now, Outcome, Progress};
+use crate::inbox::{Inbox, Reach, Taken};
 use crate::tiers::cold::rows::MICROS_PER_DAY;
 use crate::tiers::{ColdTier, Day, TierError, WarmTier};
 use futures::future::BoxFuture;
@@ -22,6 +23,8 @@ pub struct DailySync {
     pub warm: Arc<dyn WarmTier>,
     /// Where they go, if anywhere.
     pub cold: Option<Arc<dyn ColdTier>>,
+    /// What other producers left, if that is looked after.
+    pub inbox: Option<Arc<Inbox>>,
     /// The clock.
     pub now: Now,
     /// Raised while days can't be archived.
@@ -65,13 +68,24 @@ impl Done {
 
 impl DailySync {
     async fn work(&self, progress: &Progress) -> Result<Outcome, JobError> {
+        let taken = match &self.inbox {
+            Some(inbox) => inbox.take(Reach::Long, progress).await,
+            None => Taken::default(),
+        };
         let Some(cold) = &self.cold else {
             let detail = "there is no archive ([cold]): nothing is exported, and nothing leaves the warm tier".into();
-            return Ok(Outcome { rows: 0, detail });
+            return if taken.failed.is_empty() {
+                Ok(Outcome { rows: 0, detail })
+            } else {
+                Err(JobError::Other(format!("{} (otherwise: {detail})", taken.failed.join("; "))))
+            };
         };
         let archive = Archive { warm: self.warm.clone(), cold: cold.clone() };
         let done = self.archive(&archive, progress).await?;
         let mut detail = done.words();
+        if taken.rows > 0 {
+            detail = format!("{}; {detail}", taken.words());
+        }
         let mut trouble = done.failed.clone();
         match cold.tidy(Day::of((self.now)().plus_micros(-CLOSED_AFTER - TIDY_AFTER))).await {
             Ok(0) => {}
@@ -80,10 +94,14 @@ impl DailySync {
         }
         if trouble.is_empty() {
             self.alarm.clear();
+        } else {
+            self.alarm.raise(trouble.join("; "));
+        }
+        trouble.extend(taken.failed);
+        if trouble.is_empty() {
             return Ok(Outcome { rows: done.rows, detail });
         }
         let trouble = trouble.join("; ");
-        self.alarm.raise(trouble.clone());
         Err(JobError::Other(format!("{trouble} (otherwise: {detail}, {} readings)", done.rows)))
     }
 

@@ -5,16 +5,19 @@ pub mod cleanup;
 pub mod daily_sync;
 pub mod data_quality;
 pub mod forecast;
+pub mod realtime_sync;
 mod sums;
 
 use super::schedule::{Schedule, ScheduleError, zone};
 use super::{Now, Planned};
+use crate::inbox::Inbox;
 use crate::tiers::{ColdTier, WarmTier};
 use anomaly_detection::AnomalyDetection;
 use cleanup::Cleanup;
 use daily_sync::DailySync;
 use data_quality::DataQuality;
 use forecast::Forecasting;
+use realtime_sync::RealtimeSync;
 use serde::Deserialize;
 use shared::reading::Timestamp;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +34,8 @@ pub struct JobSettings {
     pub daily_sync: String,
     /// When readings that are old enough leave the warm tier.
     pub cleanup: String,
+    /// When what other producers left in inboxes is taken in.
+    pub realtime_sync: String,
     /// When forecasts are made.
     pub forecast: String,
     /// When is looked for what is out of the ordinary.
@@ -44,6 +49,8 @@ pub struct Means {
     pub warm: Arc<dyn WarmTier>,
     /// The archive, when there is one.
     pub cold: Option<Arc<dyn ColdTier>>,
+    /// What other producers leave.
+    pub inbox: Arc<Inbox>,
     /// Readings stay in the warm tier for so many days.
     pub keep_days: u32,
     /// What jobs have found wrong.
@@ -101,6 +108,7 @@ impl Default for JobSettings {
             data_quality: "30 3 * * *".into(),
             daily_sync: "0 2 * * *".into(),
             cleanup: "0 4 * * 0".into(),
+            realtime_sync: "*/5 * * * *".into(),
             forecast: "30 0 * * *".into(),
             anomaly_detection: "*/15 * * * *".into(),
         }
@@ -125,28 +133,31 @@ impl JobSettings {
     /// # Errors
     /// When the time zone or a pattern can't be used.
     pub fn planned(&self, means: &Means) -> Result<Vec<Planned>, SettingsError> {
-        let Means { warm, cold, keep_days, alarms } = means.clone();
+        let Means { warm, cold, inbox, keep_days, alarms } = means.clone();
         let now: Now = Arc::new(Timestamp::wall_clock);
         let quality = DataQuality { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
         let alarm = alarms.daily_sync.clone();
-        let sync = DailySync { warm: warm.clone(), cold: cold.clone(), now: now.clone(), alarm };
+        let (taken_too, realtime) = (Some(inbox.clone()), RealtimeSync { inbox });
+        let sync = DailySync { warm: warm.clone(), cold: cold.clone(), inbox: taken_too, now: now.clone(), alarm };
         let anomalies = AnomalyDetection { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
         let forecast = Forecasting { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
         let cleanup = Cleanup::new(warm, cold, keep_days, now, alarms.cleanup.clone());
-        let [quality_at, sync_at, cleanup_at, forecast_at, anomalies_at] = self.schedules()?;
+        let [quality_at, sync_at, realtime_at, cleanup_at, forecast_at, anomalies_at] = self.schedules()?;
         Ok(vec![
             Planned { job: Arc::new(quality), schedule: quality_at },
             Planned { job: Arc::new(sync), schedule: sync_at },
+            Planned { job: Arc::new(realtime), schedule: realtime_at },
             Planned { job: Arc::new(cleanup), schedule: cleanup_at },
             Planned { job: Arc::new(forecast), schedule: forecast_at },
             Planned { job: Arc::new(anomalies), schedule: anomalies_at },
         ])
     }
 
-    fn schedules(&self) -> Result<[Option<Schedule>; 5], SettingsError> {
+    fn schedules(&self) -> Result<[Option<Schedule>; 6], SettingsError> {
         Ok([
             self.schedule("jobs.data_quality", &self.data_quality)?,
             self.schedule("jobs.daily_sync", &self.daily_sync)?,
+            self.schedule("jobs.realtime_sync", &self.realtime_sync)?,
             self.schedule("jobs.cleanup", &self.cleanup)?,
             self.schedule("jobs.forecast", &self.forecast)?,
             self.schedule("jobs.anomaly_detection", &self.anomaly_detection)?,

@@ -7,7 +7,7 @@
 use super::fault::{Failure, broken};
 use super::rows::{number, text, wide};
 use super::time::PgTime;
-use super::{PostgresWarm, anomalies, audit, copy, days, streams, time};
+use super::{PostgresWarm, anomalies, audit, copy, days, inbox, streams, time};
 use crate::tiers::warm::account::{StreamNews, by_stream};
 use crate::tiers::warm::rules;
 use crate::tiers::{CommitReport, Day, Flush, Parked, Quarantined, SeriesId, StoredReading, TierError};
@@ -123,6 +123,7 @@ impl PostgresWarm {
         take_back(&mut transaction, &batch.flush.unquarantine).await?;
         anomalies::judge(&mut transaction, &batch.flush.judgements).await?;
         audit::put(&mut transaction, &batch.flush.audit).await?;
+        inbox::take(&mut transaction, &batch.flush.inbox).await?;
         // Last of all: every flush changes today's row, and others wait for it from here on.
         days::touch(&mut transaction, &days).await?;
         transaction.commit().await?;

@@ -13,6 +13,8 @@ mod copy_out;
 mod days;
 mod fault;
 mod forecasts;
+mod foreign;
+mod inbox;
 mod jobs;
 mod lists;
 mod partitions;
@@ -328,6 +330,10 @@ impl WarmTier for PostgresWarm {
 
     fn quality<'a>(&'a self, day: Option<&'a str>) -> TierFuture<'a, Vec<QualityReport>> {
         Box::pin(self.list_reports(day))
+    }
+
+    fn inbox(&self) -> &dyn InboxStore {
+        self
     }
 
     fn jobs(&self) -> &dyn JobStore {

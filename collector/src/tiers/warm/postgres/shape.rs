@@ -42,6 +42,11 @@ const SHAPE: &str = "\
     alerts_told: channel text, alert text, said text | channel, alert
     anomaly_notes: anomaly bigint, at timestamp with time zone, who text, what text, comment text \
                    | anomaly, at, who, what
+    inbox: number bigint, node text, metric text, channel text, ts text, value double precision?, \
+           unit text?, quality text?, revision bigint? | number
+    inbox_rejects: number bigint, source text, at timestamp with time zone, reason text, line text | number \
+                   | source, line, reason
+    inbox_marks: source text, node text, until text | source, node
     audit: number bigint, at timestamp with time zone, who text, what text, detail text | number
     users: name text, role text, password text, changed bigint | name
     tokens: name text, role text, hash text, made bigint, ends bigint? | name | hash
@@ -203,7 +208,7 @@ mod tests {
     #[test]
     fn what_was_changed_is_named() {
         let (expected, mut found) = (expected(), expected());
-        assert_eq!(expected.len(), 24);
+        assert_eq!(expected.len(), 27);
         assert_eq!(compare(&expected, &found), Vec::<String>::new());
         found.remove("gaps");
         let readings = found.get_mut("readings").unwrap();

@@ -1,7 +1,7 @@
 //! A flush in one transaction.
 
 use super::rows::{Batched, wide};
-use super::{SqliteWarm, account, anomalies, audit, days, failed};
+use super::{SqliteWarm, account, anomalies, audit, days, failed, inbox};
 use crate::tiers::warm::account::by_stream;
 use crate::tiers::warm::rules;
 use crate::tiers::{Bucket, CommitReport, Day, Flush, Parked, Quarantined, SeriesId, StoredReading, TierError};
@@ -48,6 +48,7 @@ impl SqliteWarm {
         }
         anomalies::judge(&mut transaction, &flush.judgements).await?;
         audit::put(&mut transaction, &flush.audit).await?;
+        inbox::take(&mut transaction, &flush.inbox).await?;
         transaction.commit().await.map_err(failed)?;
         Ok(report)
     }

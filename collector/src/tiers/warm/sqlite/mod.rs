@@ -12,6 +12,7 @@ mod commit;
 mod days;
 mod forecasts;
 mod give;
+mod inbox;
 mod jobs;
 mod lists;
 mod quality;
@@ -279,6 +280,10 @@ impl WarmTier for SqliteWarm {
 
     fn quality<'a>(&'a self, day: Option<&'a str>) -> TierFuture<'a, Vec<QualityReport>> {
         Box::pin(self.list_reports(day))
+    }
+
+    fn inbox(&self) -> &dyn InboxStore {
+        self
     }
 
     fn jobs(&self) -> &dyn JobStore {

@@ -1,0 +1,127 @@
+//! Rows of inboxes as lines of a CSV file, so that they are read by the rules of one: names, units, ranges, times, quality.
+//! Pure: no tier, no network, no clock.
+
+use super::settings::{ForeignInbox, Meaning, Twice};
+use super::store::ForeignRow;
+use crate::import::{self, Batch, Dialect, Fold, Settings};
+use jiff::tz::TimeZone;
+
+/// Cells of a line.
+const CELLS: usize = 8;
+const HEAD: [&str; CELLS] = ["timestamp", "node", "metric", "channel", "value", "unit", "quality", "revision"];
+/// Most characters of a cell that are read: more than any name may have.
+pub const CELL_MAX: usize = 300;
+
+/// What a row says of one series: the cells timestamp, node, metric, channel, value, unit, quality, revision.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Line(pub [String; CELLS]);
+
+/// How lines are to be understood.
+#[must_use]
+pub fn settings(zone: Option<&str>, twice: Twice) -> Settings {
+    Settings {
+        dialect: Dialect { delimiter: Some(','), decimal: Some('.'), dates: None },
+        zone: zone.and_then(|zone| TimeZone::get(zone).ok()),
+        fold: match twice {
+            Twice::Refuse => Fold::Refuse,
+            Twice::Earlier => Fold::Earlier,
+            Twice::Later => Fold::Later,
+        },
+        ..Settings::default()
+    }
+}
+
+/// The lines of a wide row: one for each column that has a value, or that is bad.
+pub fn lines<'a>(table: &'a ForeignInbox, node: &'a str, row: &'a ForeignRow) -> impl Iterator<Item = Line> + 'a {
+    let cell = |key: &str| {
+        let place = table.read_columns().position(|(of, _)| of == key);
+        place.and_then(|place| row.cells.get(place)).cloned().unwrap_or_default()
+    };
+    let (quality, revision) = (cell("quality"), cell("revision"));
+    let has_no_value = quality.eq_ignore_ascii_case("bad");
+    let values = table.columns.values().zip(&row.cells);
+    values.filter(move |(_, value)| !value.is_empty() || has_no_value).map(move |(text, value)| {
+        let Meaning { metric, channel, unit } = Meaning::of(text);
+        let cells = [&row.time, node, metric, channel, value.as_str(), unit, quality.as_str(), revision.as_str()];
+        Line(cells.map(str::to_owned))
+    })
+}
+
+/// Reads lines; [`import::Point::line`] and [`import::Reject::line`] are their places, from 0.
+///
+/// # Errors
+/// When they are no text that a CSV file could hold, which is a mistake in this program.
+pub fn read(lines: &[Line], settings: &Settings) -> Result<Batch, import::Mistake> {
+    let wrong = |error: csv::Error| import::Mistake(error.to_string());
+    let mut text = csv::Writer::from_writer(Vec::new());
+    text.write_record(HEAD).map_err(wrong)?;
+    for line in lines {
+        // A cell with a line end would be two lines, and then nobody knew which row is which.
+        text.write_record(line.0.each_ref().map(|cell| cell.replace(['\n', '\r'], " "))).map_err(wrong)?;
+    }
+    let text = text.into_inner().map_err(|error| import::Mistake(error.to_string()))?;
+    import::read(&text, settings, 0, &import::Last::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::reading::{Quality, Timestamp};
+
+    fn line(cells: [&str; CELLS]) -> Line {
+        Line(cells.map(str::to_owned))
+    }
+
+    #[test]
+    fn rows_are_read_as_lines_of_a_file_are() {
+        let lines = [
+            line(["2026-03-01 10:00:00+00", "DIST_001", "flow_rate", "", "36", "m3/h", "", ""]),
+            line(["2026-03-01T10:00:00Z", "DIST_001", "pressure", "inlet\nx", "4.5", "", "uncertain", "2"]),
+            line(["2026-03-01T10:00:00Z", "DIST 1", "pressure", "", "4.5", "", "", ""]),
+            line(["2026-03-01T10:00:00Z", "DIST_001", "pressure", "", "4000", "", "", ""]),
+            line(["2026-03-01 10:00:00", "DIST_001", "pressure", "", "4", "", "", ""]),
+            line(["1772359200000000", "DIST_001", "pressure", "", "", "", "bad", ""]),
+        ];
+        let batch = read(&lines, &settings(None, Twice::Refuse)).unwrap();
+        let at = Timestamp(1_772_359_200_000_000);
+        let points: Vec<_> = batch.points.iter().map(|p| (p.line, p.at, p.held.value, p.held.quality)).collect();
+        let expected = [
+            (0, at, Some(10.0), Quality::GOOD),
+            (1, at, Some(4.5), Quality::UNCERTAIN_SENSOR),
+            (5, at, None, Quality::BAD_SENSOR_FAULT),
+        ];
+        assert_eq!(points, expected);
+        assert_eq!(batch.points[1].held.revision, 2);
+        let rejects: Vec<_> = batch.rejects.iter().map(|reject| (reject.line, reject.reason.as_str())).collect();
+        assert!(rejects[0].0 == 2 && rejects[0].1.contains("'DIST 1' is no node"), "{rejects:?}");
+        assert!(rejects[1].0 == 3 && rejects[1].1.contains("4000 bar is no pressure"), "{rejects:?}");
+        assert!(rejects[2].0 == 4 && rejects[2].1.contains("without zone"), "{rejects:?}");
+    }
+
+    #[test]
+    fn a_wide_row_has_a_line_for_each_value() {
+        let table: ForeignInbox = toml::from_str(
+            "name = 'scada'\ntable = 't'\nquality = 'flag'\n\
+             columns = { flow = 'flow_rate/inlet [m3/h]', press = 'pressure', temp = 'temperature' }",
+        )
+        .unwrap();
+        let row = |cells: [&str; 4]| ForeignRow { time: "now".into(), cells: cells.map(str::to_owned).into() };
+        let good = row(["36", "4.5", "", "good"]);
+        let found: Vec<Line> = lines(&table, "DIST_001", &good).collect();
+        let expected = [
+            line(["now", "DIST_001", "flow_rate", "inlet", "36", "m3/h", "good", ""]),
+            line(["now", "DIST_001", "pressure", "", "4.5", "", "good", ""]),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(lines(&table, "DIST_001", &row(["36", "", "", "bad"])).count(), 3, "a bad row is bad in all of it");
+    }
+
+    #[test]
+    fn the_hour_that_was_twice_is_refused_until_someone_says_which() {
+        let lines = [line(["2026-10-25 02:30:00", "DIST_001", "pressure", "", "4", "", "", ""])];
+        let read = |twice| read(&lines, &settings(Some("Europe/Rome"), twice)).unwrap();
+        assert!(read(Twice::Refuse).rejects[0].reason.contains("that hour was twice"));
+        let (earlier, later) = (read(Twice::Earlier).points[0].at, read(Twice::Later).points[0].at);
+        assert_eq!(later.since(earlier), 3_600_000_000);
+    }
+}

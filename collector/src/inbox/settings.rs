@@ -1,0 +1,240 @@
+//! `[[inbox]]`: a table of another producer, and what its columns are.
+
+use serde::Deserialize;
+use shared::config::HumanDuration;
+use shared::ids::GatewayId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Longest name of a table or column in PostgreSQL, bytes.
+const IDENTIFIER_BYTES_MAX: usize = 63;
+/// Most columns of a table that are read.
+const COLUMNS_MAX: usize = 64;
+
+/// `[[inbox]]`: a wide table, a row for each node and moment.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForeignInbox {
+    /// What it is called here; `[grants]` says which nodes it may write.
+    pub name: GatewayId,
+    /// Where the table is.
+    #[serde(default)]
+    pub database: Database,
+    /// Its name, or `schema.name`.
+    pub table: String,
+    /// The column of the moment.
+    #[serde(default = "time")]
+    pub time: String,
+    /// The column of the node.
+    #[serde(default = "node")]
+    pub node: String,
+    /// The column of the quality, if there is one: good, uncertain, bad, manual.
+    pub quality: Option<String>,
+    /// The column of the revision, if there is one.
+    pub revision: Option<String>,
+    /// The time zone of the moments, when their column has none.
+    pub zone: Option<String>,
+    /// What a local time means that was twice.
+    #[serde(default)]
+    pub fold: Twice,
+    /// Rows are read again from so long before the newest one that was read.
+    #[serde(default = "overlap")]
+    pub overlap: HumanDuration,
+    /// As `overlap`, for the time of `daily_sync`.
+    #[serde(default = "daily_overlap")]
+    pub daily_overlap: HumanDuration,
+    /// Columns with values, and what they are: `metric[/channel] [unit]`.
+    pub columns: BTreeMap<String, String>,
+}
+
+/// Where a foreign table is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Database {
+    /// In the PostgreSQL of `[warm]`.
+    #[default]
+    Warm,
+}
+
+/// What a local time means that was twice. The order of rows says nothing: a table has none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Twice {
+    /// Neither: it is refused.
+    #[default]
+    Refuse,
+    /// The first time.
+    Earlier,
+    /// The second time.
+    Later,
+}
+
+fn time() -> String {
+    "timestamp".into()
+}
+
+fn node() -> String {
+    "node_id".into()
+}
+
+fn overlap() -> HumanDuration {
+    HumanDuration(Duration::from_secs(2 * 3_600))
+}
+
+fn daily_overlap() -> HumanDuration {
+    HumanDuration(Duration::from_secs(3 * 86_400))
+}
+
+/// What a column's values are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Meaning<'a> {
+    /// The metric.
+    pub metric: &'a str,
+    /// The channel; empty when it has none.
+    pub channel: &'a str,
+    /// The unit; empty for the metric's own.
+    pub unit: &'a str,
+}
+
+impl<'a> Meaning<'a> {
+    /// Of `metric[/channel] [unit]`.
+    #[must_use]
+    pub fn of(text: &'a str) -> Self {
+        let (name, unit) = match text.split_once('[') {
+            Some((name, rest)) => (name, rest.trim().trim_end_matches(']').trim()),
+            None => (text, ""),
+        };
+        let (metric, channel) = name.trim().split_once('/').unwrap_or((name.trim(), ""));
+        Self { metric, channel, unit }
+    }
+}
+
+/// A name as SQL takes it whatever is in it.
+#[must_use]
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+impl ForeignInbox {
+    /// The table's name for SQL.
+    #[must_use]
+    pub fn quoted_table(&self) -> String {
+        match self.table.split_once('.') {
+            Some((schema, table)) => format!("{}.{}", quoted(schema), quoted(table)),
+            None => quoted(&self.table),
+        }
+    }
+
+    /// The columns that are read besides time and node, and what to call each setting.
+    pub fn read_columns(&self) -> impl Iterator<Item = (&str, &str)> {
+        let values = self.columns.keys().map(|name| ("columns", name.as_str()));
+        let others = [("quality", &self.quality), ("revision", &self.revision)];
+        values.chain(others.into_iter().filter_map(|(key, name)| Some((key, name.as_deref()?))))
+    }
+
+    /// The first setting that can't be used: its key, its value and why.
+    #[must_use]
+    pub fn mistake(&self) -> Option<(String, String, String)> {
+        let wrong = |key: &str, value: &str, why: String| Some((self.key(key), value.to_owned(), why));
+        let parts = self.table.split_once('.').map_or(("table", self.table.as_str()), |(schema, table)| {
+            if is_name(schema) { ("table", table) } else { ("table", "") }
+        });
+        let names = [parts, ("time", self.time.as_str()), ("node", self.node.as_str())];
+        for (key, name) in names.into_iter().chain(self.read_columns()) {
+            if !is_name(name) {
+                let shown = if key == "table" { &self.table } else { name };
+                return wrong(key, shown, format!("a name has 1 to {IDENTIFIER_BYTES_MAX} bytes"));
+            }
+        }
+        if self.columns.is_empty() || self.columns.len() > COLUMNS_MAX {
+            return wrong("columns", "", format!("1 to {COLUMNS_MAX} columns with values must be named"));
+        }
+        for (column, text) in &self.columns {
+            if let Err(why) = meaning(text) {
+                return wrong(&format!("columns.{column}"), text, why);
+            }
+        }
+        if let Some(zone) = &self.zone
+            && jiff::tz::TimeZone::get(zone).is_err()
+        {
+            return wrong("zone", zone, "it is no time zone like Europe/Rome or UTC".into());
+        }
+        for (key, overlap) in [("overlap", self.overlap), ("daily_overlap", self.daily_overlap)] {
+            if overlap.0 > Duration::from_secs(400 * 86_400) {
+                return wrong(key, &overlap.to_string(), "400 days at most are possible".into());
+            }
+        }
+        None
+    }
+
+    /// A setting of this table, for people.
+    #[must_use]
+    pub fn key(&self, key: &str) -> String {
+        format!("inbox.{}.{key}", self.name)
+    }
+}
+
+/// The first mistake of all tables together.
+#[must_use]
+pub fn mistake(tables: &[ForeignInbox]) -> Option<(String, String, String)> {
+    let mut names = BTreeSet::from([super::OWN]);
+    for table in tables {
+        if let Some(mistake) = table.mistake() {
+            return Some(mistake);
+        }
+        if !names.insert(table.name.as_str()) {
+            let why = format!("two are called so, or it is '{}', our own table", super::OWN);
+            return Some((table.key("name"), table.name.to_string(), why));
+        }
+    }
+    None
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=IDENTIFIER_BYTES_MAX).contains(&name.len()) && !name.contains('\0')
+}
+
+fn meaning(text: &str) -> Result<(), String> {
+    let Meaning { metric, unit, .. } = Meaning::of(text);
+    let known = crate::import::metric(metric).map_err(|mistake| mistake.to_string())?;
+    if unit.is_empty() || known.conversion(unit).is_some() {
+        return Ok(());
+    }
+    Err(format!("{} can't be read in '{unit}'; known are {}", known.name, known.units().join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> ForeignInbox {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn names_are_quoted_whatever_is_in_them() {
+        let inbox = table("name = 'scada'\ntable = 'old \"data\".read; DROP'\ncolumns = { a = 'flow_rate' }");
+        assert_eq!(inbox.quoted_table(), "\"old \"\"data\"\"\".\"read; DROP\"");
+        assert_eq!(inbox.mistake(), None);
+        assert_eq!((inbox.time.as_str(), inbox.node.as_str()), ("timestamp", "node_id"));
+    }
+
+    #[test]
+    fn a_column_is_a_metric_with_channel_and_unit() {
+        let meaning = |metric, channel, unit| Meaning { metric, channel, unit };
+        assert_eq!(Meaning::of("flow_rate/inlet [m3/h]"), meaning("flow_rate", "inlet", "m3/h"));
+        assert_eq!(Meaning::of("pressure"), meaning("pressure", "", ""));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let of = |text: &str| mistake(&[table(text)]).map(|(key, _, why)| format!("{key}: {why}")).unwrap_or_default();
+        assert!(of("name = 'scada'\ntable = ''\ncolumns = { a = 'flow_rate' }").starts_with("inbox.scada.table"));
+        assert!(of("name = 'scada'\ntable = 't'\ncolumns = {}").starts_with("inbox.scada.columns"));
+        let unit = of("name = 'scada'\ntable = 't'\ncolumns = { a = 'pressure [m3/h]' }");
+        assert!(unit.starts_with("inbox.scada.columns.a: pressure can't be read in 'm3/h'"), "{unit}");
+        let zone = of("name = 'scada'\ntable = 't'\nzone = 'Rome'\ncolumns = { a = 'flow_rate' }");
+        assert!(zone.starts_with("inbox.scada.zone"), "{zone}");
+        assert!(of("name = 'inbox'\ntable = 't'\ncolumns = { a = 'flow_rate' }").contains("our own table"));
+    }
+}

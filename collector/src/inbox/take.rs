@@ -1,0 +1,182 @@
+//! From inboxes into the tiers.
+
+use super::OWN;
+use super::rows::{self, Line};
+use super::settings::{ForeignInbox, Twice};
+use super::sort::{Rhythm, Sorted};
+use super::store::InboxNews;
+use crate::etl::{Now, Progress};
+use crate::flush::Write;
+use crate::grants::Grants;
+use crate::import::Settings;
+use crate::tiers::{Flush, SeriesKey, TierError, WarmTier};
+use shared::ids::GatewayId;
+use shared::reading::Timestamp;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// Rows of one transaction.
+pub(super) const PIECE: u32 = 5_000;
+/// Most pieces of our own table in one run: whoever writes without end doesn't keep it from ending.
+const PIECES_MAX: usize = 1_000;
+
+/// How far back rows of foreign tables are read again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// As far as rows usually come late.
+    Short,
+    /// As far as they come late at all.
+    Long,
+}
+
+/// What became of rows.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Taken {
+    /// Rows that were read.
+    pub rows: u64,
+    /// Readings that are new, or overrule what stood there.
+    pub stored: u64,
+    /// Readings that were set aside.
+    pub quarantined: u64,
+    /// Rows, or values of them, that can't be taken.
+    pub rejected: u64,
+    /// Tables that can't be read, and why.
+    pub failed: Vec<String>,
+}
+
+impl Taken {
+    pub(super) fn add(&mut self, other: Taken) {
+        self.rows += other.rows;
+        self.stored += other.stored;
+        self.quarantined += other.quarantined;
+        self.rejected += other.rejected;
+        self.failed.extend(other.failed);
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        if self.rows == 0 {
+            return "nothing in the inboxes".into();
+        }
+        let mut words = format!("{} readings from {} rows of inboxes", self.stored, self.rows);
+        for (count, what) in [(self.quarantined, "set aside"), (self.rejected, "can't be taken")] {
+            if count > 0 {
+                words.push_str(&format!("; {count} {what}"));
+            }
+        }
+        words
+    }
+}
+
+/// Takes what is in inboxes.
+pub struct Inbox {
+    pub(super) warm: Arc<dyn WarmTier>,
+    write: Write,
+    pub(super) grants: Grants,
+    tables: Vec<ForeignInbox>,
+    future_max: Duration,
+    pub(super) now: Now,
+    /// One at a time in this collector: whoever comes second finds nothing left.
+    turn: Mutex<()>,
+    /// How often values of series come.
+    pub(super) rhythms: std::sync::Mutex<HashMap<SeriesKey, Rhythm>>,
+}
+
+/// Who writes, and how it is understood.
+pub(super) struct Source {
+    pub(super) name: GatewayId,
+    pub(super) settings: Settings,
+}
+
+impl Inbox {
+    /// Of these tables and our own. Readings go through `write`.
+    #[must_use]
+    pub fn new(
+        warm: Arc<dyn WarmTier>,
+        write: Write,
+        grants: Grants,
+        tables: Vec<ForeignInbox>,
+        future_max: Duration,
+        now: Now,
+    ) -> Self {
+        let (turn, rhythms) = (Mutex::default(), std::sync::Mutex::default());
+        Self { warm, write, grants, tables, future_max, now, turn, rhythms }
+    }
+
+    /// Takes all there is. What can't be read is told in what is given back, and stops nothing else.
+    pub async fn take(&self, reach: Reach, progress: &Progress) -> Taken {
+        let _turn = self.turn.lock().await;
+        let mut taken = Taken::default();
+        if let Err(error) = self.learn_rhythms().await {
+            taken.failed.push(error.to_string());
+            return taken;
+        }
+        if let Err(error) = self.own(&mut taken, progress).await {
+            taken.failed.push(format!("our own table: {error}"));
+        }
+        for table in &self.tables {
+            if let Err(error) = self.foreign(table, reach, &mut taken, progress).await {
+                taken.failed.push(format!("inbox.{}: {error}", table.name));
+            }
+        }
+        taken
+    }
+
+    async fn own(&self, taken: &mut Taken, progress: &Progress) -> Result<(), TierError> {
+        let source =
+            Source { name: GatewayId::new(OWN).map_err(broken)?, settings: rows::settings(None, Twice::Refuse) };
+        let mut after = i64::MIN;
+        for _ in 0..PIECES_MAX {
+            let waiting = self.warm.inbox().waiting(after, PIECE).await?;
+            let Some(last) = waiting.last() else { break };
+            after = last.number;
+            let numbers: Vec<i64> = waiting.iter().map(|row| row.number).collect();
+            let lines: Vec<Line> = waiting.into_iter().map(|row| row.line).collect();
+            let rows = lines.len() as u64;
+            let news = InboxNews { taken: numbers, ..InboxNews::default() };
+            taken.add(self.store(&source, lines, rows, news, progress).await?);
+        }
+        Ok(())
+    }
+
+    /// Stores lines, and with them that they are done with.
+    pub(super) async fn store(
+        &self,
+        source: &Source,
+        lines: Vec<Line>,
+        rows: u64,
+        mut news: InboxNews,
+        progress: &Progress,
+    ) -> Result<Taken, TierError> {
+        let batch = rows::read(&lines, &source.settings).map_err(broken)?;
+        let Sorted { readings, quarantine, rejected } = self.sort(source, batch).await?;
+        let mut taken =
+            Taken { rows, quarantined: quarantine.len() as u64, rejected: rejected.len() as u64, ..Taken::default() };
+        news.rejected = rejected;
+        if !(readings.is_empty() && quarantine.is_empty() && news.is_empty()) {
+            let report = (self.write)(Flush { readings, quarantine, inbox: news, ..Flush::default() }).await?;
+            taken.stored = report.written;
+        }
+        for (outcome, count) in
+            [("stored", taken.stored), ("quarantined", taken.quarantined), ("rejected", taken.rejected)]
+        {
+            let source = source.name.to_string();
+            metrics::counter!("collector_inbox_readings_total", "source" => source, "outcome" => outcome)
+                .increment(count);
+        }
+        progress.rows(taken.stored);
+        Ok(taken)
+    }
+
+    /// Up to when a reading isn't in the future.
+    pub(super) fn latest(&self) -> Timestamp {
+        (self.now)().plus_micros(i64::try_from(self.future_max.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+pub(super) fn broken(why: impl std::fmt::Display) -> TierError {
+    TierError::Broken { tier: "inbox", why: why.to_string() }
+}
