@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const CACHED_MAX: usize = 512;
 /// Longest metric, channel or unit: a database indexes names, and one too long for that would stop all the others.
 const TEXT_BYTES_MAX: usize = 256;
+/// How the reason begins for which readings of a node go to quarantine that their gateway may not write.
+pub(crate) const NOT_GRANTED: &str = "not granted: ";
 /// A refusal is asked about again after this: series change hands.
 const REFUSAL_AGE_MAX: Duration = Duration::from_secs(60);
 
@@ -144,7 +146,7 @@ pub(crate) async fn numbers(
 /// Why a gateway gets no such series, whatever the warm tier says.
 pub(crate) fn refusal(grants: &Grants, gateway: &GatewayId, entry: &Entry) -> Option<String> {
     if !grants.allows(gateway, &entry.node) {
-        return Some(format!("not granted: {}", entry.node));
+        return Some(format!("{NOT_GRANTED}{}", entry.node));
     }
     let texts = [("metric", &entry.metric), ("channel", &entry.channel), ("unit", &entry.unit)];
     let (what, _) = texts.into_iter().find(|(_, text)| text.len() > TEXT_BYTES_MAX)?;

@@ -3,6 +3,7 @@
 
 mod support;
 
+use serde_json::json;
 use shared::block::{Row, TimeBase};
 use shared::catalogue::{CatalogueHash, PointNo};
 use shared::ids::{BootId, Seq, StreamId};
@@ -104,6 +105,44 @@ async fn what_can_not_be_used_is_rejected_named_and_set_aside() {
     assert_eq!(collector.get("gaps").await["items"][0]["reason"], "rejected");
     let series = collector.get("series").await;
     assert_eq!(series["items"].as_array().unwrap().len(), 1, "a node that isn't granted doesn't come into being");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_aside_without_a_grant_is_stored_once_there_is_one() {
+    let mut site = Site::new(&["STATION_7"], |config| {
+        config.grants = toml::from_str("STATION_7 = ['DIST_*']").unwrap();
+    });
+    let collector = site.start().await;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001", "PUMP_1", "RES_1"]).await;
+    let (at, future) = (now() - SECOND, now() + 86_400 * SECOND);
+    let rows = [(0, at, 4.0), (0, future, 4.0), (1, at, 5.0), (1, at + 1, 6.0), (1, future, 7.0), (2, at, 1.0)];
+    client.block(1, block(hash, TimeBase::Utc, &rows)).await;
+    client.wait_committed(seqs([1])).await;
+    collector.stop().await;
+    site.config.grants = toml::from_str("STATION_7 = ['DIST_*', 'PUMP_1']").unwrap();
+    let collector = site.start().await;
+    collector.wait_for_history("PUMP_1", &[(Timestamp(at), Some(5.0)), (Timestamp(at + 1), Some(6.0))]).await;
+    let series = collector.get("series?node=PUMP_1").await;
+    assert_eq!(
+        (&series["items"][0]["gateway"], &series["items"][0]["interval_ms"]),
+        (&json!("STATION_7"), &json!(1_000))
+    );
+    let left = collector.get("quarantine").await;
+    let left: Vec<_> =
+        left["items"].as_array().unwrap().iter().map(|row| (&row["series"], &row["set_aside_because"])).collect();
+    let because = |series: &str, why: &str| (json!(series), json!(why));
+    let wanted = [
+        because("RES_1/pressure", "not granted: RES_1"),
+        because("PUMP_1/pressure", "not granted: PUMP_1"), // of tomorrow
+        because("DIST_001/pressure", "future"),
+    ];
+    assert_eq!(left, wanted.each_ref().map(|(series, why)| (series, why)));
+    let audit = &collector.get("audit").await["items"][0];
+    assert_eq!(
+        (&audit["who"], &audit["what"], &audit["detail"]["rows"]),
+        (&json!("collector"), &json!("quarantine"), &json!(2))
+    );
+    assert_eq!(audit["detail"]["released"]["series"], json!(["PUMP_1/pressure"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

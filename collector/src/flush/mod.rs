@@ -10,6 +10,7 @@ mod fixes;
 mod follow;
 mod piece;
 mod poison;
+mod regrant;
 mod rollups;
 mod unpark;
 

@@ -115,6 +115,14 @@ impl Catalogues {
         let files = list(&self.folder.join(gateway.as_str())).unwrap_or_default();
         files.into_iter().filter(|(hash, ..)| self.get(gateway, *hash).is_some()).map(|(hash, ..)| hash).collect()
     }
+
+    /// A gateway's catalogues that are here and whole, the newest first. Blocking.
+    #[must_use]
+    pub fn newest_first(&self, gateway: &GatewayId) -> Vec<Arc<Catalogue>> {
+        let mut files = list(&self.folder.join(gateway.as_str())).unwrap_or_default();
+        files.sort_by_key(|(_, _, modified)| std::cmp::Reverse(*modified));
+        files.into_iter().filter_map(|(hash, ..)| self.get(gateway, hash)).collect()
+    }
 }
 
 fn list(folder: &Path) -> io::Result<Vec<(CatalogueHash, PathBuf, SystemTime)>> {

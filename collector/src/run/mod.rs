@@ -238,11 +238,13 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     };
     let last = CancellationToken::new();
     let (following, appended, following_stop) = (flusher.clone(), wiring.appended.subscribe(), last.clone());
+    let (granting, granting_stop) = (flusher.clone(), last.clone());
     let (flushing, flushing_stop, appended_too) = (flusher, last.clone(), wiring.appended.subscribe());
     let (pressure, spool, relief_stop) = (wiring.pressure.clone(), wiring.disk.spool.clone(), stop.clone());
     let (warm, warm_up_stop) = (wiring.warm.clone(), last.clone());
     let mut others = vec![
         tokio::spawn(async move { following.follow(appended, following_stop).await }),
+        tokio::spawn(async move { granting.regrant(granting_stop).await }),
         tokio::spawn(keep_rollups(warm.clone(), wiring.dirty.clone(), last.clone())),
         tokio::spawn(heard::keep(wiring.sessions.clone(), warm.clone(), wiring.seen.clone(), last.clone())),
         tokio::spawn(put_live(hot.clone(), live_queue, last.clone())),
