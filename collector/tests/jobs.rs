@@ -6,13 +6,15 @@
 mod services;
 mod support;
 
+use collector::etl::jobs::cache_refresh::{CacheRefresh, Fill};
 use collector::etl::jobs::data_quality::{DataQuality, bounds};
 use collector::etl::schedule::{Schedule, zone};
 use collector::etl::store::{Finished, JobStore, Status, Why};
 use collector::etl::{Job, JobError, Outcome, Pace, Planned, Progress, RunRefused, Scheduler};
+use collector::tiers::hot::days::{DayCache, MemoryDays, SeriesDay};
 use collector::tiers::warm::postgres::PostgresWarm;
 use collector::tiers::warm::sqlite::SqliteWarm;
-use collector::tiers::{Flush, StoredReading, WarmTier};
+use collector::tiers::{Bucket, Flush, StoredReading, WarmTier};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use services::postgres::Postgres;
@@ -425,4 +427,46 @@ async fn another_sites_page_starts_nothing() {
     assert_eq!(post("null").await.unwrap(), 403);
     assert_eq!(post(&own).await.unwrap(), 202);
     collector.stop().await;
+}
+
+/// Rollups of past days are in the cache before someone asks, and what comes late throws out its day only.
+#[tokio::test]
+async fn past_days_are_looked_up_before_someone_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let warm: Arc<dyn WarmTier> = Arc::new(SqliteWarm::open(&folder.path().join("warm.sqlite")).await.unwrap());
+    let (gateway, catalogue) = (GatewayId::new("STATION_7").unwrap(), support::catalogue(&["DIST_001"]));
+    let series = warm.series_for(&gateway, catalogue.entries()).await.unwrap().remove(0).unwrap();
+    let now = Timestamp(20_500 * DAY + 12 * 3_600 * SECOND);
+    let put = async |day: i64, value: f64| {
+        let held = Held { value: Some(value), quality: Quality::GOOD, revision: 0 };
+        let reading = StoredReading { series, at: Timestamp((20_500 - day) * DAY + value as i64 * SECOND), held };
+        warm.commit(Flush { readings: vec![reading], ..Flush::default() }).await.unwrap();
+        while warm.refresh_rollups(100).await.unwrap() > 0 {}
+        reading
+    };
+    for day in 0..9 {
+        put(day, 1.0).await;
+    }
+    let cache = Arc::new(DayCache::new(Arc::new(MemoryDays::default())));
+    let fill: Fill = Arc::new(|| Box::pin(async { Ok(7) }));
+    let (days, clock): (_, collector::etl::Now) = (Some(cache.clone()), Arc::new(move || now));
+    let job = CacheRefresh { warm: warm.clone(), fill, days, now: clock };
+    let done = job.run(&Progress::default()).await.unwrap();
+    assert_eq!(
+        done.detail, "7 readings into the hot tier, 9 days of rollups looked up",
+        "of eight days hours, of one five minutes"
+    );
+    let found = async |day: i64| cache.find(SeriesDay { series, day: 20_500 - day }, Bucket::Hour, now).await;
+    for day in 1..9 {
+        let day_of = |day: i64| Timestamp((20_500 - day) * DAY);
+        let wanted = warm.rollups(series, Bucket::Hour, day_of(day), day_of(day - 1)).await.unwrap().clean;
+        assert_eq!(found(day).await, Ok(wanted));
+    }
+    assert!(found(9).await.is_err());
+    let touched = cache.begin([&put(3, 2.0).await], now).await;
+    cache.end(&touched).await;
+    assert!(found(3).await.is_err() && found(2).await.is_ok());
+    let done = job.run(&Progress::default()).await.unwrap();
+    assert_eq!(done.detail, "7 readings into the hot tier, 1 days of rollups looked up");
+    assert_eq!(found(3).await.unwrap()[0].1.good, 2);
 }

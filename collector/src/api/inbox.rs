@@ -4,7 +4,7 @@ use super::Api;
 use super::parameters::Page;
 use super::params::{List, Params};
 use super::routes::{Answered, ITEMS, ITEMS_MAX};
-use crate::inbox::Rejected;
+use crate::inbox::store::Rejected;
 use axum::Json;
 use axum::extract::State;
 

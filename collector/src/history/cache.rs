@@ -36,6 +36,7 @@ impl History {
         let Some(cache) = self.days.as_deref().filter(|_| from < to && last - first < DAYS_MAX) else {
             return self.warm.rollups(series, base, from, to).await;
         };
+        cache.ask(series);
         let days: Vec<i64> = (first..=last).collect();
         let find = async |day: &i64| {
             let whole = from.0 <= day * DAY && (day + 1) * DAY <= to.0;

@@ -221,7 +221,8 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     wiring.sql = tiers.sql;
 
     let flusher = Arc::new(wiring.flusher());
-    let scheduler = wiring.scheduler(&flusher)?;
+    let refill = tiers.redis.clone().map(|redis| Arc::new(wiring.refill(redis)));
+    let scheduler = wiring.scheduler(&flusher, refill.clone())?;
     let alerts = wiring.alerts(scheduler.clone())?;
 
     // From here on nothing fails.
@@ -256,14 +257,10 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     if let Some(alerts) = alerts {
         others.push(tokio::spawn(alerts.run(last.clone())));
     }
-    if let Some(redis) = tiers.redis {
-        let (warm, followed) = (wiring.warm.clone(), wiring.followed.clone());
-        let refill =
-            refill::Refill { redis, hot: wiring.hot.clone(), warm, followed, appended: wiring.appended.clone() };
-        let every = Duration::from_secs(u64::from(config.hot.refresh_hours) * 3_600);
+    if let Some(refill) = refill {
         let refill_stop = last.clone();
         others.push(tokio::spawn(async move {
-            refill_stop.run_until_cancelled(refill.keep(every)).await.unwrap_or(());
+            refill_stop.run_until_cancelled(refill.keep()).await.unwrap_or(());
         }));
     }
     Ok(Running {

@@ -1,5 +1,5 @@
 //! Fills the hot tier from the warm one in the background: after the start, whenever Redis came back or lost something,
-//! and every few hours. Questions are answered meanwhile.
+//! and when the job `cache_refresh` asks for it. Questions are answered meanwhile.
 
 use crate::flush::Followed;
 use crate::tiers::hot::guarded::Guarded;
@@ -25,6 +25,8 @@ pub(super) struct Refill {
     pub(super) followed: Arc<Followed>,
     /// Wakes whoever follows the spool.
     pub(super) appended: Arc<watch::Sender<()>>,
+    /// One at a time.
+    pub(super) turn: tokio::sync::Mutex<()>,
 }
 
 /// The warm tier, to fill from.
@@ -42,7 +44,7 @@ impl Source for FromWarm {
 }
 
 impl Refill {
-    pub(super) async fn keep(&self, every: Duration) {
+    pub(super) async fn keep(&self) {
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
         while let Err(error) = self.adopt().await {
             tracing::debug!(%error, "the hot tier is not asked yet");
@@ -53,14 +55,14 @@ impl Refill {
         loop {
             lost.mark_unchanged();
             let pause = match self.fill().await {
-                Ok(true) => {
+                Ok((true, _)) => {
                     backoff.reset();
-                    every
+                    None
                 }
-                Ok(false) => backoff.pause(),
+                Ok((false, _)) => Some(backoff.pause()),
                 Err(error) => {
                     tracing::debug!(%error, "the hot tier is not filled yet");
-                    backoff.pause()
+                    Some(backoff.pause())
                 }
             };
             if !self.wait(&mut lost, pause).await {
@@ -69,12 +71,13 @@ impl Refill {
         }
     }
 
-    /// Waits until something is lost or owed, or it is time; false when the tier is gone.
-    async fn wait(&self, lost: &mut watch::Receiver<u64>, pause: Duration) -> bool {
-        let until = Instant::now() + pause;
-        while Instant::now() < until {
+    /// Waits until something is lost or owed, or the pause is over; false when the tier is gone.
+    async fn wait(&self, lost: &mut watch::Receiver<u64>, pause: Option<Duration>) -> bool {
+        let until = pause.map(|pause| Instant::now() + pause);
+        while until.is_none_or(|until| Instant::now() < until) {
+            let look = Instant::now() + LOOK;
             tokio::select! {
-                () = tokio::time::sleep_until(until.min(Instant::now() + LOOK)) => {
+                () = tokio::time::sleep_until(until.map_or(look, |until| until.min(look))) => {
                     if self.hot.owes() {
                         return true;
                     }
@@ -96,11 +99,12 @@ impl Refill {
         self.redis.adopt(warm.as_deref()).await
     }
 
-    /// Whether it is done; otherwise something was lost meanwhile.
-    async fn fill(&self) -> Result<bool, TierError> {
+    /// Whether it is done, otherwise something was lost meanwhile; and how many readings went there.
+    pub(super) async fn fill(&self) -> Result<(bool, u64), TierError> {
+        let _turn = self.turn.lock().await;
         self.hot.recover().await?;
         if !self.redis.lacks().await? {
-            return Ok(true);
+            return Ok((true, 0));
         }
         let started = Instant::now();
         let series: Vec<SeriesId> = self.warm.series(None).await?.iter().map(|s| s.id).collect();
@@ -111,6 +115,6 @@ impl Refill {
         metrics::counter!("collector_hot_filled_total").increment(readings);
         let seconds = started.elapsed().as_secs();
         tracing::info!(readings, buckets, left, full, seconds, "the hot tier is filled from the warm tier");
-        Ok(full || left == 0)
+        Ok((full || left == 0, readings))
     }
 }

@@ -104,16 +104,21 @@ async fn complete_from(warm: &dyn WarmTier, future_max: Duration) -> Timestamp {
 }
 
 /// The newest value of every series goes into the hot tier, so that 'latest' is fast from the start. What it can prove
-/// complete begins later: what was before is asked of the warm tier.
+/// complete begins later: what was before is asked of the warm tier. Gives how many there were.
+pub(super) async fn put_newest(warm: &dyn WarmTier, hot: &Guarded) -> Result<u64, TierError> {
+    let series: Vec<SeriesId> = warm.series(None).await?.iter().map(|s| s.id).collect();
+    let mut count = 0;
+    for some in series.chunks(SERIES_AT_ONCE) {
+        let newest = warm.latest(some).await?;
+        hot.put_live(&newest).await?;
+        count += newest.len() as u64;
+    }
+    Ok(count)
+}
+
+/// [`put_newest`] at the start.
 pub(super) async fn warm_up(warm: Arc<dyn WarmTier>, hot: Arc<Guarded>) {
-    let work = async {
-        let series: Vec<SeriesId> = warm.series(None).await?.iter().map(|s| s.id).collect();
-        for some in series.chunks(SERIES_AT_ONCE) {
-            hot.put_live(&warm.latest(some).await?).await?;
-        }
-        Ok::<_, TierError>(series.len())
-    };
-    match work.await {
+    match put_newest(&*warm, &hot).await {
         Ok(series) => tracing::debug!(series, "newest values are in the hot tier"),
         Err(error) => tracing::warn!(%error, "newest values are not in the hot tier yet"),
     }

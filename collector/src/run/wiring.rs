@@ -1,12 +1,14 @@
 //! What the parts share, and how each of them is made from it.
 
 use super::RunError;
-use super::stores::Disk;
+use super::refill::Refill;
+use super::stores::{Disk, put_newest};
 use crate::access::Access;
 use crate::alerts::{Alerts, Gather, Troubles, When};
 use crate::api;
 use crate::config::Config;
 use crate::costs::Paid;
+use crate::etl::jobs::cache_refresh::Fill;
 use crate::etl::jobs::{Alarms, Means, SettingsError};
 use crate::etl::{Pace, Scheduler};
 use crate::flush::{Fixes, Flusher, Followed, Rules, Stuck};
@@ -20,6 +22,7 @@ use crate::resolve::Resolver;
 use crate::sql::Sql;
 use crate::tiers::hot::days::DayCache;
 use crate::tiers::hot::guarded::Guarded;
+use crate::tiers::hot::redis::RedisHot;
 use crate::tiers::{ColdTier, StoredReading, WarmTier, hot, warm};
 use shared::config::HumanDuration;
 use shared::ids::StreamId;
@@ -144,17 +147,39 @@ impl<'a> Wiring<'a> {
     }
 
     /// Named so that two starts of one collector are two owners: what the first left behind is nobody's.
-    pub(super) fn scheduler(&self, flusher: &Arc<Flusher>) -> Result<Arc<Scheduler>, SettingsError> {
+    pub(super) fn scheduler(&self, flusher: &Arc<Flusher>, refill: Option<Arc<Refill>>) -> Result<Arc<Scheduler>, SettingsError> {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let owner = format!("{name}/{}", StreamId::random());
         let planned = self.config.jobs.planned(&Means {
             warm: self.warm.clone(),
             cold: self.cold.clone(),
             inbox: Arc::new(self.inbox(flusher)),
+            fill: self.fill(refill),
+            cached_days: self.days.clone(),
+            refresh_hours: self.config.hot.refresh_hours,
             keep_days: self.config.warm.keep_days,
             alarms: self.alarms.clone(),
         })?;
         Ok(Scheduler::new(self.warm.clone(), planned, owner, Arc::new(Timestamp::wall_clock), Pace::default()))
+    }
+
+    /// What fills the hot tier from the warm one: memory only with the newest values, for it proves nothing of before.
+    fn fill(&self, refill: Option<Arc<Refill>>) -> Fill {
+        let (warm, hot) = (self.warm.clone(), self.hot.clone());
+        Arc::new(move || {
+            let (warm, hot, refill) = (warm.clone(), hot.clone(), refill.clone());
+            Box::pin(async move {
+                match refill {
+                    Some(refill) => Ok(refill.fill().await?.1),
+                    None => put_newest(&*warm, &hot).await,
+                }
+            })
+        })
+    }
+
+    pub(super) fn refill(&self, redis: Arc<RedisHot>) -> Refill {
+        let (hot, warm, followed) = (self.hot.clone(), self.warm.clone(), self.followed.clone());
+        Refill { redis, hot, warm, followed, appended: self.appended.clone(), turn: tokio::sync::Mutex::default() }
     }
 
     fn inbox(&self, flusher: &Arc<Flusher>) -> Inbox {

@@ -1,6 +1,7 @@
 //! The jobs.
 
 pub mod anomaly_detection;
+pub mod cache_refresh;
 pub mod cleanup;
 pub mod daily_sync;
 pub mod data_quality;
@@ -11,8 +12,10 @@ mod sums;
 use super::schedule::{Schedule, ScheduleError, zone};
 use super::{Now, Planned};
 use crate::inbox::Inbox;
+use crate::tiers::hot::days::DayCache;
 use crate::tiers::{ColdTier, WarmTier};
 use anomaly_detection::AnomalyDetection;
+use cache_refresh::{CacheRefresh, Fill};
 use cleanup::Cleanup;
 use daily_sync::DailySync;
 use data_quality::DataQuality;
@@ -36,6 +39,8 @@ pub struct JobSettings {
     pub cleanup: String,
     /// When what other producers left in inboxes is taken in.
     pub realtime_sync: String,
+    /// When caches are filled; default: every `[hot] refresh_hours`.
+    pub cache_refresh: Option<String>,
     /// When forecasts are made.
     pub forecast: String,
     /// When is looked for what is out of the ordinary.
@@ -51,6 +56,12 @@ pub struct Means {
     pub cold: Option<Arc<dyn ColdTier>>,
     /// What other producers leave.
     pub inbox: Arc<Inbox>,
+    /// Fills the hot tier.
+    pub fill: Fill,
+    /// Rollups of past days, if they are cached.
+    pub cached_days: Option<Arc<DayCache>>,
+    /// Caches are filled every so many hours, 1 to 24.
+    pub refresh_hours: u32,
     /// Readings stay in the warm tier for so many days.
     pub keep_days: u32,
     /// What jobs have found wrong.
@@ -109,6 +120,7 @@ impl Default for JobSettings {
             daily_sync: "0 2 * * *".into(),
             cleanup: "0 4 * * 0".into(),
             realtime_sync: "*/5 * * * *".into(),
+            cache_refresh: None,
             forecast: "30 0 * * *".into(),
             anomaly_detection: "*/15 * * * *".into(),
         }
@@ -133,7 +145,7 @@ impl JobSettings {
     /// # Errors
     /// When the time zone or a pattern can't be used.
     pub fn planned(&self, means: &Means) -> Result<Vec<Planned>, SettingsError> {
-        let Means { warm, cold, inbox, keep_days, alarms } = means.clone();
+        let Means { warm, cold, inbox, fill, cached_days: days, refresh_hours, keep_days, alarms } = means.clone();
         let now: Now = Arc::new(Timestamp::wall_clock);
         let quality = DataQuality { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
         let alarm = alarms.daily_sync.clone();
@@ -141,12 +153,16 @@ impl JobSettings {
         let sync = DailySync { warm: warm.clone(), cold: cold.clone(), inbox: taken_too, now: now.clone(), alarm };
         let anomalies = AnomalyDetection { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
         let forecast = Forecasting { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
+        let cache = CacheRefresh { warm: warm.clone(), fill, days, now: now.clone() };
         let cleanup = Cleanup::new(warm, cold, keep_days, now, alarms.cleanup.clone());
         let [quality_at, sync_at, realtime_at, cleanup_at, forecast_at, anomalies_at] = self.schedules()?;
+        let cache_at = self.cache_refresh.clone().unwrap_or_else(|| every(refresh_hours));
+        let cache_at = self.schedule("jobs.cache_refresh", &cache_at)?;
         Ok(vec![
             Planned { job: Arc::new(quality), schedule: quality_at },
             Planned { job: Arc::new(sync), schedule: sync_at },
             Planned { job: Arc::new(realtime), schedule: realtime_at },
+            Planned { job: Arc::new(cache), schedule: cache_at },
             Planned { job: Arc::new(cleanup), schedule: cleanup_at },
             Planned { job: Arc::new(forecast), schedule: forecast_at },
             Planned { job: Arc::new(anomalies), schedule: anomalies_at },
@@ -185,6 +201,18 @@ impl JobSettings {
     /// # Errors
     /// As [`JobSettings::planned`].
     pub fn check(&self) -> Result<(), SettingsError> {
+        if let Some(pattern) = &self.cache_refresh {
+            self.schedule("jobs.cache_refresh", pattern)?;
+        }
         self.schedules().map(|_| ())
+    }
+}
+
+/// The pattern of every so many hours.
+fn every(hours: u32) -> String {
+    match hours {
+        0 | 1 => "0 * * * *".into(),
+        2..24 => format!("0 */{hours} * * *"),
+        _ => "0 0 * * *".into(),
     }
 }

@@ -10,7 +10,7 @@
 use crate::rollup::Rollup;
 use crate::tiers::{Bucket, SeriesId, StoredReading, TierError, TierFuture};
 use shared::reading::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -66,13 +66,15 @@ pub struct DayCache {
     faults: AtomicU64,
     /// So many of them are made good.
     healed: AtomicU64,
+    /// How often each series was asked for.
+    asked: Mutex<HashMap<SeriesId, u64>>,
 }
 
 impl DayCache {
     /// Nothing of before is trusted.
     #[must_use]
     pub fn new(days: Arc<dyn Days>) -> Self {
-        Self { days, faults: AtomicU64::new(1), healed: AtomicU64::new(0) }
+        Self { days, faults: AtomicU64::new(1), healed: AtomicU64::new(0), asked: Mutex::default() }
     }
 
     /// The faults up to now, all of them made good; `None` when that can't be.
@@ -112,18 +114,47 @@ impl DayCache {
         }
     }
 
-    /// The rollups of a past day.
+    /// Notes that someone asks for a series.
+    pub fn ask(&self, series: SeriesId) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        *asked.entry(series).or_default() += 1;
+    }
+
+    /// How often each series was asked for.
+    #[must_use]
+    pub fn asked(&self) -> HashMap<SeriesId, u64> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The rollups of a past day that someone asks for; it is counted whether they are there.
     ///
     /// # Errors
-    /// When they are not there, with the version under which they may be kept, if they may.
+    /// As [`DayCache::look`].
     pub async fn find(
         &self,
         of: SeriesDay,
         bucket: Bucket,
         now: Timestamp,
     ) -> Result<Vec<(Timestamp, Rollup)>, Option<u64>> {
-        let settled = (of.day + 1).saturating_mul(DAY).saturating_add(SETTLED) <= now.0;
-        if !settled {
+        let found = self.look(of, bucket, now).await;
+        if is_settled(of, now) {
+            let outcome = if found.is_ok() { "hit" } else { "miss" };
+            metrics::counter!("collector_cache_lookups_total", "outcome" => outcome).increment(1);
+        }
+        found
+    }
+
+    /// The rollups of a past day.
+    ///
+    /// # Errors
+    /// When they are not there, with the version under which they may be kept, if they may.
+    pub async fn look(
+        &self,
+        of: SeriesDay,
+        bucket: Bucket,
+        now: Timestamp,
+    ) -> Result<Vec<(Timestamp, Rollup)>, Option<u64>> {
+        if !is_settled(of, now) {
             return Err(None);
         }
         let Some(faults) = self.healed().await else { return Err(None) };
@@ -133,10 +164,7 @@ impl DayCache {
             Ok(Kept::Changing) | Err(_) => Err(None),
         };
         // What could not be told while this was looked for makes it worthless.
-        let found = if self.faults.load(Ordering::SeqCst) == faults { found } else { Err(None) };
-        let outcome = if found.is_ok() { "hit" } else { "miss" };
-        metrics::counter!("collector_cache_lookups_total", "outcome" => outcome).increment(1);
-        found
+        if self.faults.load(Ordering::SeqCst) == faults { found } else { Err(None) }
     }
 
     /// Keeps a day's rollups, none of which is out of date.
@@ -146,6 +174,10 @@ impl DayCache {
             tracing::debug!(%error, "a day of rollups is not cached");
         }
     }
+}
+
+fn is_settled(of: SeriesDay, now: Timestamp) -> bool {
+    (of.day + 1).saturating_mul(DAY).saturating_add(SETTLED) <= now.0
 }
 
 /// The past days among these readings' days.

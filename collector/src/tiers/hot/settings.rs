@@ -15,7 +15,8 @@ pub struct HotSettings {
     pub store: Option<Store>,
     /// How many hours of readings are kept; also the longest time an answer is cached.
     pub ttl_hours: u32,
-    /// Every so many hours what the tier lacks is filled in from the warm tier; it is also when it came back.
+    /// Every so many hours the job `cache_refresh` is due, unless `[jobs]` says when: what the tier lacks is filled in from
+    /// the warm tier then. It is also when it came back.
     pub refresh_hours: u32,
     /// Most readings; default 4 million in memory at 32 bytes each, 100 million in Redis at about 15.
     pub readings_max: Option<u64>,
@@ -58,7 +59,7 @@ impl Default for HotSettings {
         Self {
             store: None,
             ttl_hours: 24,
-            refresh_hours: 6,
+            refresh_hours: 1,
             readings_max: None,
             host: "localhost".into(),
             port: 6379,
@@ -131,9 +132,12 @@ impl HotSettings {
     /// The first setting that can't be used: its name, its value and why.
     #[must_use]
     pub fn mistake(&self) -> Option<(&'static str, String, &'static str)> {
-        for (key, hours) in [("hot.ttl_hours", self.ttl_hours), ("hot.refresh_hours", self.refresh_hours)] {
-            if !(1..=168).contains(&hours) {
-                return Some((key, hours.to_string(), "1 to 168 are possible"));
+        for (key, hours, most, why) in [
+            ("hot.ttl_hours", self.ttl_hours, 168, "1 to 168 are possible"),
+            ("hot.refresh_hours", self.refresh_hours, 24, "1 to 24 are possible"),
+        ] {
+            if !(1..=most).contains(&hours) {
+                return Some((key, hours.to_string(), why));
             }
         }
         if self.readings_max.is_some_and(|max| max < 1_000) {
