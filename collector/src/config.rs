@@ -80,6 +80,8 @@ pub struct Ingest {
     pub idle_timeout: HumanDuration,
     /// A reading further ahead of this machine's clock is quarantined.
     pub future_max: HumanDuration,
+    /// A reading that arrives so long after its time counts as late in the reports on the quality of data.
+    pub late_after: HumanDuration,
 }
 
 /// `[api]`
@@ -182,6 +184,7 @@ impl Default for Ingest {
             handshake_timeout: HumanDuration(Duration::from_secs(10)),
             idle_timeout: HumanDuration(Duration::from_secs(90)),
             future_max: HumanDuration(Duration::from_secs(600)),
+            late_after: HumanDuration(Duration::from_secs(900)),
         }
     }
 }
@@ -281,6 +284,7 @@ impl Config {
             ("ingest.handshake_timeout", self.ingest.handshake_timeout, 100, 300_000),
             ("ingest.idle_timeout", self.ingest.idle_timeout, 1_000, 3_600_000),
             ("ingest.future_max", self.ingest.future_max, 0, 86_400_000),
+            ("ingest.late_after", self.ingest.late_after, 1_000, 604_800_000),
         ] {
             if !(Duration::from_millis(low)..=Duration::from_millis(high)).contains(&duration.0) {
                 let limit = |ms| humantime::format_duration(Duration::from_millis(ms));

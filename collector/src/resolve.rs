@@ -1,7 +1,9 @@
 //! From a block's rows to readings of series: grants, series numbers, clock fixes, and what is set apart.
 
 use crate::grants::Grants;
-use crate::tiers::{Quarantined, SeriesId, SeriesKey, SeriesRefused, StoredReading, TierError, WarmTier};
+use crate::tiers::{
+    Bucket, LateHour, Quarantined, SeriesId, SeriesKey, SeriesRefused, StoredReading, TierError, WarmTier,
+};
 use shared::block::Row;
 use shared::catalogue::{Catalogue, CatalogueHash, Entry};
 use shared::ids::{GatewayId, Seq, StreamId};
@@ -61,6 +63,28 @@ pub struct Sorted {
     pub readings: Vec<StoredReading>,
     /// To be set apart.
     pub quarantine: Vec<Quarantined>,
+    /// How many of the readings came late.
+    pub late: Vec<LateHour>,
+}
+
+/// What is asked of a reading's time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timely {
+    /// One that is further ahead of its arrival is set apart.
+    pub future_max: Duration,
+    /// One whose arrival is further behind it came late.
+    pub late_after: Duration,
+}
+
+impl Sorted {
+    /// Rows come by point and time, so that neighbours are of one hour.
+    fn note_late(&mut self, series: SeriesId, at: Timestamp) {
+        let hour = Bucket::Hour.start_of(at);
+        match self.late.last_mut() {
+            Some(last) if (last.series, last.hour) == (series, hour) => last.readings += 1,
+            _ => self.late.push(LateHour { series, hour, readings: 1 }),
+        }
+    }
 }
 
 impl Resolver {
@@ -164,19 +188,13 @@ fn shown(entry: &Entry) -> String {
 }
 
 impl Targets {
-    /// Sorts rows whose times become UTC by adding `offset_us`. A reading more than `future_max` ahead of its arrival is
-    /// set apart.
+    /// Sorts rows whose times become UTC by adding `offset_us`.
     #[must_use]
-    pub fn sort(
-        &self,
-        catalogue: &Catalogue,
-        rows: &[Row],
-        offset_us: i64,
-        origin: &Origin,
-        future_max: Duration,
-    ) -> Sorted {
-        let latest = origin.received.plus_micros(i64::try_from(future_max.as_micros()).unwrap_or(i64::MAX));
-        let mut sorted = Sorted { readings: Vec::with_capacity(rows.len()), quarantine: Vec::new() };
+    pub fn sort(&self, catalogue: &Catalogue, rows: &[Row], offset_us: i64, origin: &Origin, timely: Timely) -> Sorted {
+        let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        let latest = origin.received.plus_micros(micros(timely.future_max));
+        let in_time = origin.received.plus_micros(-micros(timely.late_after));
+        let mut sorted = Sorted { readings: Vec::with_capacity(rows.len()), ..Sorted::default() };
         for row in rows {
             let at = row.at.plus_micros(offset_us);
             let (value, quality) = sanitise(row.value, row.quality);
@@ -184,6 +202,9 @@ impl Targets {
             let why = match self.targets.get(row.point.0 as usize) {
                 Some(Target::Series(series)) if at <= latest => {
                     sorted.readings.push(StoredReading { series: *series, at, held });
+                    if at < in_time {
+                        sorted.note_late(*series, at);
+                    }
                     continue;
                 }
                 Some(Target::Series(_)) => "future".to_string(),
@@ -238,10 +259,12 @@ mod tests {
         let gateway = GatewayId::new("STATION_7").unwrap();
         let origin = Origin { gateway, stream: StreamId(1), seq: Seq(9), received: Timestamp(1_000_000) };
         let rows = [row(0, 0, 1.5), row(0, 1_000_001, 2.0), row(1, 0, 3.0), row(0, 0, f64::NAN), row(7, 0, 1.0)];
-        let sorted = targets.sort(&catalogue, &rows, 500_000, &origin, Duration::from_micros(500_000));
+        let (future_max, late_after) = (Duration::from_micros(500_000), Duration::from_micros(400_000));
+        let sorted = targets.sort(&catalogue, &rows, 500_000, &origin, Timely { future_max, late_after });
         assert_eq!(sorted.readings.len(), 2);
         assert_eq!((sorted.readings[0].series, sorted.readings[0].at), (SeriesId(5), Timestamp(500_000)));
         assert_eq!(sorted.readings[1].held.quality, Quality::BAD_NOT_A_NUMBER);
+        assert_eq!(sorted.late, [LateHour { series: SeriesId(5), hour: Timestamp(0), readings: 2 }]);
         let reasons: Vec<_> = sorted.quarantine.iter().map(|q| (q.series.as_str(), q.reason.as_str())).collect();
         assert_eq!(
             reasons,

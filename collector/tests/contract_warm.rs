@@ -8,8 +8,8 @@ use collector::rollup::Rollup;
 use collector::tiers::warm::postgres::{Layout, PostgresWarm};
 use collector::tiers::warm::settings::WarmSettings;
 use collector::tiers::{
-    Audited, Bucket, Flush, GatewayGap, Heard, Parked, Quarantined, SeriesId, SeriesKey, SeriesRefused, StoredReading,
-    StreamSeqs, WarmTier,
+    Audited, Bucket, Flush, GatewayGap, Heard, LateHour, LateReadings, Parked, Quarantined, SeriesId, SeriesKey,
+    SeriesRefused, StoredReading, StreamSeqs, WarmTier,
 };
 use proptest::prelude::*;
 use shared::catalogue::{Catalogue, Class, Entry};
@@ -163,6 +163,31 @@ async fn repeating_a_flush_changes_nothing(tier: impl WarmTier) {
     assert_eq!(tier.committed(&gateway(), STREAM).await.unwrap(), (seqs(1, 9), Seq(29)));
     let gaps = tier.gaps(None, None, 10).await.unwrap();
     assert_eq!(gaps, [gap(20, 29, GapReason::Overflow), gap(5, 5, GapReason::Rejected)]);
+}
+
+async fn what_comes_late_is_counted_once(tier: impl WarmTier) {
+    let numbers = tier.series_for(&gateway(), &[flow("A"), flow("B")]).await.unwrap();
+    let [a, b] = [0, 1].map(|n: usize| numbers[n].clone().unwrap());
+    let hour = |series, hour: i64, readings| LateHour { series, hour: at(hour * HOUR), readings };
+    let block = |seq, hours| LateReadings { block: Some((gateway(), STREAM, Seq(seq))), hours };
+    let late = vec![
+        block(1, vec![hour(a, 0, 3), hour(b, 0, 1), hour(a, 0, 2)]),
+        block(2, vec![hour(a, 1, 7)]),
+        LateReadings { block: None, hours: vec![hour(b, 0, 10)] },
+    ];
+    tier.commit(Flush { settled: settled(1, 2), late: late.clone(), ..Flush::default() }).await.unwrap();
+    let found = async |from: i64, to: i64| {
+        let mut found = tier.late(at(from * HOUR), at(to * HOUR)).await.unwrap();
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(found(0, 1).await, [(a, 5), (b, 11)]);
+    assert_eq!(found(1, 2).await, [(a, 7)]);
+    // The blocks are there already, but for one.
+    let again = vec![late[0].clone(), block(3, vec![hour(a, 0, 1)])];
+    tier.commit(Flush { settled: settled(1, 3), late: again, ..Flush::default() }).await.unwrap();
+    assert_eq!(found(0, 9).await, [(a, 13), (b, 11)]);
+    assert_eq!(found(9, 10).await, []);
 }
 
 async fn latest_never_goes_back_in_time(tier: impl WarmTier) {
@@ -473,6 +498,7 @@ macro_rules! every_promise {
             catalogues_are_kept_for_good
             gateways_are_known_since_they_were_heard
             a_late_reading_makes_its_bucket_dirty_until_it_is_right_again
+            what_comes_late_is_counted_once
         }
     };
 }

@@ -17,6 +17,8 @@ pub struct SeriesQuality {
     pub bad: u32,
     /// Readings of quality manual.
     pub manual: u32,
+    /// Readings that came late (`[ingest] late_after`), of blocks of gateways.
+    pub late: u32,
     /// Share of the stretch in which the value is known, 0 to 1.
     pub completeness: f64,
     /// Longest time without a known value, microseconds.
@@ -27,6 +29,15 @@ pub struct SeriesQuality {
     pub step: Option<f64>,
     /// 0 to 100: completeness, less half of the share of uncertain readings among those that have a value.
     pub score: f64,
+}
+
+impl SeriesQuality {
+    /// Share of readings that came late, 0 to 1. What was sent twice counted twice, so that it may be more than there are.
+    #[must_use]
+    pub fn late_share(&self) -> f64 {
+        let all = self.good.saturating_add(self.uncertain).saturating_add(self.bad).saturating_add(self.manual);
+        if all == 0 { 0.0 } else { (f64::from(self.late) / f64::from(all)).min(1.0) }
+    }
 }
 
 /// Measures a stretch, reading by reading, in ascending order of time.
@@ -150,6 +161,7 @@ impl Measure {
             uncertain,
             bad,
             manual,
+            late: 0, // readings don't say when they came
             completeness,
             longest_gap_us: self.longest_gap,
             spacing_us,

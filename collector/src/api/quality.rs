@@ -44,6 +44,10 @@ struct Report {
     spacing_s: Option<f64>,
     /// The smallest step between two values.
     step: Option<f64>,
+    /// The part of its readings that came late: 0 to 1.
+    late_share: f64,
+    /// How many that are.
+    late: u32,
     count: Counts,
     /// When the report was made.
     made_at: Timestamp,
@@ -103,6 +107,8 @@ impl Report {
             longest_gap_s: seconds(quality.longest_gap_us),
             spacing_s: quality.spacing_us.map(seconds),
             step: quality.step,
+            late_share: quality.late_share(),
+            late: quality.late,
             count: Counts {
                 good: quality.good,
                 uncertain: quality.uncertain,
@@ -146,6 +152,7 @@ fn csv(rows: &[(&SeriesInfo, &QualityReport)]) -> Result<Vec<u8>, Problem> {
         "uncertain",
         "bad",
         "manual",
+        "late_share",
     ];
     writer.write_record(head).map_err(failed)?;
     for (series, report) in rows {
@@ -166,6 +173,7 @@ fn csv(rows: &[(&SeriesInfo, &QualityReport)]) -> Result<Vec<u8>, Problem> {
             quality.uncertain.to_string(),
             quality.bad.to_string(),
             quality.manual.to_string(),
+            format!("{:.6}", quality.late_share()),
         ];
         writer.write_record(row).map_err(failed)?;
     }

@@ -25,7 +25,7 @@ use crate::ingest::catalogues::Catalogues;
 use crate::ingest::intake::OpenGaps;
 use crate::ingest::ledger::Ledger;
 use crate::ingest::sessions::Sessions;
-use crate::resolve::{Origin, Resolver};
+use crate::resolve::{Origin, Resolver, Timely};
 use crate::tiers::hot::days::{DayCache, SeriesDay};
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::{HotTier, Parked, Quarantined, StoredReading, TierError, WarmTier};
@@ -57,8 +57,8 @@ pub struct Rules {
     pub rows: usize,
     /// When its oldest record has waited so long.
     pub interval: Duration,
-    /// Readings further ahead of their arrival are quarantined.
-    pub future_max: Duration,
+    /// What is asked of readings' times.
+    pub timely: Timely,
 }
 
 /// The flusher.
@@ -349,7 +349,7 @@ impl Flusher {
             },
         };
         let targets = self.resolver.targets(&*self.warm, &self.grants, &origin.gateway, &catalogue).await?;
-        let sorted = targets.sort(&catalogue, &block.rows, offset_us, &origin, self.rules.future_max);
+        let sorted = targets.sort(&catalogue, &block.rows, offset_us, &origin, self.rules.timely);
         self.tell_quarantine(&sorted.quarantine);
         Ok(Content::Rows { origin, bytes, sorted })
     }

@@ -3,7 +3,7 @@
 use crate::ingest::catalogues::Catalogues;
 use crate::ingest::item::{Item, ItemError};
 use crate::resolve::{Origin, Sorted};
-use crate::tiers::{Flush, GatewayGap, Parked, StoredReading, StreamSeqs};
+use crate::tiers::{Flush, GatewayGap, LateReadings, Parked, StoredReading, StreamSeqs};
 use bytes::Bytes;
 use shared::block::{self, Block};
 use shared::catalogue::Catalogue;
@@ -144,6 +144,13 @@ pub(super) fn lost(origin: &Origin, span: Option<(Timestamp, Timestamp)>) -> Gat
     GatewayGap { gateway: origin.gateway.clone(), stream: origin.stream, gap }
 }
 
+/// What came late in a block.
+#[must_use]
+pub(super) fn late(origin: &Origin, sorted: &Sorted) -> Option<LateReadings> {
+    let block = Some((origin.gateway.clone(), origin.stream, origin.seq));
+    (!sorted.late.is_empty()).then(|| LateReadings { block, hours: sorted.late.clone() })
+}
+
 /// The blocks that pieces settle, by stream.
 #[must_use]
 pub(super) fn settled(pieces: &[Piece]) -> Vec<StreamSeqs> {
@@ -162,9 +169,10 @@ pub(super) fn compose(pieces: &[Piece]) -> Flush {
     flush.readings.reserve(pieces.iter().map(|piece| piece.content.readings().len()).sum());
     for piece in pieces {
         match &piece.content {
-            Content::Rows { sorted, .. } => {
+            Content::Rows { origin, sorted, .. } => {
                 flush.readings.extend_from_slice(&sorted.readings);
                 flush.quarantine.extend_from_slice(&sorted.quarantine);
+                flush.late.extend(late(origin, sorted));
             }
             Content::Park(parked) => flush.park.push(parked.clone()),
             Content::Lost(origin, span) => flush.gaps.push(lost(origin, *span)),

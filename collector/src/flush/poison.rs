@@ -1,7 +1,7 @@
 //! A transaction that the warm tier refuses for its content is cut in halves until what it refuses is alone: that is
 //! set aside, and the rest is committed.
 
-use super::piece::{Content, Piece, compose, lost};
+use super::piece::{Content, Piece, compose, late, lost};
 use super::{FlushError, Flusher};
 use crate::resolve::{Origin, Sorted};
 use crate::tiers::{CommitReport, Flush, Quarantined, StoredReading, StreamSeqs, TierError};
@@ -90,10 +90,11 @@ impl Flusher {
         self.set_aside(&origin.gateway, origin.stream, origin.seq, bytes.to_vec(), why).await?;
         let mut quarantine = sorted.quarantine.clone();
         quarantine.extend(refused.into_iter().map(|(reading, why)| quarantined(origin, &reading, why)));
-        let settled = vec![settles(origin)];
-        match self.warm.commit(Flush { settled: settled.clone(), quarantine, ..Flush::default() }).await {
+        let (settled, late) = (vec![settles(origin)], Vec::from_iter(late(origin, sorted)));
+        let flush = Flush { settled: settled.clone(), quarantine, late: late.clone(), ..Flush::default() };
+        match self.warm.commit(flush).await {
             // It can't even be quarantined; its bytes are kept.
-            Err(TierError::Broken { .. }) => self.warm.commit(Flush { settled, ..Flush::default() }).await?,
+            Err(TierError::Broken { .. }) => self.warm.commit(Flush { settled, late, ..Flush::default() }).await?,
             other => other?,
         };
         Ok(())

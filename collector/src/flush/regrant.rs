@@ -63,7 +63,7 @@ impl Flusher {
             let named = self.named(&gateway, &names).await?.into_iter();
             series.extend(named.map(|(name, id)| ((gateway.clone(), name), id)));
         }
-        let future_max = i64::try_from(self.rules.future_max.as_micros()).unwrap_or(i64::MAX);
+        let future_max = i64::try_from(self.rules.timely.future_max.as_micros()).unwrap_or(i64::MAX);
         let latest = Timestamp::wall_clock().plus_micros(future_max);
         let fitting = |row: &Quarantined| {
             let id = series.get(&(row.gateway.clone(), row.series.clone()))?;

@@ -3,7 +3,7 @@
 use super::piece::lost;
 use super::{FlushError, Flusher};
 use crate::resolve::Origin;
-use crate::tiers::{Flush, Parked, TierError};
+use crate::tiers::{Flush, LateReadings, Parked, TierError};
 use shared::block::{self, Block};
 use shared::ids::{BootId, GatewayId};
 use shared::wire::Fix;
@@ -92,9 +92,11 @@ impl Flusher {
             return self.lose_parked(flush, parked, format!("its catalogue {hash} is lost")).await;
         };
         let targets = self.resolver.targets(&*self.warm, &self.grants, &parked.gateway, &catalogue).await?;
-        let sorted = targets.sort(&catalogue, &block.rows, offset_us, &origin(parked), self.rules.future_max);
+        let sorted = targets.sort(&catalogue, &block.rows, offset_us, &origin(parked), self.rules.timely);
         flush.readings.extend(sorted.readings);
         flush.quarantine.extend(sorted.quarantine);
+        // The block was settled when it was parked; that it is taken out of there happens once.
+        flush.late.push(LateReadings { block: None, hours: sorted.late });
         flush.unpark.push((parked.gateway.clone(), parked.stream, parked.seq));
         Ok(())
     }

@@ -58,8 +58,8 @@ pub struct Ingest {
     pub live: mpsc::Sender<Vec<StoredReading>>,
     /// Told when a gateway came, went, or said how it is.
     pub seen: Arc<Notify>,
-    /// Readings further ahead are quarantined.
-    pub future_max: Duration,
+    /// What is asked of readings' times.
+    pub timely: crate::resolve::Timely,
     /// Who says nothing for so long is gone.
     pub idle_timeout: Duration,
 }

@@ -530,7 +530,7 @@ impl Session<'_> {
         let Some((targets, catalogue)) = known else { return };
         let received = Timestamp::wall_clock();
         let origin = Origin { gateway: gateway.clone(), stream: self.stream(), seq: Seq(0), received };
-        let readings: Vec<StoredReading> = targets.sort(&catalogue, rows, 0, &origin, self.ingest.future_max).readings;
+        let readings: Vec<StoredReading> = targets.sort(&catalogue, rows, 0, &origin, self.ingest.timely).readings;
         metrics::counter!("collector_live_values_total").increment(readings.len() as u64);
         if !readings.is_empty() && self.ingest.live.try_send(readings).is_err() {
             metrics::counter!("collector_live_dropped_total").increment(1);

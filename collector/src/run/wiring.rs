@@ -18,7 +18,7 @@ use crate::ingest::accept::Limits;
 use crate::ingest::intake::{Desk, Intake};
 use crate::ingest::pressure::Pressure;
 use crate::ingest::sessions::Sessions;
-use crate::resolve::Resolver;
+use crate::resolve::{Resolver, Timely};
 use crate::sql::Sql;
 use crate::tiers::hot::days::DayCache;
 use crate::tiers::hot::guarded::Guarded;
@@ -108,11 +108,16 @@ impl<'a> Wiring<'a> {
             rules: Rules {
                 rows: self.config.buffer.flush_rows,
                 interval: self.config.buffer.flush_interval.0,
-                future_max: self.config.ingest.future_max.0,
+                timely: self.timely(),
             },
             stuck: self.stuck.clone(),
             aside_said: Seldom::new(ASIDE_SAID_EVERY),
         }
+    }
+
+    fn timely(&self) -> Timely {
+        let ingest = &self.config.ingest;
+        Timely { future_max: ingest.future_max.0, late_after: ingest.late_after.0 }
     }
 
     pub(super) fn desk(&self) -> Desk {
@@ -141,13 +146,17 @@ impl<'a> Wiring<'a> {
             pressure: self.pressure.clone(),
             live,
             seen: self.seen.clone(),
-            future_max: self.config.ingest.future_max.0,
+            timely: self.timely(),
             idle_timeout: self.config.ingest.idle_timeout.0,
         }
     }
 
     /// Named so that two starts of one collector are two owners: what the first left behind is nobody's.
-    pub(super) fn scheduler(&self, flusher: &Arc<Flusher>, refill: Option<Arc<Refill>>) -> Result<Arc<Scheduler>, SettingsError> {
+    pub(super) fn scheduler(
+        &self,
+        flusher: &Arc<Flusher>,
+        refill: Option<Arc<Refill>>,
+    ) -> Result<Arc<Scheduler>, SettingsError> {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let owner = format!("{name}/{}", StreamId::random());
         let planned = self.config.jobs.planned(&Means {

@@ -157,6 +157,9 @@ pub trait WarmTier: Send + Sync + 'static {
     /// What people changed, newest first. It is written by [`WarmTier::commit`].
     fn audit(&self, count_max: u32) -> TierFuture<'_, Vec<Audited>>;
 
+    /// How many readings of the hours that start in `from <= start < to` came late, by series; those without any are left out.
+    fn late(&self, from: Timestamp, to: Timestamp) -> TierFuture<'_, Vec<(SeriesId, u64)>>;
+
     /// Keeps reports on the quality of data, in place of earlier ones; those of days before `keep_from` go.
     fn put_quality<'a>(&'a self, reports: &'a [QualityReport], keep_from: &'a str) -> TierFuture<'a, ()>;
 

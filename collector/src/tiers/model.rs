@@ -134,6 +134,28 @@ pub struct Flush {
     pub audit: Vec<Audited>,
     /// What was taken out of inboxes.
     pub inbox: InboxNews,
+    /// Which readings came late. Those of a block count when it is settled for the first time.
+    pub late: Vec<LateReadings>,
+}
+
+/// Readings that came late.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LateReadings {
+    /// The block they came in; without one they always count.
+    pub block: Option<(GatewayId, StreamId, Seq)>,
+    /// By hour; an hour may be there several times.
+    pub hours: Vec<LateHour>,
+}
+
+/// So many readings of an hour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LateHour {
+    /// Whose.
+    pub series: SeriesId,
+    /// Start of the hour, UTC.
+    pub hour: Timestamp,
+    /// How many.
+    pub readings: u32,
 }
 
 /// A change that a person made.

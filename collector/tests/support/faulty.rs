@@ -78,6 +78,9 @@ impl WarmTier for FaultyWarm {
             if lost.is_ok() { Err(unavailable()) } else { Ok(report) }
         })
     }
+    fn late(&self, from: Timestamp, to: Timestamp) -> TierFuture<'_, Vec<(SeriesId, u64)>> {
+        self.answers(self.inner.late(from, to))
+    }
     fn inbox(&self) -> &dyn InboxStore {
         self.inner.inbox()
     }

@@ -4,12 +4,13 @@ use crate::analytics::quality::{Measure, SeriesQuality};
 
 use crate::etl::{Job, JobError, Now, Outcome, Progress};
 use crate::rollup;
-use crate::tiers::{QualityReport, SeriesInfo, TierError, WarmTier};
+use crate::tiers::{QualityReport, SeriesId, SeriesInfo, TierError, WarmTier};
 use futures::future::BoxFuture;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, ToSpan as _};
 use shared::reading::Timestamp;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,10 +79,12 @@ impl DataQuality {
         for days in (1..=DAYS).rev() {
             let day = Self::before(today, days)?;
             let (from, to) = bounds(day, &self.zone)?;
+            let late: HashMap<SeriesId, u64> = self.warm.late(from, to).await?.into_iter().collect();
             for some in series.chunks(ROWS) {
                 let mut reports = Vec::with_capacity(some.len());
                 for one in some {
-                    let quality = self.report(one, from, to).await?;
+                    let late = late.get(&one.id).map_or(0, |late| u32::try_from(*late).unwrap_or(u32::MAX));
+                    let quality = SeriesQuality { late, ..self.report(one, from, to).await? };
                     if days == 1 && worst.is_none_or(|(score, _)| quality.score < score) {
                         worst = Some((quality.score, one));
                     }

@@ -41,6 +41,8 @@ pub(super) struct Account {
     pub committed: SeqRanges,
     /// The highest seq known; 0 for none.
     pub highest: Seq,
+    /// What the flush settles for the first time.
+    pub newly: SeqRanges,
     before: BTreeMap<Seq, Gap>,
     gaps: BTreeMap<Seq, Gap>,
 }
@@ -49,7 +51,7 @@ impl Account {
     /// As it is stored; `gaps` are at least those that the flush touches.
     pub(super) fn new(committed: SeqRanges, highest: Seq, gaps: impl IntoIterator<Item = Gap>) -> Self {
         let before: BTreeMap<Seq, Gap> = gaps.into_iter().map(|gap| (gap.seqs.first, gap)).collect();
-        Self { committed, highest, gaps: before.clone(), before }
+        Self { committed, highest, newly: SeqRanges::new(), gaps: before.clone(), before }
     }
 
     /// Takes in what a flush says: first what came, then what is missing.
@@ -63,6 +65,7 @@ impl Account {
     /// Blocks are committed; gaps that they turn out not to be missing from shrink.
     fn settle(&mut self, seqs: &SeqRanges) {
         let Some(top) = seqs.highest() else { return };
+        seqs.iter().for_each(|range| self.newly.extend(&self.committed.missing_in(range)));
         self.committed.extend(seqs);
         self.highest = self.highest.max(top);
         for gap in std::mem::take(&mut self.gaps).into_values() {

@@ -2,14 +2,15 @@
 
 use crate::analytics::store::{Anomaly, Note};
 use crate::rollup::Rollup;
-use crate::tiers::{Bucket, SeriesId, SeriesInfo, SeriesRefused, StoredReading};
+use crate::tiers::{Bucket, LateHour, LateReadings, SeriesId, SeriesInfo, SeriesRefused, StoredReading};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shared::catalogue::Entry;
-use shared::ids::GatewayId;
+use shared::ids::{GatewayId, Seq, StreamId};
 use shared::metric::Kind;
+use shared::ranges::SeqRanges;
 use shared::reading::{Held, Timestamp, sanitise};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A flush's readings in the order of the table, which is several times faster, with values as the rule expects them
 /// and one for each key. Also, how many lost against another of the same flush.
@@ -30,6 +31,31 @@ pub(super) fn buckets_of(readings: &[StoredReading]) -> Vec<(SeriesId, Timestamp
     let mut buckets: Vec<_> = readings.iter().map(|r| (r.series, Bucket::FiveMinutes.start_of(r.at))).collect();
     buckets.dedup();
     buckets
+}
+
+/// The blocks of streams that a flush settles for the first time.
+pub(super) type Fresh = BTreeMap<(GatewayId, StreamId), SeqRanges>;
+
+/// How many readings of each hour came late, in the order of the table; those of blocks that were there already don't
+/// count again.
+pub(super) fn late(late: &[LateReadings], fresh: &Fresh) -> Vec<LateHour> {
+    let is_new = |block: &(GatewayId, StreamId, Seq)| {
+        fresh.get(&(block.0.clone(), block.1)).is_some_and(|seqs| seqs.contains(block.2))
+    };
+    let mut hours = BTreeMap::<(SeriesId, Timestamp), u32>::new();
+    for some in late.iter().filter(|some| some.block.as_ref().is_none_or(is_new)) {
+        for one in &some.hours {
+            let sum = hours.entry((one.series, one.hour)).or_default();
+            *sum = sum.saturating_add(one.readings);
+        }
+    }
+    hours.into_iter().map(|((series, hour), readings)| LateHour { series, hour, readings }).collect()
+}
+
+/// The first moment of a day like `2026-03-29`, UTC.
+pub(super) fn start_of(day: &str) -> Option<Timestamp> {
+    let midnight = day.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    Some(Timestamp(midnight.timestamp().as_microsecond()))
 }
 
 /// The newest reading of each series; of those of one moment the one that wins.

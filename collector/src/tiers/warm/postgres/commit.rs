@@ -10,7 +10,7 @@ use super::time::PgTime;
 use super::{PostgresWarm, anomalies, audit, copy, days, inbox, streams, time};
 use crate::tiers::warm::account::{StreamNews, by_stream};
 use crate::tiers::warm::rules;
-use crate::tiers::{CommitReport, Day, Flush, Parked, Quarantined, SeriesId, StoredReading, TierError};
+use crate::tiers::{CommitReport, Day, Flush, LateHour, Parked, Quarantined, SeriesId, StoredReading, TierError};
 use shared::ids::{GatewayId, Seq, StreamId};
 use shared::reading::Timestamp;
 use sqlx::{Executor as _, PgConnection};
@@ -113,7 +113,8 @@ impl PostgresWarm {
             Way::Slow => store_by_the_rule(&mut transaction, batch).await?,
         };
         report.unchanged = batch.readings.len() as u64 + batch.lost - report.written;
-        streams::take(&mut transaction, &batch.streams).await?;
+        let fresh = streams::take(&mut transaction, &batch.streams).await?;
+        count_late(&mut transaction, &rules::late(&batch.flush.late, &fresh)).await?;
         park(&mut transaction, &batch.flush.park).await?;
         unpark(&mut transaction, &batch.flush.unpark).await?;
         if !batch.flush.quarantine.is_empty() {
@@ -165,6 +166,21 @@ async fn store_by_the_rule(connection: &mut PgConnection, batch: &Batch) -> Resu
         days = touched.into_iter().map(Day).collect();
     }
     Ok((report, days))
+}
+
+async fn count_late(connection: &mut PgConnection, late: &[LateHour]) -> Result<(), Failure> {
+    if late.is_empty() {
+        return Ok(());
+    }
+    let sql = "INSERT INTO late_hours AS h (series_id, hour, readings) \
+               SELECT * FROM unnest($1::integer[], $2::timestamptz[], $3::bigint[]) ORDER BY 1, 2 \
+               ON CONFLICT (series_id, hour) DO UPDATE SET readings = h.readings + excluded.readings";
+    let query = sqlx::query(sql)
+        .bind(late.iter().map(|one| number(one.series)).collect::<Vec<_>>())
+        .bind(late.iter().map(|one| PgTime::bounded(one.hour)).collect::<Vec<_>>())
+        .bind(late.iter().map(|one| i64::from(one.readings)).collect::<Vec<_>>());
+    query.execute(connection).await?;
+    Ok(())
 }
 
 async fn park(connection: &mut PgConnection, parked: &[Parked]) -> Result<(), Failure> {

@@ -328,6 +328,10 @@ impl WarmTier for PostgresWarm {
         Box::pin(self.put_reports(reports, keep_from))
     }
 
+    fn late(&self, from: Timestamp, to: Timestamp) -> TierFuture<'_, Vec<(SeriesId, u64)>> {
+        self.soon(Box::pin(self.list_late(from, to)))
+    }
+
     fn quality<'a>(&'a self, day: Option<&'a str>) -> TierFuture<'a, Vec<QualityReport>> {
         Box::pin(self.list_reports(day))
     }

@@ -42,6 +42,7 @@ const SHAPE: &str = "\
     alerts_told: channel text, alert text, said text | channel, alert
     anomaly_notes: anomaly bigint, at timestamp with time zone, who text, what text, comment text \
                    | anomaly, at, who, what
+    late_hours: series_id integer, hour timestamp with time zone, readings bigint | series_id, hour
     inbox: number bigint, node text, metric text, channel text, ts text, value double precision?, \
            unit text?, quality text?, revision bigint? | number
     inbox_rejects: number bigint, source text, at timestamp with time zone, reason text, line text | number \
@@ -52,7 +53,7 @@ const SHAPE: &str = "\
     tokens: name text, role text, hash text, made bigint, ends bigint? | name | hash
     quality_reports: day text, series_id integer, good bigint, uncertain bigint, bad bigint, manual bigint, \
                      completeness double precision, longest_gap_us bigint, spacing_us bigint?, \
-                     step double precision?, score double precision, made_at timestamp with time zone \
+                     step double precision?, score double precision, made_at timestamp with time zone, late bigint \
                      | day, series_id
     archive_days: day integer, version bigint, exported bigint, warm_rows bigint?, warm_xor bigint?, \
                   cold_rows bigint?, cold_xor bigint?, exported_at timestamp with time zone?, raw text | day
@@ -208,7 +209,7 @@ mod tests {
     #[test]
     fn what_was_changed_is_named() {
         let (expected, mut found) = (expected(), expected());
-        assert_eq!(expected.len(), 27);
+        assert_eq!(expected.len(), 29);
         assert_eq!(compare(&expected, &found), Vec::<String>::new());
         found.remove("gaps");
         let readings = found.get_mut("readings").unwrap();

@@ -4,6 +4,7 @@ use super::PostgresWarm;
 use super::fault::{Failure, failed};
 use super::rows::{get, narrow, seq, strange, wide};
 use crate::tiers::warm::account::{Account, StreamNews};
+use crate::tiers::warm::rules::Fresh;
 use crate::tiers::{StreamInfo, TierError};
 use shared::ids::{BootId, GatewayId, Seq, StreamId};
 use shared::ranges::{SeqRange, SeqRanges};
@@ -21,10 +22,10 @@ fn names<'a>(streams: impl Iterator<Item = &'a (GatewayId, StreamId)>) -> (Vec<&
     streams.map(|(gateway, stream)| (gateway.as_str(), stream.0.cast_signed())).unzip()
 }
 
-/// Takes in what a flush says about its streams.
-pub(super) async fn take(connection: &mut PgConnection, news: &Streams<StreamNews>) -> Result<(), Failure> {
+/// Takes in what a flush says about its streams; gives what it settles for the first time.
+pub(super) async fn take(connection: &mut PgConnection, news: &Streams<StreamNews>) -> Result<Fresh, Failure> {
     if news.is_empty() {
-        return Ok(());
+        return Ok(Fresh::new());
     }
     let mut accounts = load(connection, news).await?;
     for (stream, account) in &mut accounts {
@@ -32,7 +33,8 @@ pub(super) async fn take(connection: &mut PgConnection, news: &Streams<StreamNew
             account.take(news);
         }
     }
-    save(connection, &accounts).await
+    save(connection, &accounts).await?;
+    Ok(accounts.into_iter().map(|(stream, account)| (stream, account.newly)).collect())
 }
 
 /// What is stored of them. Their rows are locked, in order, until the transaction ends: two collectors may hear of

@@ -45,14 +45,14 @@ async fn save(
     Ok(())
 }
 
-/// Takes in what a flush says about a stream.
+/// Takes in what a flush says about a stream; gives what it settles for the first time.
 pub(super) async fn take(
     connection: &mut SqliteConnection,
     gateway: &GatewayId,
     stream: StreamId,
     news: &StreamNews,
-) -> Result<(), TierError> {
-    let Some(touched) = news.touches() else { return Ok(()) };
+) -> Result<SeqRanges, TierError> {
+    let Some(touched) = news.touches() else { return Ok(SeqRanges::new()) };
     let (committed, highest) = load(connection, gateway, stream).await?;
     let gaps = touching(connection, gateway, stream, touched).await?;
     let mut account = Account::new(committed, highest, gaps);
@@ -66,7 +66,7 @@ pub(super) async fn take(
     for gap in account.fresh() {
         insert(connection, gateway, stream, gap).await?;
     }
-    Ok(())
+    Ok(account.newly)
 }
 
 async fn touching(

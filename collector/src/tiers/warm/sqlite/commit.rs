@@ -4,7 +4,9 @@ use super::rows::{Batched, wide};
 use super::{SqliteWarm, account, anomalies, audit, days, failed, inbox};
 use crate::tiers::warm::account::by_stream;
 use crate::tiers::warm::rules;
-use crate::tiers::{Bucket, CommitReport, Day, Flush, Parked, Quarantined, SeriesId, StoredReading, TierError};
+use crate::tiers::{
+    Bucket, CommitReport, Day, Flush, LateHour, Parked, Quarantined, SeriesId, StoredReading, TierError,
+};
 use shared::ids::{GatewayId, Seq, StreamId};
 use shared::reading::Timestamp;
 use sqlx::SqliteConnection;
@@ -25,15 +27,23 @@ static UPSERT: LazyLock<Batched> = LazyLock::new(|| {
 static MARK: LazyLock<Batched> =
     LazyLock::new(|| Batched::new("INSERT INTO dirty_buckets (series_id, bucket) VALUES", 2, "ON CONFLICT DO NOTHING"));
 
+static LATE: LazyLock<Batched> = LazyLock::new(|| {
+    let suffix = "ON CONFLICT (series_id, hour) DO UPDATE SET readings = readings + excluded.readings";
+    Batched::new("INSERT INTO late_hours (series_id, hour, readings) VALUES", 3, suffix)
+});
+
 impl SqliteWarm {
     pub(super) async fn commit_flush(&self, mut flush: Flush) -> Result<CommitReport, TierError> {
         let (readings, lost) = rules::prepare(std::mem::take(&mut flush.readings));
         let mut report = CommitReport { unchanged: lost, ..CommitReport::default() };
         let mut transaction = self.begin().await?;
         store(&mut transaction, &readings, &mut report).await?;
+        let mut fresh = rules::Fresh::new();
         for ((gateway, stream), news) in by_stream(&flush) {
-            account::take(&mut transaction, &gateway, stream, &news).await?;
+            let newly = account::take(&mut transaction, &gateway, stream, &news).await?;
+            fresh.insert((gateway, stream), newly);
         }
+        count_late(&mut transaction, &rules::late(&flush.late, &fresh)).await?;
         for parked in &flush.park {
             park(&mut transaction, parked).await?;
         }
@@ -79,6 +89,17 @@ async fn store(
         let mut query = sqlx::query(sql);
         for (series, bucket) in piece {
             query = query.bind(series.0).bind(bucket.0);
+        }
+        query.execute(&mut *connection).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+async fn count_late(connection: &mut SqliteConnection, late: &[LateHour]) -> Result<(), TierError> {
+    for (sql, piece) in LATE.pieces(late) {
+        let mut query = sqlx::query(sql);
+        for LateHour { series, hour, readings } in piece {
+            query = query.bind(series.0).bind(hour.0).bind(readings);
         }
         query.execute(&mut *connection).await.map_err(failed)?;
     }

@@ -3,6 +3,7 @@
 use super::rows::{get, narrow};
 use super::{SqliteWarm, failed};
 use crate::analytics::quality::SeriesQuality;
+use crate::tiers::warm::rules;
 use crate::tiers::{QualityReport, SeriesId, TierError};
 use shared::reading::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -16,6 +17,7 @@ fn report(row: &SqliteRow) -> Result<QualityReport, TierError> {
             uncertain: narrow(row, "uncertain")?,
             bad: narrow(row, "bad")?,
             manual: narrow(row, "manual")?,
+            late: narrow(row, "late")?,
             completeness: get(row, "completeness")?,
             longest_gap_us: get(row, "longest_gap_us")?,
             spacing_us: get(row, "spacing_us")?,
@@ -32,15 +34,19 @@ impl SqliteWarm {
         for report in reports {
             let quality = &report.quality;
             let sql = "INSERT OR REPLACE INTO quality_reports (day, series_id, good, uncertain, bad, manual, completeness, \
-                       longest_gap_us, spacing_us, step, score, made_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                       longest_gap_us, spacing_us, step, score, made_at, late) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
             let query = sqlx::query(sql).bind(&report.day).bind(report.series.0).bind(quality.good);
             let query = query.bind(quality.uncertain).bind(quality.bad).bind(quality.manual).bind(quality.completeness);
             let query = query.bind(quality.longest_gap_us).bind(quality.spacing_us).bind(quality.step);
-            let query = query.bind(quality.score).bind(report.made_at.0);
+            let query = query.bind(quality.score).bind(report.made_at.0).bind(quality.late);
             query.execute(&mut *transaction).await.map_err(failed)?;
         }
         let prune = sqlx::query("DELETE FROM quality_reports WHERE day < ?").bind(keep_from);
         prune.execute(&mut *transaction).await.map_err(failed)?;
+        if let Some(from) = rules::start_of(keep_from) {
+            let prune = sqlx::query("DELETE FROM late_hours WHERE hour < ?").bind(from.0);
+            prune.execute(&mut *transaction).await.map_err(failed)?;
+        }
         transaction.commit().await.map_err(failed)
     }
 
@@ -48,5 +54,12 @@ impl SqliteWarm {
         let sql = "SELECT * FROM quality_reports WHERE day = coalesce(?, (SELECT max(day) FROM quality_reports)) \
                    ORDER BY series_id";
         sqlx::query(sql).bind(day).fetch_all(&self.read).await.map_err(failed)?.iter().map(report).collect()
+    }
+
+    pub(super) async fn list_late(&self, from: Timestamp, to: Timestamp) -> Result<Vec<(SeriesId, u64)>, TierError> {
+        let sql = "SELECT series_id, CAST(sum(readings) AS INTEGER) AS late FROM late_hours \
+                   WHERE hour >= ? AND hour < ? GROUP BY series_id";
+        let rows = sqlx::query(sql).bind(from.0).bind(to.0).fetch_all(&self.read).await.map_err(failed)?;
+        rows.iter().map(|row| Ok((SeriesId(narrow(row, "series_id")?), narrow(row, "late")?))).collect()
     }
 }
