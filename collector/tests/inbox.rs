@@ -173,6 +173,24 @@ async fn a_running_collector_takes_what_is_there_and_tells_what_it_could_not() {
 
 // --- theirs
 
+#[test]
+fn check_names_tables_that_can_not_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("collector.toml");
+    std::fs::write(&path, format!("data_dir = '{}'\n[[inbox]]\n{SCADA}\n", folder.path().display())).unwrap();
+    let checked = support::process::collector(&["check", "-c", path.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(said.contains("scada: table plant.readings can't be read: [warm] is SQLite"), "{said}");
+    let wrong = format!("[[inbox]]\n{}", SCADA.replace("m3/h", "bar"));
+    std::fs::write(&path, wrong).unwrap();
+    let checked = support::process::collector(&["check", "-c", path.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(
+        checked.status.code() == Some(2) && said.contains("inbox.scada.columns.flow = \"flow_rate [bar]\""),
+        "{said}"
+    );
+}
+
 async fn plant(server: &Postgres, time: &str) {
     let sql = format!(
         "CREATE SCHEMA plant; CREATE TABLE plant.readings (timestamp {time}, node_id text, flow real, press numeric, note text)"

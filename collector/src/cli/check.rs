@@ -88,9 +88,26 @@ fn look(path: &Path, config: &Config, findings: &mut Findings) {
     cold(config, findings);
     certificates(config, findings);
     grants(config, findings);
+    inboxes(config, findings);
     hot(config, findings);
     let (rows, interval) = (config.buffer.flush_rows, config.buffer.flush_interval);
     findings.add("[buffer]", Verdict::Ok, format!("commits every {interval}, or with {rows} readings"));
+}
+
+fn inboxes(config: &Config, findings: &mut Findings) {
+    for inbox in &config.inbox {
+        let name = inbox.name.as_str();
+        if config.warm.store() == warm::settings::Store::Sqlite {
+            let detail =
+                format!("{name}: table {} can't be read: [warm] is SQLite, which has only our own", inbox.table);
+            findings.add("[[inbox]]", Verdict::Error, detail);
+        } else if !config.grants.knows(&inbox.name) {
+            let detail = format!("{name}: [grants] says nothing of it, so that all its readings go to quarantine");
+            findings.add("[[inbox]]", Verdict::Warning, detail);
+        } else {
+            findings.add("[[inbox]]", Verdict::Ok, format!("{name}: table {} is read", inbox.table));
+        }
+    }
 }
 
 fn api(config: &Config, findings: &mut Findings) {
