@@ -365,7 +365,7 @@ async fn a_report_on_the_quality_of_data_is_made_by_hand_and_served() {
         (&report["count"]["good"], &report["spacing_s"], &report["step"]),
         (&json!(3_600), &json!(1.0), &json!(1.0))
     );
-    assert_eq!((&report["count"]["late"], &report["late_share"]), (&json!(3_600), &json!(1.0)), "they came a day late");
+    assert_eq!((&report["late"], &report["late_share"]), (&json!(3_600), &json!(1.0)), "they came a day late");
     assert_eq!(quality["nodes"][0]["node"], "DIST_001");
     let csv = support::http(collector.api, "/api/v1/quality?format=csv").await;
     assert!(csv.starts_with("day,node,metric,channel,unit,score") && csv.lines().count() == 2, "{csv}");
