@@ -253,6 +253,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, LoadError> {
         let mut config: Self = shared::config::load(path)?;
         let variable = |name: &str| std::env::var(name).ok();
+        config.cold.apply_environment(variable);
         let set = config.hot.apply_environment(variable).and_then(|()| config.warm.apply_environment(variable));
         set.map_err(|(key, value)| ValueError::new(key, value, "a number is needed"))
             .and_then(|()| config.validate())

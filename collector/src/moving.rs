@@ -4,12 +4,11 @@
 //! is committed to the new warm tier after the next start.
 
 use crate::config::Config;
-use crate::etl::archive::prove;
 use crate::tiers::warm::postgres::PostgresWarm;
 use crate::tiers::warm::settings::Store;
 use crate::tiers::warm::sqlite::SqliteWarm;
 use crate::tiers::warm::transfer::{Moved, finish, transfer};
-use crate::tiers::{ColdTier, Day, TierError, WarmTier as _};
+use crate::tiers::{ColdTier, Day, Proof, TierError, WarmTier as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -122,7 +121,7 @@ async fn move_archive(here: &dyn ColdTier, there: &dyn ColdTier, hear: &mut Hear
     let (mut archived, total) = (Archived::default(), days.len() as u64);
     for day in days {
         hear("archive, days", archived.days, total);
-        let sent = prove(here.day(day)).await?;
+        let sent = Proof::of(here.day(day)).await?;
         let mut found = there.proof(day).await?;
         if found != Some(sent) {
             found = Some(there.replace_day(day, here.day(day)).await?);

@@ -77,6 +77,9 @@ fn no_password_has_a_default_or_is_an_argument() {
     for variable in ["HOST", "PORT", "DB", "USER", "PASSWORD"] {
         assert!(environment[format!("POSTGRES_{variable}").as_str()].as_str().is_some(), "POSTGRES_{variable}");
     }
+    for variable in ["PROJECT_ID", "DATASET_ID", "LOCATION"] {
+        assert!(environment[format!("BIGQUERY_{variable}").as_str()].as_str().is_some(), "BIGQUERY_{variable}");
+    }
 }
 
 #[test]

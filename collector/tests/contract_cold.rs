@@ -4,6 +4,7 @@
 mod services;
 
 use collector::rollup::Rollup;
+use collector::tiers::cold::bigquery::BigQueryCold;
 use collector::tiers::cold::parquet::ParquetCold;
 use collector::tiers::{Bucket, ColdTier, Day, Proof, Run, Runs, SeriesId, SeriesKey, StoredReading, TierError};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -319,7 +320,7 @@ macro_rules! each_by_itself {
 macro_rules! in_turn {
     ($make:expr; $($test:ident)*) => {
         $(println!("{}", stringify!($test));
-        $test($make).await;)*
+        Box::pin($test($make)).await;)*
     };
 }
 
@@ -340,9 +341,15 @@ every_promise!(each_by_itself, parquet_in_an_object_store: parquet_store());
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parquet_in_s3_keeps_every_promise() {
     let server = services::s3::S3Server::start();
-    let fresh = || Arc::into_inner(server.settings().open(std::path::Path::new("")).unwrap()).unwrap();
+    let fresh = || Arc::into_inner(server.settings().open_files(std::path::Path::new("")).unwrap()).unwrap();
     every_promise!(in_turn, fresh());
     let objects = server.objects().await;
     assert!(!objects.is_empty() && objects.iter().all(|path| path.starts_with("archive/")), "{objects:?}");
     assert!(!objects.iter().any(|path| path.contains("/aside/")), "nothing is left aside: {objects:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bigquery_keeps_every_promise() {
+    let server = services::bigquery::BigQuery::start().await;
+    every_promise!(in_turn, BigQueryCold::new(&server.dataset()));
 }

@@ -7,7 +7,6 @@ mod services;
 mod support;
 
 use collector::config::Config;
-use collector::etl::archive::prove;
 use collector::moving::{self, Archived, MoveError};
 use collector::rollup::Rollup;
 use collector::run::{RunError, Tiers};
@@ -131,7 +130,7 @@ async fn same(installation: &Installation) {
     let (old, new) = (installation.old().await, PostgresWarm::open(&installation.to.warm).await.unwrap());
     assert_eq!(old.series(None).await.unwrap(), new.series(None).await.unwrap());
     for day in (0..DAYS).map(|day| Day(FIRST.0 + day)) {
-        let (before, after) = (prove(old.days().rows(day)).await, prove(new.days().rows(day)).await);
+        let (before, after) = (Proof::of(old.days().rows(day)).await, Proof::of(new.days().rows(day)).await);
         assert_eq!(before.unwrap(), after.unwrap(), "{day}");
     }
     for series in old.series(None).await.unwrap() {
@@ -146,7 +145,7 @@ async fn same(installation: &Installation) {
     let made = new.series_for(&gateway, support::catalogue(&["NEW"]).entries()).await.unwrap();
     assert!(made[0].as_ref().ok().copied() > numbers, "numbers go on");
     let cold = ParquetCold::in_folder(installation.to.cold.folder.clone().unwrap()).unwrap();
-    assert_eq!(cold.proof(FIRST).await.unwrap(), Some(prove(old.days().rows(FIRST)).await.unwrap()));
+    assert_eq!(cold.proof(FIRST).await.unwrap(), Some(Proof::of(old.days().rows(FIRST)).await.unwrap()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,8 @@ use super::print::{GREEN, RED, YELLOW};
 use super::{WRONG, migrate};
 use crate::config::{Config, LoadError};
 use crate::revocation;
+use crate::tiers::cold::bigquery::BigQueryCold;
+use crate::tiers::cold::settings::Store;
 use crate::tiers::hot;
 use crate::tiers::warm::{self, SchemaReport};
 use anstream::println;
@@ -145,6 +147,9 @@ fn hot(config: &Config, findings: &mut Findings) {
 
 /// Days wait in the warm tier while the archive can't be written, so that is no error of the configuration.
 fn cold(config: &Config, findings: &mut Findings) {
+    if config.cold.store() == Store::BigQuery {
+        return bigquery(config, findings);
+    }
     if let Some(why) = config.cold.credentials_file.as_deref().and_then(file::readable_by_all) {
         findings.add("[cold]", Verdict::Warning, why);
     }
@@ -159,6 +164,24 @@ fn cold(config: &Config, findings: &mut Findings) {
     match runtime.map(|runtime| runtime.block_on(config.cold.probe())) {
         Ok(Ok(())) => findings.add("[cold]", Verdict::Ok, format!("Parquet files at {url}, written and read")),
         Ok(Err(error)) => findings.add("[cold]", Verdict::Warning, error.to_string()),
+        Err(error) => findings.add("[cold]", Verdict::Warning, error.to_string()),
+    }
+}
+
+/// Days stay in the database while it can't be used, so that is no error of the configuration.
+fn bigquery(config: &Config, findings: &mut Findings) {
+    let (settings, place) = (&config.cold.bigquery, config.cold.place(&config.cold_dir()));
+    if let Some(why) = settings.credentials_file.as_deref().and_then(file::readable_by_all) {
+        findings.add("[cold]", Verdict::Warning, why);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map(|runtime| runtime.block_on(BigQueryCold::check(settings))) {
+        Ok(Ok(None)) => findings.add("[cold]", Verdict::Ok, format!("BigQuery, {place}")),
+        Ok(Ok(Some(to_do))) => findings.add("[cold]", Verdict::Ok, format!("BigQuery, {place}: {to_do}")),
+        Ok(Err(error)) => {
+            let detail = format!("{error}; `run` goes on without it, and days stay in the database");
+            findings.add("[cold]", Verdict::Warning, detail);
+        }
         Err(error) => findings.add("[cold]", Verdict::Warning, error.to_string()),
     }
 }

@@ -5,6 +5,7 @@ use super::print::{YELLOW, table};
 use crate::config::Config;
 use crate::sql::rows::{Json, columns, rows};
 use crate::sql::{Answer, Sql};
+use crate::tiers::cold::settings::Store;
 use anstream::eprintln;
 use anyhow::{Context, bail};
 use clap::Args;
@@ -71,11 +72,14 @@ pub(super) fn ask(asked: &Ask) -> anyhow::Result<()> {
     if format == "table" {
         settings.rows = settings.rows.min(TABLE_ROWS_MAX);
     }
+    if config.cold.store() == Store::BigQuery {
+        bail!("the archive is in BigQuery ({}): ask it there", config.cold.place(&config.cold_dir()));
+    }
     let folder = config.cold.folder.clone().unwrap_or_else(|| config.cold_dir());
     if config.cold.url.is_none() && !folder.is_dir() {
         bail!("{}: there is no archive yet; `collector jobs run daily_sync` makes it", folder.display());
     }
-    let sql = Sql::new(config.cold.open(&folder)?, settings)?;
+    let sql = Sql::new(config.cold.open_files(&folder)?, settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (more, until) = runtime.block_on(async {
         let mut answer = sql.ask(&text, None).await?;

@@ -220,15 +220,3 @@ async fn is_as_it_was(warm: &dyn WarmTier, entry: &DayEntry) -> Result<bool, Tie
 
 /// Length of the buckets that are marked.
 const BUCKET: i64 = 300_000_000;
-
-/// What a stream of rows consists of.
-///
-/// # Errors
-/// When it can't be read to its end.
-pub async fn prove(mut runs: Runs<'_>) -> Result<Proof, TierError> {
-    let mut proof = Proof::default();
-    while let Some(run) = runs.try_next().await? {
-        proof.add(&run);
-    }
-    Ok(proof)
-}

@@ -14,7 +14,7 @@ use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::memory::MemoryHot;
 use crate::tiers::hot::redis::{Before, RedisHot};
 use crate::tiers::hot::settings::Store;
-use crate::tiers::{ColdTier, HotTier, SeriesId, TierError, WarmTier, warm};
+use crate::tiers::{ColdTier, HotTier, SeriesId, TierError, WarmTier, cold, warm};
 use shared::reading::Timestamp;
 use shared::spool::{Options, Spool, WhenFull};
 use std::sync::Arc;
@@ -51,9 +51,14 @@ impl Tiers {
         }
         let warm = warm::open(&config.warm, &config.warm_file()).await?;
         let complete_from = complete_from(&*warm, config.ingest.future_max.0).await;
-        let archive = config.cold.open(&config.cold_dir())?;
-        let sql = Some(Arc::new(Sql::new(archive.clone(), config.sql)?));
-        let cold: Option<Arc<dyn ColdTier>> = Some(archive);
+        let (cold, sql): (Arc<dyn ColdTier>, _) = match config.cold.store() {
+            cold::settings::Store::BigQuery => (config.cold.open(&config.cold_dir())?, None),
+            cold::settings::Store::Parquet => {
+                let files = config.cold.open_files(&config.cold_dir())?;
+                (files.clone(), Some(Arc::new(Sql::new(files, config.sql)?)))
+            }
+        };
+        let cold = Some(cold);
         let now = Arc::new(Timestamp::wall_clock);
         match config.hot.store() {
             Store::Memory => {

@@ -2,6 +2,8 @@
 //! however that ends.
 #![allow(dead_code, clippy::unwrap_used, unreachable_pub)] // no test binary needs all of them
 
+pub mod bigquery;
+pub mod meddler;
 pub mod postgres;
 pub mod redis;
 pub mod s3;

@@ -3,11 +3,10 @@
 //! everywhere, and `daily_sync`, which follows, archives it again.
 
 use super::Alarm;
-use crate::etl::archive::prove;
 use crate::etl::ledger::{DayEntry, DayLedger, Leave, Raw};
 use crate::etl::{Job, JobError, Now, Outcome, Progress};
 use crate::tiers::cold::rows::MICROS_PER_DAY;
-use crate::tiers::{ColdTier, Day, TierError, WarmTier};
+use crate::tiers::{ColdTier, Day, Proof, TierError, WarmTier};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -171,7 +170,7 @@ impl Cleanup {
             Err(TierError::Broken { why, .. }) => return Ok(Some(why)),
             Err(error) => return Err(error),
         }
-        let here = prove(self.ledger().rows(entry.day)).await?;
+        let here = Proof::of(self.ledger().rows(entry.day)).await?;
         let same = here == read;
         Ok((!same).then(|| format!("{here} here now, and {read} when it was archived")))
     }

@@ -1,7 +1,9 @@
 //! Cold tiers.
 
+pub mod bigquery;
 mod clouds;
 pub mod parquet;
 pub mod rows;
 pub mod settings;
 pub(crate) mod streams;
+mod sums;

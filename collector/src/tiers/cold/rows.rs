@@ -1,6 +1,7 @@
 //! What the archive takes and gives: days, rows, and the proof that they are there.
 
 use crate::tiers::{SeriesId, SeriesKey, StoredReading, TierError};
+use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use shared::reading::{Held, Timestamp};
@@ -131,6 +132,18 @@ impl Proof {
         let name = name_hash(run.series, &run.key);
         self.rows += run.readings.len() as u64;
         self.xor = run.readings.iter().fold(self.xor, |xor, r| xor ^ row_hash(name, r.at, &r.held));
+    }
+
+    /// Of all rows of a stream.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub async fn of(mut runs: Runs<'_>) -> Result<Self, TierError> {
+        let mut proof = Self::default();
+        while let Some(run) = runs.try_next().await? {
+            proof.add(&run);
+        }
+        Ok(proof)
     }
 
     /// Counts what another proof stands for in; the two must not have a row in common.

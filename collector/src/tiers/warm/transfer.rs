@@ -5,8 +5,7 @@
 
 use super::postgres::PostgresWarm;
 use super::sqlite::SqliteWarm;
-use crate::etl::archive::prove;
-use crate::tiers::{Day, TierError, WarmTier as _};
+use crate::tiers::{Day, Proof, TierError, WarmTier as _};
 
 /// A value as text; `None` is NULL. Bytes are hexadecimal digits.
 pub(super) type Cell = Option<String>;
@@ -95,7 +94,7 @@ async fn one_day(
         progress(&what, done, 0);
     };
     let sent = to.receive_day(day, &what, from.days().rows(day), step).await?;
-    let there = prove(to.days().rows(day)).await?;
+    let there = Proof::of(to.days().rows(day)).await?;
     if there == sent {
         return Ok(sent.rows);
     }

@@ -17,6 +17,7 @@ mod table;
 pub use sql::{STORE_URL, Snapshot};
 
 use super::streams::{checked, merged, merged_all};
+use super::sums::Sums;
 use crate::rollup::Rollup;
 use crate::tiers::{Bucket, ColdState, ColdTier, Day, Proof, Runs, SeriesId, StoredReading, TierError, TierFuture};
 use futures::TryStreamExt;
@@ -26,7 +27,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use parquet::arrow::AsyncArrowWriter;
 use parquet::errors::ParquetError;
-use scan::{Scanner, Wanted, prove};
+use scan::{Scanner, Wanted};
 use shared::reading::Timestamp;
 use shelf::{Place, Shelf, Summed};
 use std::collections::BTreeMap;
@@ -190,7 +191,7 @@ impl ParquetCold {
             file.abort().await;
             return Err(error);
         }
-        let back = prove(self.scanner.runs(self.shelf().meta(aside).await?, None)).await?;
+        let back = Proof::of(self.scanner.runs(self.shelf().meta(aside).await?, None)).await?;
         if back == proof {
             return Ok((back, crc));
         }
@@ -250,7 +251,7 @@ impl ColdTier for ParquetCold {
         Box::pin(self.look(move |picture| async move {
             match picture.pieces(day, day.next()).is_empty() {
                 true => Ok(None),
-                false => prove(self.scanner.day(&picture, day)).await.map(Some),
+                false => Proof::of(self.scanner.day(&picture, day)).await.map(Some),
             }
         }))
     }
@@ -316,19 +317,13 @@ impl ColdTier for ParquetCold {
         hold_micros: i64,
     ) -> TierFuture<'_, Vec<(Timestamp, Rollup)>> {
         Box::pin(self.look(move |picture| async move {
-            let mut sums: Vec<(Timestamp, Rollup)> = Vec::new();
+            let mut sums = Sums::new(bucket, hold_micros);
             self.rows(&picture, Wanted { series: Some(series), from, to }, |some| {
-                for reading in some {
-                    let (start, one) = (bucket.start_of(reading.at), Rollup::of(reading.at, &reading.held));
-                    match sums.last_mut() {
-                        Some((last, sum)) if *last == start => *sum = sum.then(&one, hold_micros),
-                        _ => sums.push((start, one)),
-                    }
-                }
+                sums.add(&some);
                 true
             })
             .await?;
-            Ok(sums)
+            Ok(sums.all())
         }))
     }
 

@@ -6,7 +6,7 @@ use super::names::{Picture, Piece};
 use super::reader::FileReader;
 use super::shelf::Shelf;
 use super::table::{self, READING, SERIES, TS};
-use crate::tiers::{Day, Proof, Runs, SeriesId, StoredReading, TierError};
+use crate::tiers::{Day, Runs, SeriesId, StoredReading, TierError};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{TimestampMicrosecondType, UInt32Type};
 use arrow_array::{BooleanArray, RecordBatch};
@@ -145,13 +145,4 @@ impl Scanner {
         };
         Box::pin(stream::once(rows).try_flatten())
     }
-}
-
-/// What a stream of rows consists of.
-pub(super) async fn prove(mut runs: Runs<'_>) -> Result<Proof, TierError> {
-    let mut proof = Proof::default();
-    while let Some(run) = runs.try_next().await? {
-        proof.add(&run);
-    }
-    Ok(proof)
 }
