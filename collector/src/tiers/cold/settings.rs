@@ -100,7 +100,7 @@ impl ColdSettings {
     /// Whether it lies where each byte is paid for.
     #[must_use]
     pub fn is_in_a_cloud(&self) -> bool {
-        self.url.is_some()
+        self.store() == Store::BigQuery || self.url.is_some()
     }
 
     /// Whether the object store can be written, read, listed, and cleared; always so without one.
