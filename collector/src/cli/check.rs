@@ -4,6 +4,7 @@ use super::print::{GREEN, RED, YELLOW};
 use super::{WRONG, migrate};
 use crate::config::{Config, LoadError};
 use crate::revocation;
+use crate::run;
 use crate::tiers::cold::bigquery::BigQueryCold;
 use crate::tiers::cold::settings::Store;
 use crate::tiers::hot;
@@ -92,8 +93,24 @@ fn look(path: &Path, config: &Config, findings: &mut Findings) {
     grants(config, findings);
     inboxes(config, findings);
     hot(config, findings);
+    alerts(config, findings);
     let (rows, interval) = (config.buffer.flush_rows, config.buffer.flush_interval);
     findings.add("[buffer]", Verdict::Ok, format!("commits every {interval}, or with {rows} readings"));
+}
+
+/// Also whether the files of secrets can be read.
+fn alerts(config: &Config, findings: &mut Findings) {
+    match config.alerts.channels() {
+        Err(error) => findings.add("[alerts]", Verdict::Error, error.to_string()),
+        Ok(none) if none.is_empty() => {
+            findings.add("[alerts]", Verdict::Ok, "nobody is told what stands; it is on the dashboard");
+        }
+        Ok(channels) => {
+            let names: Vec<&str> = channels.iter().map(|channel| channel.name()).collect();
+            let detail = format!("what stands is told by {}; `collector alerts test` tries it", names.join(" and "));
+            findings.add("[alerts]", Verdict::Ok, detail);
+        }
+    }
 }
 
 fn inboxes(config: &Config, findings: &mut Findings) {
@@ -244,6 +261,9 @@ fn folder(config: &Config, findings: &mut Findings) {
 
 /// What comes waits in the spool while a database can't be used, so that is no error of the configuration.
 fn warm_tier(config: &Config, findings: &mut Findings) {
+    if let Err(error) = run::moved(config) {
+        return findings.add("[warm]", Verdict::Error, error.to_string());
+    }
     let place = migrate::place(config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let report = match runtime.map(|runtime| runtime.block_on(warm::check(&config.warm, &config.warm_file()))) {

@@ -5,7 +5,7 @@ mod refill;
 mod stores;
 mod wiring;
 
-pub use stores::Tiers;
+pub use stores::{Tiers, moved};
 
 use crate::api;
 use crate::config::Config;

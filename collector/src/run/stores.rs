@@ -44,11 +44,7 @@ impl Tiers {
     /// When one can't be opened.
     pub async fn open(config: &Config) -> Result<Self, RunError> {
         std::fs::create_dir_all(&config.data_dir).map_err(file_error(&config.data_dir))?;
-        if config.warm.store() == warm::settings::Store::Sqlite
-            && let Some(to) = moving::moved_to(&config.data_dir)
-        {
-            return Err(RunError::Moved { file: config.warm_file(), to });
-        }
+        moved(config)?;
         let warm = warm::open(&config.warm, &config.warm_file()).await?;
         let complete_from = complete_from(&*warm, config.ingest.future_max.0).await;
         let (cold, sql): (Arc<dyn ColdTier>, _) = match config.cold.store() {
@@ -72,6 +68,18 @@ impl Tiers {
                 Ok(Self { warm, hot: hot.clone(), redis: Some(hot), cold, sql })
             }
         }
+    }
+}
+
+/// Whether the data is still where the configuration says.
+///
+/// # Errors
+/// When `collector move` has taken it elsewhere, or has begun to.
+pub fn moved(config: &Config) -> Result<(), RunError> {
+    let embedded = config.warm.store() == warm::settings::Store::Sqlite;
+    match moving::moved_to(&config.data_dir).filter(|_| embedded) {
+        Some(to) => Err(RunError::Moved { file: config.warm_file(), to }),
+        None => Ok(()),
     }
 }
 
