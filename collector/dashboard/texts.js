@@ -324,7 +324,8 @@ const en = {
     money: (sum, currency) => `${sum.toFixed(sum < 10 ? 2 : 0)} ${currency}`,
     costs: ({ total, currency, all_in_bigquery: alone }) =>
       `About ${total.toFixed(0)} ${currency} a month for all tiers; everything in BigQuery alone would be at least ${alone.total.toFixed(0)} ${currency}: ` +
-      `${alone.storage.toFixed(2)} to keep it and ${alone.questions.toFixed(2)} for ${Math.round(alone.questions_a_month).toLocaleString("en")} questions, as many as now.`,
+      (alone.questions_a_month === null ? `${alone.storage.toFixed(2)} to keep it; what questions cost is known an hour after the start.` :
+        `${alone.storage.toFixed(2)} to keep it and ${alone.questions.toFixed(2)} for ${Math.round(alone.questions_a_month).toLocaleString("en")} questions, as many as now.`),
     facts: {
       series: "Series", readings: "Readings", evicted: "Evicted", dirty_buckets: "Buckets to sum up", quarantined: "Set aside",
       parked: "Parked blocks", bytes: "Disk", days: "Days", files: "Files", first: "First day", last: "Last day",

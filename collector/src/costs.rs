@@ -7,6 +7,8 @@ use utoipa::ToSchema;
 const QUESTION_BYTES_MIN: f64 = 10e6;
 const TB: f64 = 1e12;
 const MONTH_S: f64 = 30.0 * 86_400.0;
+/// Questions of less time foretell nothing, seconds.
+const SECONDS_MIN: f64 = 3_600.0;
 
 /// `[costs]`: prices. Those given here are the ones of the reference architecture.
 #[derive(Clone, Debug, Deserialize)]
@@ -96,8 +98,8 @@ pub struct Alone {
     /// The questions of a month, as many as were asked since the start, each of 10 MB, which is the least that is
     /// counted: the real figure is higher.
     pub questions: f64,
-    /// How many they are.
-    pub questions_a_month: f64,
+    /// How many they are; null in the first hour after the start, which foretells nothing.
+    pub questions_a_month: Option<f64>,
     /// Both.
     pub total: f64,
 }
@@ -111,9 +113,9 @@ impl Paid {
         let kept = |bytes: u64| bytes as f64 / TB * prices.archive_tb_month;
         let (hot, warm) = (server(self.hot, prices.hot_month), server(self.warm, prices.warm_month));
         let cold = server(self.cold, kept(used.cold_bytes));
-        let a_month = if used.seconds > 0.0 { used.questions as f64 / used.seconds * MONTH_S } else { 0.0 };
+        let a_month = (used.seconds >= SECONDS_MIN).then(|| used.questions as f64 / used.seconds * MONTH_S);
         let storage = kept(used.cold_bytes.max(used.warm_bytes));
-        let questions = a_month * QUESTION_BYTES_MIN / TB * prices.question_tb;
+        let questions = a_month.unwrap_or(0.0) * QUESTION_BYTES_MIN / TB * prices.question_tb;
         Costs {
             currency: prices.currency.clone(),
             hot,
@@ -132,20 +134,23 @@ mod tests {
     #[test]
     fn the_references_table_comes_out() {
         let paid = Paid { warm: true, hot: true, cold: true, ..Paid::default() };
-        // A terabyte in the archive; 48 questions a minute: 2 million a month, 21 terabytes.
-        let used = Use { warm_bytes: 80_000_000_000, cold_bytes: 1_000_000_000_000, questions: 48, seconds: 60.0 };
+        // A terabyte in the archive; 2,880 questions an hour: 2 million a month, 21 terabytes.
+        let used =
+            Use { warm_bytes: 80_000_000_000, cold_bytes: 1_000_000_000_000, questions: 2_880, seconds: 3_600.0 };
         let costs = paid.costs(&used);
         assert_eq!((costs.hot, costs.warm, costs.cold, costs.total), (20.0, 50.0, 10.0, 80.0));
         let alone = costs.all_in_bigquery;
-        assert_eq!(
-            (alone.storage, alone.questions_a_month.round(), alone.questions.round()),
-            (10.0, 2_073_600.0, 104.0)
-        );
+        assert_eq!((alone.storage, alone.questions_a_month, alone.questions.round()), (10.0, Some(2_073_600.0), 104.0));
     }
 
     #[test]
     fn what_is_embedded_costs_nothing_and_a_start_foretells_nothing() {
-        let costs = Paid::default().costs(&Use { cold_bytes: 5_000_000_000_000, ..Use::default() });
+        let costs = Paid::default().costs(&Use {
+            cold_bytes: 5_000_000_000_000,
+            questions: 10,
+            seconds: 5.0,
+            ..Use::default()
+        });
         assert_eq!((costs.total, costs.all_in_bigquery.total), (0.0, 50.0));
     }
 }

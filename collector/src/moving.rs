@@ -7,9 +7,13 @@ use crate::config::Config;
 use crate::tiers::warm::postgres::PostgresWarm;
 use crate::tiers::warm::settings::Store;
 use crate::tiers::warm::sqlite::SqliteWarm;
-use crate::tiers::warm::transfer::{Moved, finish, transfer};
+use crate::tiers::warm::transfer::{Moved, finish, prepare, transfer};
 use crate::tiers::{ColdTier, Day, Proof, TierError, WarmTier as _};
-use std::io;
+use serde::{Deserialize, Serialize};
+use shared::ids::StreamId;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Why an installation isn't moved.
@@ -35,7 +39,7 @@ pub enum MoveError {
 pub type Hear<'a> = dyn FnMut(&str, u64, u64) + Send + 'a;
 
 /// Days of the archive, and their rows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Archived {
     /// Days.
     pub days: u64,
@@ -43,27 +47,71 @@ pub struct Archived {
     pub readings: u64,
 }
 
-/// The note that says that what SQLite holds is on its way to another place, or there.
-fn note(data_dir: &Path) -> PathBuf {
-    data_dir.join("moved")
+/// Lies in `data_dir` from the beginning of a move on: what SQLite holds is on its way to another place, or there.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Note {
+    /// Where to, in words.
+    pub place: String,
+    /// Which move; the target knows it, too, so that a later one doesn't take its progress for its own.
+    id: String,
+    /// All of it is there.
+    pub done: bool,
 }
 
-/// Where the data of this folder's SQLite file was moved to, or is being moved to.
-#[must_use]
-pub fn moved_to(data_dir: &Path) -> Option<String> {
-    std::fs::read_to_string(note(data_dir)).ok().map(|text| text.trim().to_owned())
+impl Note {
+    fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join("moved.json")
+    }
+
+    /// The note of this folder.
+    #[must_use]
+    pub fn read(data_dir: &Path) -> Option<Self> {
+        let text = std::fs::read(Self::path(data_dir)).ok()?;
+        // Whatever damaged it, there was a move.
+        let unknown = || Self { place: "another place".into(), id: String::new(), done: true };
+        Some(serde_json::from_slice(&text).unwrap_or_else(|_| unknown()))
+    }
+
+    fn write(&self, data_dir: &Path) -> Result<(), MoveError> {
+        let (path, text) = (Self::path(data_dir), serde_json::json!(self).to_string());
+        let written = File::create(&path).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
+        written.map_err(|source| MoveError::Note { path, source })
+    }
+
+    fn remove(data_dir: &Path) -> Result<(), MoveError> {
+        let path = Self::path(data_dir);
+        std::fs::remove_file(&path).map_err(|source| MoveError::Note { path, source })
+    }
 }
 
-/// Takes the note back: the SQLite file counts again. False when there was none.
+/// One at a time moves or gives up; until it is dropped.
+fn turn(data_dir: &Path) -> Result<File, MoveError> {
+    let path = data_dir.join("moved.lock");
+    let file = File::create(&path).map_err(|source| MoveError::Note { path, source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(MoveError::Wrong(format!("another move of {} is under way", data_dir.display()))),
+    }
+}
+
+/// Gives up a move that isn't finished: the SQLite file counts again. False when there is none.
 ///
 /// # Errors
-/// When it can't be removed.
+/// When it is finished or under way, or the note can't be removed.
 pub fn abandon(data_dir: &Path) -> Result<bool, MoveError> {
-    let path = note(data_dir);
-    match std::fs::remove_file(&path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(MoveError::Note { path, source }),
+    let _turn = turn(data_dir)?;
+    match Note::read(data_dir) {
+        None => Ok(false),
+        Some(note) if note.done => Err(MoveError::Wrong(format!(
+            "the move to {} is finished, and what came since then is only there; whoever wants to go back all the same \
+             removes {}",
+            note.place,
+            Note::path(data_dir).display()
+        ))),
+        Some(_) => Note::remove(data_dir).map(|()| true),
     }
 }
 
@@ -92,27 +140,64 @@ pub async fn move_all(from: &Config, to: &Config, hear: &mut Hear<'_>) -> Result
     if let Some(doubt) = doubt(from, to) {
         return Err(MoveError::Wrong(doubt));
     }
+    let _turn = turn(&from.data_dir)?;
+    let place = format!("PostgreSQL {}:{}/{}, schema {}", to.warm.host, to.warm.port, to.warm.database, to.warm.schema);
+    let before = Note::read(&from.data_dir);
+    match &before {
+        Some(note) if note.done => {
+            return Err(MoveError::Wrong(format!("it was moved to {} already; start with that", note.place)));
+        }
+        Some(note) if note.place != place => {
+            let to = &note.place;
+            return Err(MoveError::Wrong(format!(
+                "a move to {to} was begun; to begin anew, give it up with --abandon"
+            )));
+        }
+        _ => {}
+    }
+    // Everything that can be found out is, before anything is changed.
     let source = SqliteWarm::open(&from.warm_file()).await?;
     let target = PostgresWarm::open(&to.warm).await?;
-    let path = note(&from.data_dir);
-    let place = format!("PostgreSQL {}:{}/{}, schema {}", to.warm.host, to.warm.port, to.warm.database, to.warm.schema);
-    if let Some(other) = moved_to(&from.data_dir).filter(|other| *other != place) {
-        let why = format!("it was begun to move this to {other}; to begin anew, take that back with --abandon");
-        return Err(MoveError::Wrong(why));
+    let (here, there) = (from.cold.open(&from.cold_dir())?, to.cold.open(&to.cold_dir())?);
+    archive_is_whole(&source, &*here).await?;
+    there.state().await?;
+    let first = before.is_none();
+    let new = || Note { place, id: StreamId::random().to_string(), done: false };
+    let note = before.unwrap_or_else(new);
+    note.write(&from.data_dir)?;
+    if let Err(error) = prepare(&source, &target, &note.id).await {
+        if first {
+            Note::remove(&from.data_dir)?;
+        }
+        return Err(error.into());
     }
-    std::fs::write(&path, format!("{place}\n")).map_err(|source| MoveError::Note { path, source })?;
     let moved = transfer(&source, &target, hear).await?;
     let archived = match from.cold == to.cold {
         true => Archived::default(),
-        false => {
-            let (here, there) = (from.cold.open(&from.cold_dir())?, to.cold.open(&to.cold_dir())?);
-            move_archive(&*here, &*there, hear).await?
-        }
+        false => move_archive(&*here, &*there, hear).await?,
     };
+    Note { done: true, ..note }.write(&from.data_dir)?;
     finish(&target).await?;
     source.close().await;
     target.close().await;
     Ok((moved, archived))
+}
+
+/// Every day that was archived must be in the archive: of those that have left, it has all there is.
+async fn archive_is_whole(source: &SqliteWarm, archive: &dyn ColdTier) -> Result<(), MoveError> {
+    let all = (Day::FIRST, Day::LAST.next());
+    let there: BTreeSet<Day> = archive.days(all.0, all.1).await?.into_iter().collect();
+    let entries = source.days().days(all.0, all.1).await?;
+    let missing: Vec<Day> =
+        entries.iter().filter(|one| one.exported > 0 && !there.contains(&one.day)).map(|one| one.day).collect();
+    match missing.first() {
+        None => Ok(()),
+        Some(first) => Err(MoveError::Wrong(format!(
+            "the archive of the present configuration lacks {} days that were archived, the first is {first}; is its folder \
+             there?",
+            missing.len()
+        ))),
+    }
 }
 
 /// Day by day; each is read back and compared. A day that is there already isn't moved again.

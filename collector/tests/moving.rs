@@ -7,6 +7,7 @@ mod services;
 mod support;
 
 use collector::config::Config;
+use collector::etl::ledger::{DayEntry, Export};
 use collector::moving::{self, Archived, MoveError};
 use collector::rollup::Rollup;
 use collector::run::{RunError, Tiers};
@@ -66,7 +67,9 @@ impl Installation {
         warm.commit(Flush { readings, ..Flush::default() }).await.unwrap();
         while warm.refresh_rollups(1_000).await.unwrap() > 0 {}
         let cold = ParquetCold::in_folder(self.from.cold_dir()).unwrap();
-        cold.replace_day(FIRST, warm.days().rows(FIRST)).await.unwrap();
+        let proof = cold.replace_day(FIRST, warm.days().rows(FIRST)).await.unwrap();
+        let DayEntry { version, exported: before, .. } = warm.days().days(FIRST, FIRST.next()).await.unwrap()[0];
+        warm.days().exported(Export { day: FIRST, before, version, warm: proof, cold: proof }).await.unwrap();
         warm.close().await;
         let mut connection = SqliteConnectOptions::new().filename(self.from.warm_file()).connect().await.unwrap();
         for table in tables(&mut connection).await {
@@ -171,9 +174,10 @@ async fn everything_comes_over_and_the_old_place_is_closed() {
     assert!(matches!(refused, RunError::Moved { .. }), "{refused}");
     assert!(refused.to_string().contains("warm.sqlite holds was moved to PostgreSQL 127.0.0.1"), "{refused}");
     let again = installation.go().await.unwrap_err().to_string();
-    assert!(again.contains("there is something in table series already"), "{again}");
-    assert!(moving::abandon(&installation.from.data_dir).unwrap());
-    Tiers::open(&installation.from).await.unwrap();
+    assert!(again.starts_with("it was moved to PostgreSQL 127.0.0.1"), "{again}");
+    let kept = moving::abandon(&installation.from.data_dir).unwrap_err().to_string();
+    assert!(kept.contains("what came since then is only there"), "{kept}");
+    Tiers::open(&installation.to).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,6 +204,7 @@ async fn it_goes_on_where_it_was_stopped() {
         stops += 1;
     }
     assert!(stops > 20, "{stops} stops");
+    assert!(moving::Note::read(&installation.from.data_dir).unwrap().done);
     same(&installation).await;
 }
 
@@ -212,6 +217,42 @@ async fn it_moves_into_timescaledb() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn half_a_move_is_nobodys() {
+    let server = Postgres::start().await;
+    let installation = Installation::new(server.database().await).await;
+    let begun = AtomicBool::new(false);
+    let mut hear = |what: &str, _: u64, _: u64| begun.store(what.starts_with("readings of"), Ordering::Relaxed);
+    {
+        let mut work = std::pin::pin!(moving::move_all(&installation.from, &installation.to, &mut hear));
+        poll_fn(|context| {
+            assert!(work.as_mut().poll(context).is_pending());
+            if begun.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let meanwhile = moving::abandon(&installation.from.data_dir).unwrap_err().to_string();
+        assert!(meanwhile.contains("is under way"), "{meanwhile}");
+    }
+    let refused = Tiers::open(&installation.to).await.err().unwrap();
+    assert!(matches!(refused, RunError::Moving(_)) && refused.to_string().contains("isn't finished"), "{refused}");
+    assert!(moving::abandon(&installation.from.data_dir).unwrap());
+    Tiers::open(&installation.from).await.unwrap();
+    // Much may have changed since: what came over counts no more.
+    let stale = installation.go().await.unwrap_err().to_string();
+    assert!(stale.contains("part of another move is in this database"), "{stale}");
+    assert_eq!(moving::Note::read(&installation.from.data_dir), None, "nothing was begun");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_moved_while_the_archive_is_not_there() {
+    let server = Postgres::start().await;
+    let installation = Installation::new(server.database().await).await;
+    std::fs::remove_dir_all(installation.from.cold_dir()).unwrap();
+    let refused = installation.go().await.unwrap_err().to_string();
+    assert!(refused.contains("lacks 1 days that were archived, the first is 2024-10-04"), "{refused}");
+    assert_eq!(moving::Note::read(&installation.from.data_dir), None, "nothing was begun");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn configurations_that_do_not_fit_are_refused_in_words() {
     let server = Postgres::start().await;
     let installation = Installation::new(server.database().await).await;
@@ -221,5 +262,5 @@ async fn configurations_that_do_not_fit_are_refused_in_words() {
     assert!(refused(&installation.from, &elsewhere).await.starts_with("data_dir must stay"));
     assert!(refused(&installation.from, &installation.from).await.contains("isn't \"postgres\""));
     assert!(refused(&installation.to, &installation.to).await.contains("only an embedded installation"));
-    assert_eq!(moving::moved_to(&installation.from.data_dir), None, "nothing was begun");
+    assert_eq!(moving::Note::read(&installation.from.data_dir), None, "nothing was begun");
 }

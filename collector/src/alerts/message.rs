@@ -22,7 +22,11 @@ pub struct Message {
 impl Message {
     /// With these news.
     #[must_use]
-    pub fn new(tell: Tell, at: Timestamp) -> Self {
+    pub fn new(mut tell: Tell, at: Timestamp) -> Self {
+        // What is worst is read first.
+        for list in [&mut tell.new, &mut tell.again] {
+            list.sort_by_key(|alert| std::cmp::Reverse(alert.severity));
+        }
         Self { at, tell }
     }
 

@@ -92,6 +92,10 @@ pub(super) async fn add(
     body: Sent,
 ) -> Answered<MadeUser> {
     let new: NewUser = form(&headers, &body)?;
+    // From then on people log in, and only an admin can make more.
+    if new.role != Role::Admin && api.sources.warm.access().users().await?.is_empty() {
+        return Err(Problem::conflict("the first user must be an admin".into()));
+    }
     people(&api, &who).add(&new.name, new.role, hashed(new.password).await?).await?;
     api.sources.access.changed().await;
     Ok(Json(MadeUser { name: new.name, role: new.role }))

@@ -46,13 +46,13 @@ pub(super) struct Move {
 
 pub(super) fn moving(asked: &Move) -> anyhow::Result<()> {
     let from = Config::load(&asked.place.config)?;
-    let Some(to) = &asked.to else { return abandon(&from.data_dir, asked.json) };
-    let to_config = Config::load(to)?;
     if let Some(address) = Local::read(&from.data_dir).map(|local| local.address)
         && TcpStream::connect_timeout(&address, WITHIN).is_ok()
     {
         bail!("a collector runs on {} (it answers at {address}); stop it first", from.data_dir.display());
     }
+    let Some(to) = &asked.to else { return abandon(&from.data_dir, asked.json) };
+    let to_config = Config::load(to)?;
     let mut bar = Bar::default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start")?;
     let (moved, archived) = runtime.block_on(moving::move_all(&from, &to_config, &mut |what, done, total| {
@@ -70,7 +70,7 @@ fn tell(asked: &Move, to: &Path, moved: Moved, archived: Archived) {
     }
     println!("{GREEN}moved{GREEN:#}    {} readings of {} days, {} other rows", moved.readings, moved.days, moved.rows);
     match archived.days {
-        0 => println!("archive  stays where it is, or is empty"),
+        0 => println!("archive  nothing was to be moved"),
         days => println!("archive  {} readings of {days} days", archived.readings),
     }
     println!("verified every row and every day, read back and compared");

@@ -78,6 +78,12 @@ pub enum RunError {
         /// Where to.
         to: String,
     },
+    /// Not all of the data is where the configuration says.
+    #[error(
+        "the move to {0} isn't finished: call `collector move` again, which goes on, or give it up with `collector move \
+         --abandon`"
+    )]
+    Moving(String),
     /// What a setting names can't be used.
     #[error(transparent)]
     Setting(#[from] crate::config::ValueError),

@@ -74,12 +74,13 @@ impl Tiers {
 /// Whether the data is still where the configuration says.
 ///
 /// # Errors
-/// When `collector move` has taken it elsewhere, or has begun to.
+/// When `collector move` has taken it elsewhere, or hasn't finished to.
 pub fn moved(config: &Config) -> Result<(), RunError> {
     let embedded = config.warm.store() == warm::settings::Store::Sqlite;
-    match moving::moved_to(&config.data_dir).filter(|_| embedded) {
-        Some(to) => Err(RunError::Moved { file: config.warm_file(), to }),
-        None => Ok(()),
+    match moving::Note::read(&config.data_dir) {
+        Some(note) if embedded => Err(RunError::Moved { file: config.warm_file(), to: note.place }),
+        Some(note) if !note.done => Err(RunError::Moving(note.place)),
+        _ => Ok(()),
     }
 }
 

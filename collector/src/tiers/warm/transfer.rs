@@ -31,6 +31,22 @@ pub struct Moved {
     pub rows: u64,
 }
 
+/// The tables, in the order in which they go.
+async fn tables(from: &SqliteWarm) -> Result<Vec<Table>, TierError> {
+    let mut tables = from.tables().await?;
+    tables.sort_by_key(|table| table.name != "series"); // readings are read by its names
+    tables.retain(|table| !NOT_AS_TABLES.contains(&&*table.name));
+    Ok(tables)
+}
+
+/// Makes the target ready for the move of this name, or finds that it was begun.
+///
+/// # Errors
+/// When the target can't be used, or holds something else, part of another move too.
+pub async fn prepare(from: &SqliteWarm, to: &PostgresWarm, id: &str) -> Result<(), TierError> {
+    to.expect(&tables(from).await?, id).await
+}
+
 /// Moves everything; `progress` hears of each step what it is, how many rows of how many it has.
 ///
 /// # Errors
@@ -40,12 +56,8 @@ pub async fn transfer(
     to: &PostgresWarm,
     progress: &mut (dyn FnMut(&str, u64, u64) + Send),
 ) -> Result<Moved, TierError> {
-    let mut tables = from.tables().await?;
     let mut moved = Moved::default();
-    tables.sort_by_key(|table| table.name != "series"); // other programs look them up
-    tables.retain(|table| !NOT_AS_TABLES.contains(&&*table.name));
-    to.expect(&tables).await?;
-    for table in &tables {
+    for table in &tables(from).await? {
         let total = from.count(table).await?;
         let mut done = 0;
         progress(&table.name, done, total);

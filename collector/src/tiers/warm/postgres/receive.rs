@@ -67,12 +67,12 @@ fn insert(table: &str, columns: &[Column]) -> String {
 }
 
 impl PostgresWarm {
-    /// Gets ready to take in what lies in these tables.
+    /// Gets ready to take in what lies in these tables, in the move of this name.
     ///
     /// # Errors
     /// When something else is in them already, or they differ.
-    pub(in crate::tiers::warm) async fn expect(&self, tables: &[Table]) -> Result<(), TierError> {
-        let mut connection = self.writer().await?;
+    pub(in crate::tiers::warm) async fn expect(&self, tables: &[Table], id: &str) -> Result<(), TierError> {
+        let mut connection = self.begin().await?;
         let begun = sqlx::query_scalar("SELECT to_regclass('moved') IS NOT NULL");
         let begun: bool = begun.fetch_one(&mut *connection).await.map_err(failed)?;
         for table in tables {
@@ -89,8 +89,18 @@ impl PostgresWarm {
                 return Err(unavailable(why));
             }
         }
-        connection.execute(MARKS).await.map_err(failed)?;
-        Ok(())
+        let name = format!("move {id}");
+        if !begun {
+            connection.execute(MARKS).await.map_err(failed)?;
+            mark(&mut connection, &name, Proof::default()).await?;
+        }
+        let ours = sqlx::query_scalar("SELECT EXISTS (SELECT FROM moved WHERE what = $1)").bind(name);
+        if !ours.fetch_one(&mut *connection).await.map_err(failed)? {
+            let why =
+                "part of another move is in this database; empty it, or name another one ([warm] database, schema)";
+            return Err(unavailable(why));
+        }
+        connection.commit().await.map_err(failed)
     }
 
     /// What `what` consists of, when it has come over.
