@@ -7,7 +7,7 @@ use crate::tiers::{
 use shared::block::Row;
 use shared::catalogue::{Catalogue, CatalogueHash, Entry};
 use shared::ids::{GatewayId, Seq, StreamId};
-use shared::reading::{Held, Timestamp, sanitise};
+use shared::reading::{Held, Timestamp, micros, sanitise};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -191,7 +191,6 @@ impl Targets {
     /// Sorts rows whose times become UTC by adding `offset_us`.
     #[must_use]
     pub fn sort(&self, catalogue: &Catalogue, rows: &[Row], offset_us: i64, origin: &Origin, timely: Timely) -> Sorted {
-        let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         let latest = origin.received.plus_micros(micros(timely.future_max));
         let in_time = origin.received.plus_micros(-micros(timely.late_after));
         let mut sorted = Sorted { readings: Vec::with_capacity(rows.len()), ..Sorted::default() };

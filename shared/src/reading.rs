@@ -6,6 +6,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
 use std::fmt;
+use std::time::Duration;
 
 /// UTC microseconds since 1970-01-01: the number in formats for programs, RFC 3339 in those for people, like JSON.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,16 +16,22 @@ pub struct Timestamp(pub i64);
 /// Microseconds in a second.
 pub const MICROS_PER_SECOND: i64 = 1_000_000;
 
+/// A duration in microseconds, saturating.
+#[must_use]
+pub fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
 impl Timestamp {
     /// The system's wall clock. Only the clock module of a program should ask it.
     #[must_use]
     pub fn wall_clock() -> Self {
         use std::time::{SystemTime, UNIX_EPOCH};
-        let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
-            Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
+        let since = match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(after) => micros(after),
+            Err(before) => -micros(before.duration()),
         };
-        Timestamp(micros)
+        Timestamp(since)
     }
 
     /// Microseconds from `earlier` to `self`, saturating.

@@ -5,7 +5,7 @@ use crate::analytics::anomaly::Severity;
 use crate::analytics::store::{Anomaly, State, Wanted};
 use crate::etl::Scheduler;
 use crate::etl::store::Status;
-use crate::tiers::{SeriesInfo, TierError, WarmTier};
+use crate::tiers::{SeriesId, SeriesInfo, TierError, WarmTier};
 use shared::reading::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct Gather {
     silent_us: i64,
     /// When troubles were first seen.
     since: BTreeMap<&'static str, Timestamp>,
+    /// What series are called, looked up when one is new: there may be many thousands, and this is asked all day.
+    names: HashMap<SeriesId, SeriesInfo>,
 }
 
 /// What stands, and what could be looked up.
@@ -58,7 +60,7 @@ impl Gather {
     /// Looks there.
     #[must_use]
     pub fn new(warm: Arc<dyn WarmTier>, jobs: Arc<Scheduler>, troubles: Troubles, me: String, silent_us: i64) -> Self {
-        Self { warm, jobs, troubles, me, silent_us, since: BTreeMap::new() }
+        Self { warm, jobs, troubles, me, silent_us, since: BTreeMap::new(), names: HashMap::new() }
     }
 
     /// What all collectors see is told by the one that leads; troubles are each one's own.
@@ -87,19 +89,19 @@ impl Gather {
         troubles.into_iter().map(alert).collect()
     }
 
-    async fn anomalies(&self, now: Timestamp) -> Result<Vec<Alert>, TierError> {
+    async fn anomalies(&mut self, now: Timestamp) -> Result<Vec<Alert>, TierError> {
         let from = now.plus_micros(-SEEN_TO_US);
         let found = self.warm.anomalies().find_anomalies(&Wanted { from, ..Wanted::all(ANOMALIES_MAX) }).await?;
-        if found.is_empty() {
-            return Ok(Vec::new());
-        }
-        let names: HashMap<_, _> = self.warm.series(None).await?.into_iter().map(|info| (info.id, info)).collect();
         let stands = |one: &&Anomaly| match one.state {
             State::Open => true,
             State::Acknowledged => one.end.is_none(),
             State::Closed => false,
         };
-        Ok(found.iter().filter(stands).map(|one| anomaly(one, names.get(&one.series))).collect())
+        let standing: Vec<&Anomaly> = found.iter().filter(stands).collect();
+        if standing.iter().any(|one| !self.names.contains_key(&one.series)) {
+            self.names = self.warm.series(None).await?.into_iter().map(|info| (info.id, info)).collect();
+        }
+        Ok(standing.into_iter().map(|one| anomaly(one, self.names.get(&one.series))).collect())
     }
 
     async fn gateways(&self, now: Timestamp) -> Result<Vec<Alert>, TierError> {

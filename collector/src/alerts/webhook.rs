@@ -9,6 +9,7 @@ use crate::config::ValueError;
 use futures::future::BoxFuture;
 use reqwest::{Client, Url};
 use ring::hmac;
+use shared::ids::hex;
 use std::path::Path;
 use std::time::Duration;
 
@@ -61,8 +62,7 @@ impl Webhook {
 
 /// `sha256=` and the digits.
 fn signature(key: &hmac::Key, body: &[u8]) -> String {
-    let digits: String = hmac::sign(key, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256={digits}")
+    format!("sha256={}", hex(hmac::sign(key, body).as_ref()))
 }
 
 /// What is at the bottom of it; what is above says only that a request failed.

@@ -38,6 +38,7 @@ mod views;
 pub use problem::Problem;
 
 use crate::access::{Access, Role};
+use crate::alerts::Troubles;
 use crate::config::Places;
 use crate::costs::Paid;
 use crate::etl::Scheduler;
@@ -121,7 +122,7 @@ pub struct Sources {
     /// Readings further ahead of the clock are refused, microseconds.
     pub future_max_us: i64,
     /// What can't go on at the moment: which part, and why.
-    pub troubles: Arc<dyn Fn() -> Vec<(&'static str, String)> + Send + Sync>,
+    pub troubles: Troubles,
     /// The text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// The clock.

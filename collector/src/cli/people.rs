@@ -10,7 +10,7 @@ use anstream::println;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use shared::reading::Timestamp;
+use shared::reading::{Timestamp, micros};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -214,7 +214,6 @@ pub(super) fn user(command: UserCommand) -> anyhow::Result<()> {
 pub(super) fn token(command: TokenCommand) -> anyhow::Result<()> {
     match command {
         TokenCommand::Make { name, role, ends, place, json } => on_people(&place, async |people| {
-            let micros = |ends: Duration| i64::try_from(ends.as_micros()).unwrap_or(i64::MAX);
             let ends = ends.map(|ends| people.now.plus_micros(micros(ends)));
             let secret = people.make_token(&name, role, ends).await?;
             if json {

@@ -11,7 +11,7 @@ use serde_json::json;
 use shared::backoff::Backoff;
 use shared::catalogue::{Catalogue, Class, Entry};
 use shared::ids::{GatewayId, NodeId};
-use shared::reading::Timestamp;
+use shared::reading::{Timestamp, micros};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,8 +63,7 @@ impl Flusher {
             let named = self.named(&gateway, &names).await?.into_iter();
             series.extend(named.map(|(name, id)| ((gateway.clone(), name), id)));
         }
-        let future_max = i64::try_from(self.rules.timely.future_max.as_micros()).unwrap_or(i64::MAX);
-        let latest = Timestamp::wall_clock().plus_micros(future_max);
+        let latest = Timestamp::wall_clock().plus_micros(micros(self.rules.timely.future_max));
         let fitting = |row: &Quarantined| {
             let id = series.get(&(row.gateway.clone(), row.series.clone()))?;
             (row.at <= latest).then_some(StoredReading { series: *id, at: row.at, held: row.held })

@@ -11,7 +11,7 @@ use crate::grants::Grants;
 use crate::import::Settings;
 use crate::tiers::{Flush, SeriesKey, TierError, WarmTier};
 use shared::ids::GatewayId;
-use shared::reading::Timestamp;
+use shared::reading::{Timestamp, micros};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,7 +173,7 @@ impl Inbox {
 
     /// Up to when a reading isn't in the future.
     pub(super) fn latest(&self) -> Timestamp {
-        (self.now)().plus_micros(i64::try_from(self.future_max.as_micros()).unwrap_or(i64::MAX))
+        (self.now)().plus_micros(micros(self.future_max))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::tiers::hot::memory::MemoryHot;
 use crate::tiers::hot::redis::{Before, RedisHot};
 use crate::tiers::hot::settings::Store;
 use crate::tiers::{ColdTier, HotTier, SeriesId, TierError, WarmTier, cold, warm};
-use shared::reading::Timestamp;
+use shared::reading::{Timestamp, micros};
 use shared::spool::{Options, Spool, WhenFull};
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,10 +82,6 @@ pub fn moved(config: &Config) -> Result<(), RunError> {
         Some(note) if !note.done => Err(RunError::Moving(note.place)),
         _ => Ok(()),
     }
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl Tiers {

@@ -24,9 +24,8 @@ use crate::tiers::hot::days::DayCache;
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::redis::RedisHot;
 use crate::tiers::{ColdTier, StoredReading, WarmTier, hot, warm};
-use shared::config::HumanDuration;
 use shared::ids::StreamId;
-use shared::reading::Timestamp;
+use shared::reading::{Timestamp, micros};
 use shared::spool::Spool;
 use shared::telemetry::Seldom;
 use std::sync::Arc;
@@ -132,7 +131,7 @@ impl<'a> Wiring<'a> {
 
     pub(super) fn ingest(&self, intake: Intake, live: mpsc::Sender<Vec<StoredReading>>) -> Ingest {
         Ingest {
-            collector: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            collector: own_name(),
             grants: self.config.grants.clone(),
             catalogues: self.disk.catalogues.clone(),
             ledger: self.disk.ledger.clone(),
@@ -157,8 +156,7 @@ impl<'a> Wiring<'a> {
         flusher: &Arc<Flusher>,
         refill: Option<Arc<Refill>>,
     ) -> Result<Arc<Scheduler>, SettingsError> {
-        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let owner = format!("{name}/{}", StreamId::random());
+        let owner = format!("{}/{}", own_name(), StreamId::random());
         let planned = self.config.jobs.planned(&Means {
             warm: self.warm.clone(),
             cold: self.cold.clone(),
@@ -222,12 +220,10 @@ impl<'a> Wiring<'a> {
         if channels.is_empty() {
             return Ok(None);
         }
-        let micros = |duration: HumanDuration| i64::try_from(duration.0.as_micros()).unwrap_or(i64::MAX);
-        let me = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let silent = micros(settings.gateway_silent);
-        let gather = Gather::new(self.warm.clone(), jobs, self.troubles(), me, silent);
+        let silent = micros(settings.gateway_silent.0);
+        let gather = Gather::new(self.warm.clone(), jobs, self.troubles(), own_name(), silent);
         let quiet = settings.quiet(self.config.jobs.zone()?)?;
-        let when = When { quiet, repeat_us: settings.repeat.map(micros) };
+        let when = When { quiet, repeat_us: settings.repeat.map(|every| micros(every.0)) };
         let (now, alarm) = (Arc::new(Timestamp::wall_clock), self.alarms.alerts.clone());
         Ok(Some(Alerts::new(self.warm.clone(), gather, channels, when, now, alarm)))
     }
@@ -250,7 +246,7 @@ impl<'a> Wiring<'a> {
                 hot: self.config.hot.store() == hot::settings::Store::Redis,
                 cold: self.config.cold.is_in_a_cloud(),
             },
-            future_max_us: i64::try_from(self.config.ingest.future_max.0.as_micros()).unwrap_or(i64::MAX),
+            future_max_us: micros(self.config.ingest.future_max.0),
             days: self.days.clone(),
             places: Arc::new(self.config.nodes.clone()),
             cold: self.cold.clone(),
@@ -263,6 +259,11 @@ impl<'a> Wiring<'a> {
             now: Arc::new(Timestamp::wall_clock),
         }
     }
+}
+
+/// This machine's, by which a collector is known among others.
+fn own_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn gauge_spool(spool: &Spool) {

@@ -4,6 +4,7 @@ use super::{SqliteWarm, broken, failed};
 use crate::tiers::TierError;
 use crate::tiers::warm::transfer::{Cell, Table};
 use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
+use shared::ids::hex;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _, TypeInfo as _, ValueRef as _};
 
@@ -56,8 +57,4 @@ fn cell(row: &SqliteRow, column: usize) -> Result<Cell, TierError> {
         other => return Err(broken(format!("a column holds a {other}"))),
     };
     text.map(Some).map_err(failed)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

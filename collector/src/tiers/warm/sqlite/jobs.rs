@@ -4,13 +4,9 @@ use super::rows::{get, narrow};
 use super::{SqliteWarm, broken, failed};
 use crate::etl::store::{Finished, JobRun, JobStore, RUNS_KEPT, RunNo, Status, Why};
 use crate::tiers::{TierError, TierFuture};
-use shared::reading::Timestamp;
+use shared::reading::{Timestamp, micros};
 use sqlx::sqlite::SqliteRow;
 use std::time::Duration;
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
 
 fn run(row: &SqliteRow) -> Result<JobRun, TierError> {
     let status: String = get(row, "status")?;
