@@ -4,7 +4,7 @@
 //! readings and lets the conflict rule decide. Flushes that meet existing keys come in runs (a gateway that sends
 //! again, an import over what is there), so the slow way is kept to until it meets none.
 
-use super::fault::{Failure, broken};
+use super::fault::{Failure, broken, pause};
 use super::rows::{number, text, wide};
 use super::time::PgTime;
 use super::{PostgresWarm, anomalies, audit, copy, days, inbox, streams, time};
@@ -17,10 +17,6 @@ use sqlx::{Executor as _, PgConnection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-
-/// How often a transaction is tried when others get into its way.
-const TRIES: u32 = 5;
 
 const STAGE: &str = "CREATE TEMP TABLE IF NOT EXISTS staged_readings (series_id integer, quality smallint, \
      ts timestamptz, value double precision, revision bigint) ON COMMIT DELETE ROWS";
@@ -97,9 +93,9 @@ impl PostgresWarm {
                     return Ok(report);
                 }
                 Err(failure) if way == Way::Fast && failure.is_taken_key() => way = Way::Slow,
-                Err(failure) if failure.is_collision() && tries < TRIES => {
+                Err(failure) if failure.may_be_tried_again(tries) => {
                     tries += 1;
-                    tokio::time::sleep(Duration::from_millis(20) * tries * tries).await;
+                    pause(tries).await;
                 }
                 Err(failure) => return Err(failure.into()),
             }

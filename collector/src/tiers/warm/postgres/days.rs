@@ -54,20 +54,20 @@ fn entry(row: &PgRow) -> Result<DayEntry, TierError> {
 }
 
 /// A day's account; nobody changes it before the transaction ends.
-async fn lock(connection: &mut PgConnection, day: Day) -> Result<Option<DayEntry>, TierError> {
+async fn lock(connection: &mut PgConnection, day: Day) -> Result<Option<DayEntry>, Failure> {
     let query = sqlx::query("SELECT * FROM archive_days WHERE day = $1 FOR UPDATE").bind(day.0);
-    query.fetch_optional(connection).await.map_err(failed)?.as_ref().map(entry).transpose()
+    Ok(query.fetch_optional(connection).await?.as_ref().map(entry).transpose()?)
 }
 
-async fn set_raw(connection: &mut PgConnection, day: Day, raw: Raw) -> Result<(), TierError> {
+async fn set_raw(connection: &mut PgConnection, day: Day, raw: Raw) -> Result<(), Failure> {
     let query = sqlx::query("UPDATE archive_days SET raw = $1 WHERE day = $2").bind(raw.as_str()).bind(day.0);
-    query.execute(connection).await.map_err(failed)?;
+    query.execute(connection).await?;
     Ok(())
 }
 
-async fn keep_latest(connection: &mut PgConnection, day: Day) -> Result<(), TierError> {
+async fn keep_latest(connection: &mut PgConnection, day: Day) -> Result<(), Failure> {
     let query = sqlx::query(KEEP_LATEST.as_str()).bind(PgTime::bounded(day.start())).bind(PgTime::bounded(day.end()));
-    query.execute(connection).await.map_err(failed)?;
+    query.execute(connection).await?;
     Ok(())
 }
 
@@ -90,7 +90,7 @@ impl PostgresWarm {
         rows.iter().map(entry).collect()
     }
 
-    async fn note_export(&self, export: Export) -> Result<bool, TierError> {
+    async fn note_export(&self, export: Export) -> Result<bool, Failure> {
         let Export { day, before, version, warm, cold } = export;
         let mut transaction = self.begin().await?;
         let Some(entry) = lock(&mut transaction, day).await? else { return Ok(false) };
@@ -106,38 +106,38 @@ impl PostgresWarm {
         let query = sqlx::query(sql).bind(version.cast_signed());
         let query = query.bind(warm.rows.cast_signed()).bind(warm.xor.cast_signed());
         let query = query.bind(cold.rows.cast_signed()).bind(cold.xor.cast_signed()).bind(day.0);
-        query.execute(&mut *transaction).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
+        query.execute(&mut *transaction).await?;
+        transaction.commit().await?;
         Ok(true)
     }
 
-    async fn let_leave(&self, day: Day, version: u64) -> Result<Leave, TierError> {
+    async fn let_leave(&self, day: Day, version: u64) -> Result<Leave, Failure> {
         let mut transaction = self.begin().await?;
         if !lock(&mut transaction, day).await?.is_some_and(|entry| entry.may_leave(version)) {
             return Ok(Leave::Changed);
         }
         let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM dirty_buckets WHERE bucket >= $1 AND bucket < $2)");
         let query = query.bind(PgTime::bounded(day.start())).bind(PgTime::bounded(day.end()));
-        if query.fetch_one(&mut *transaction).await.map_err(failed)? {
+        if query.fetch_one(&mut *transaction).await? {
             return Ok(Leave::Dirty);
         }
         keep_latest(&mut transaction, day).await?;
         set_raw(&mut transaction, day, Raw::Leaving).await?;
-        transaction.commit().await.map_err(failed)?;
+        transaction.commit().await?;
         self.tell_replica().await;
         Ok(Leave::Yes)
     }
 
-    async fn remove_day(&self, day: Day) -> Result<bool, TierError> {
+    async fn remove_day(&self, day: Day) -> Result<bool, Failure> {
         let layout = self.ready().await?;
         let mut transaction = self.begin().await?;
-        transaction.execute("SET LOCAL lock_timeout TO 2000").await.map_err(failed)?;
+        transaction.execute("SET LOCAL lock_timeout TO 2000").await?;
         let own = layout == Layout::Timescale || partitions::is_there(&mut transaction, day.0.into()).await?;
         if own {
             // No flush is under way after this: each holds a lock on it until it has changed the account, too.
             let mode = if layout == Layout::Timescale { "SHARE ROW EXCLUSIVE" } else { "ACCESS EXCLUSIVE" };
             let sql = format!("LOCK TABLE ONLY readings IN {mode} MODE");
-            transaction.execute(AssertSqlSafe(sql)).await.map_err(failed)?;
+            transaction.execute(AssertSqlSafe(sql)).await?;
         }
         match lock(&mut transaction, day).await? {
             Some(entry) if entry.raw == Raw::Leaving && !entry.is_dirty() => {}
@@ -150,16 +150,16 @@ impl PostgresWarm {
                 let sql = format!(
                     "SELECT drop_chunks('readings', older_than => TIMESTAMPTZ '{to}', newer_than => TIMESTAMPTZ '{from}')"
                 );
-                transaction.execute(AssertSqlSafe(sql)).await.map_err(failed)?;
+                transaction.execute(AssertSqlSafe(sql)).await?;
             }
             Layout::Plain if own => partitions::drop(&mut transaction, day.0.into()).await?,
             Layout::Plain => {}
         }
         let query = sqlx::query("DELETE FROM readings WHERE ts >= $1 AND ts < $2");
         let query = query.bind(PgTime::bounded(from)).bind(PgTime::bounded(to));
-        query.execute(&mut *transaction).await.map_err(failed)?;
+        query.execute(&mut *transaction).await?;
         set_raw(&mut transaction, day, Raw::Gone).await?;
-        transaction.commit().await.map_err(failed)?;
+        transaction.commit().await?;
         self.forget_day(day.0.into());
         self.tell_replica().await;
         Ok(true)
@@ -193,7 +193,7 @@ impl PostgresWarm {
         series: SeriesId,
         buckets: &[Timestamp],
         readings: &[StoredReading],
-    ) -> Result<bool, TierError> {
+    ) -> Result<bool, Failure> {
         let mut transaction = self.begin().await?;
         if !lock(&mut transaction, day).await?.is_some_and(|entry| entry.has_left(version)) {
             return Ok(false);
@@ -201,9 +201,9 @@ impl PostgresWarm {
         let sql = "DELETE FROM dirty_buckets WHERE series_id = $1 AND bucket = ANY($2)";
         let query = sqlx::query(sql).bind(number(series));
         let query = query.bind(buckets.iter().map(|bucket| PgTime(*bucket)).collect::<Vec<_>>());
-        query.execute(&mut *transaction).await.map_err(failed)?;
+        query.execute(&mut *transaction).await?;
         self.renew_series(&mut transaction, series, buckets, readings).await?;
-        transaction.commit().await.map_err(failed)?;
+        transaction.commit().await?;
         Ok(true)
     }
 
@@ -228,7 +228,7 @@ impl DayLedger for PostgresWarm {
     }
 
     fn exported(&self, export: Export) -> TierFuture<'_, bool> {
-        self.within(pools::PATIENCE, Box::pin(self.note_export(export)))
+        self.within(pools::PATIENCE, Box::pin(self.again(move || self.note_export(export))))
     }
 
     fn doubt(&self, day: Day, version: u64) -> TierFuture<'_, bool> {
@@ -243,11 +243,11 @@ impl DayLedger for PostgresWarm {
     }
 
     fn leave(&self, day: Day, version: u64) -> TierFuture<'_, Leave> {
-        self.within(pools::PATIENCE, Box::pin(self.let_leave(day, version)))
+        self.within(pools::PATIENCE, Box::pin(self.again(move || self.let_leave(day, version))))
     }
 
     fn clear(&self, day: Day) -> TierFuture<'_, bool> {
-        self.within(pools::PATIENCE, Box::pin(self.remove_day(day)))
+        self.within(pools::PATIENCE, Box::pin(self.again(move || self.remove_day(day))))
     }
 
     fn stale(
@@ -267,6 +267,9 @@ impl DayLedger for PostgresWarm {
         buckets: &'a [Timestamp],
         readings: &'a [StoredReading],
     ) -> TierFuture<'a, bool> {
-        self.within(pools::PATIENCE, Box::pin(self.renew_rollups(day, version, series, buckets, readings)))
+        self.within(
+            pools::PATIENCE,
+            Box::pin(self.again(move || self.renew_rollups(day, version, series, buckets, readings))),
+        )
     }
 }

@@ -4,8 +4,17 @@
 //! in the spool until a person has put it right.
 
 use crate::tiers::TierError;
+use std::time::Duration;
 
 pub(super) const TIER: &str = "warm tier (PostgreSQL)";
+
+/// How often a transaction that collided with another one is tried again.
+const TRIES: u32 = 5;
+
+/// Before a try, counted from 1.
+pub(super) async fn pause(tries: u32) {
+    tokio::time::sleep(Duration::from_millis(20) * tries * tries).await;
+}
 
 /// An error on the way through a transaction.
 #[derive(Debug)]
@@ -44,8 +53,13 @@ impl Failure {
     }
 
     /// Two transactions got into each other's way: the same again will do.
-    pub(super) fn is_collision(&self) -> bool {
+    fn is_collision(&self) -> bool {
         matches!(self, Failure::Sql(error) if matches!(code(error).as_deref(), Some("40P01" | "40001")))
+    }
+
+    /// Whether it is worth another try after so many.
+    pub(super) fn may_be_tried_again(&self, tries: u32) -> bool {
+        self.is_collision() && tries < TRIES
     }
 
     /// Another session holds a lock.

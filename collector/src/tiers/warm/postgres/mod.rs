@@ -36,7 +36,7 @@ pub use schema::Layout;
 use super::super::*;
 use super::SchemaReport;
 use super::settings::WarmSettings;
-use fault::{failed, unavailable};
+use fault::{Failure, failed, unavailable};
 use pools::Use;
 use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
 use sqlx::pool::PoolConnection;
@@ -173,6 +173,20 @@ impl PostgresWarm {
             return Ok(connection);
         }
         self.read.acquire().await.map_err(failed)
+    }
+
+    /// Does it again when another transaction got into its way.
+    async fn again<T, F: Future<Output = Result<T, Failure>>>(&self, work: impl Fn() -> F) -> Result<T, TierError> {
+        let mut tries = 0;
+        loop {
+            match work().await {
+                Err(failure) if failure.may_be_tried_again(tries) => {
+                    tries += 1;
+                    fault::pause(tries).await;
+                }
+                done => return Ok(done?),
+            }
+        }
     }
 
     async fn tell_replica(&self) {
