@@ -25,8 +25,6 @@ use tokio::time::{Instant, timeout_at};
 const BATCH_ROWS: usize = 2_048;
 /// Files that are read at a time.
 const PARTITIONS: usize = 2;
-/// How often a question is asked again because a file was replaced meanwhile.
-const LOOKS_MAX: u32 = 5;
 
 pub(super) struct Query {
     pub(super) archive: Arc<ParquetCold>,
@@ -77,12 +75,12 @@ impl Query {
         }
     }
 
-    /// The stream of rows and what came first of it; when a file was replaced meanwhile, from what is there then.
+    /// The stream of rows and what came first of it; when a file was replaced meanwhile, from what is there then. That
+    /// ends: a day is replaced only when it changed, and the question's time is limited.
     async fn begin(
         &self,
         statement: &Statement,
     ) -> Result<(Snapshot, SendableRecordBatchStream, Option<arrow_array::RecordBatch>), SqlError> {
-        let mut looks = 1;
         loop {
             let snapshot = self.archive.snapshot().await?;
             let begun = async {
@@ -92,10 +90,8 @@ impl Query {
             };
             match begun.await {
                 Ok((rows, first)) => return Ok((snapshot, rows, first)),
-                Err(error) if looks == LOOKS_MAX || snapshot.stands().await? => {
-                    return Err(words::of(&error, self.memory));
-                }
-                Err(_) => looks += 1,
+                Err(error) if snapshot.stands().await? => return Err(words::of(&error, self.memory)),
+                Err(_) => {}
             }
         }
     }

@@ -116,7 +116,7 @@ async fn who_asks_while_a_day_is_replaced_gets_the_old_or_the_new_one() {
     let bench = bench(1, 1).await;
     let archive = bench.archive.clone();
     let writer = tokio::spawn(async move {
-        for n in 1..=20 {
+        for n in 1..=60 {
             archive.replace_day(DAY, day(DAY, 1, f64::from(n))).await.unwrap();
         }
     });
