@@ -6,7 +6,7 @@ mod services;
 use collector::history::{History, POINTS_MAX, Question, Resolution, Width};
 use collector::tiers::hot::days::{DAY, DayCache, Days, Kept, MemoryDays, SeriesDay};
 use collector::tiers::hot::memory::MemoryHot;
-use collector::tiers::hot::redis::{Before, RedisDays, RedisHot};
+use collector::tiers::hot::redis::{RedisDays, RedisHot};
 use collector::tiers::warm::sqlite::SqliteWarm;
 use collector::tiers::{Bucket, Flush, SeriesId, SeriesInfo, StoredReading, TierError, TierFuture, WarmTier};
 use proptest::prelude::*;
@@ -100,8 +100,7 @@ mod memory {
 }
 
 fn on(service: &services::redis::Redis) -> (RedisDays, RedisHot) {
-    let before = Before { complete_from: Timestamp(0), future_max: 0 };
-    let hot = RedisHot::new(&service.settings(), before, Arc::new(Timestamp::wall_clock)).unwrap();
+    let hot = RedisHot::new(&service.settings(), 0, Arc::new(Timestamp::wall_clock)).unwrap();
     (hot.days(), hot)
 }
 

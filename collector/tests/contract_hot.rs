@@ -182,7 +182,7 @@ mod memory {
 
 mod redis {
     use super::*;
-    use collector::tiers::hot::redis::{Before, RedisHot};
+    use collector::tiers::hot::redis::RedisHot;
     use collector::tiers::hot::settings::HotSettings;
 
     async fn bench() -> Bench<RedisHot> {
@@ -190,9 +190,13 @@ mod redis {
         let now = Arc::new(AtomicI64::new(START));
         let clock = now.clone();
         let settings = HotSettings { readings_max: Some(1_000), ..service.settings() };
-        let before = Before { complete_from: Timestamp(START), future_max: 600 * MICROS_PER_SECOND };
         let clock = Arc::new(move || Timestamp(clock.load(Ordering::SeqCst)));
-        Bench { tier: RedisHot::new(&settings, before, clock).unwrap(), now, _service: Some(service) }
+        let tier = RedisHot::new(&settings, 600 * MICROS_PER_SECOND, clock).unwrap();
+        // There is nothing to fill it with, so it has all; and that from START on.
+        let seen = tier.look().await.unwrap();
+        tier.fill(&seen, &[], &services::redis::Nothing).await.unwrap();
+        tier.forget(Timestamp(START)).await.unwrap();
+        Bench { tier, now, _service: Some(service) }
     }
 
     whole_contract!(bench().await);

@@ -85,13 +85,12 @@ mod memory {
 
 mod redis {
     use super::*;
-    use collector::tiers::hot::redis::{Before, RedisHot, RedisShelf};
+    use collector::tiers::hot::redis::{RedisHot, RedisShelf};
     use shared::reading::Timestamp;
 
     async fn bench() -> (RedisShelf, (RedisHot, services::redis::Redis)) {
         let service = services::redis::Redis::start().await;
-        let before = Before { complete_from: Timestamp(0), future_max: 0 };
-        let hot = RedisHot::new(&service.settings(), before, std::sync::Arc::new(Timestamp::wall_clock)).unwrap();
+        let hot = RedisHot::new(&service.settings(), 0, std::sync::Arc::new(Timestamp::wall_clock)).unwrap();
         (hot.shelf(), (hot, service))
     }
 

@@ -8,8 +8,8 @@ use collector::rollup::Rollup;
 use collector::tiers::warm::postgres::{Layout, PostgresWarm};
 use collector::tiers::warm::settings::WarmSettings;
 use collector::tiers::{
-    Audited, Bucket, Flush, GatewayGap, Heard, LateHour, LateReadings, Parked, Quarantined, SeriesId, SeriesKey,
-    SeriesRefused, StoredReading, StreamSeqs, WarmTier,
+    Audited, Bucket, Flush, GatewayGap, Heard, HotAccount, HotTurn, LateHour, LateReadings, Parked, Quarantined,
+    SeriesId, SeriesKey, SeriesRefused, StoredReading, StreamSeqs, TierError, WarmTier,
 };
 use proptest::prelude::*;
 use shared::catalogue::{Catalogue, Class, Entry};
@@ -269,6 +269,33 @@ async fn blocks_wait_for_their_clock(tier: impl WarmTier) {
     assert_eq!(tier.state().await.unwrap().parked, 1);
 }
 
+async fn what_the_hot_tier_lost_or_missed_is_agreed_on(tier: impl WarmTier) {
+    let series = one_series(&tier).await;
+    let flush = |n: i64, epoch, missed: Option<i64>| {
+        let hot = Some(HotTurn { epoch, missed: missed.map(at) });
+        Flush { readings: vec![good(series, n, 1.0)], hot, ..Flush::default() }
+    };
+    let fresh = tier.hot().account().await.unwrap();
+    assert!(fresh.id.len() >= 32, "{fresh:?}");
+    assert_eq!(fresh, HotAccount { id: fresh.id.clone(), epoch: 1, owed: None });
+    tier.commit(flush(0, 1, None)).await.unwrap();
+    assert_eq!(tier.hot().begin_epoch().await.unwrap(), 2);
+    let late = tier.commit(flush(1, 1, Some(5))).await;
+    assert!(matches!(late, Err(TierError::Overtaken { epoch: 2 })), "{late:?}");
+    assert_eq!(all(&tier, series).await, [good(series, 0, 1.0)], "nothing of it is stored");
+    assert_eq!(tier.hot().account().await.unwrap().owed, None, "nor owed");
+    for (n, missed) in [(1, 50), (2, 30)] {
+        tier.commit(flush(n, 2, Some(missed))).await.unwrap();
+        let account = tier.hot().account().await.unwrap();
+        assert_eq!(account, HotAccount { epoch: 2, owed: Some(at(50)), ..fresh.clone() });
+    }
+    tier.hot().settle(at(49)).await.unwrap();
+    assert_eq!(tier.hot().account().await.unwrap().owed, Some(at(50)), "more was owed by then");
+    tier.hot().settle(at(50)).await.unwrap();
+    assert_eq!(tier.hot().account().await.unwrap(), HotAccount { epoch: 2, ..fresh });
+    assert_eq!(all(&tier, series).await.len(), 3);
+}
+
 async fn what_is_set_aside_is_listed_and_bounded(tier: impl WarmTier) {
     // The tier under test keeps 100 rows at most.
     let row = |seq: u64| Quarantined {
@@ -493,6 +520,7 @@ macro_rules! every_promise {
             the_first_word_on_a_boots_clock_holds
             blocks_wait_for_their_clock
             what_is_set_aside_is_listed_and_bounded
+            what_the_hot_tier_lost_or_missed_is_agreed_on
             who_may_come_in_is_kept_and_taken_away
             what_was_told_is_kept_by_channel
             catalogues_are_kept_for_good
@@ -604,7 +632,7 @@ mod sqlite {
 async fn empty(settings: &WarmSettings, connection: &mut sqlx::PgConnection) {
     use sqlx::Executor as _;
     let sql = "SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') FROM pg_tables \
-               WHERE schemaname = $1 AND tablename <> '_sqlx_migrations' AND tablename !~ '^readings_'";
+               WHERE schemaname = $1 AND tablename NOT IN ('_sqlx_migrations', 'hot_ledger') AND tablename !~ '^readings_'";
     let tables: String = sqlx::query_scalar(sql).bind(&settings.schema).fetch_one(&mut *connection).await.unwrap();
     let sql = format!("TRUNCATE {tables} RESTART IDENTITY");
     connection.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();

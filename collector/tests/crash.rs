@@ -39,6 +39,11 @@ fn nothing_is_lost_or_doubled_when_redis_and_postgresql_are_killed() {
 }
 
 #[test]
+fn nothing_is_lost_or_doubled_when_one_of_two_collectors_is_gone_with_its_disk() {
+    check("pair");
+}
+
+#[test]
 fn three_weeks_of_outage_leave_memory_flat_totals_whole_and_newest_values_new() {
     check("outage");
 }

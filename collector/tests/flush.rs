@@ -2,6 +2,7 @@
 
 mod support;
 
+use collector::tiers::WarmTier as _;
 use shared::block::TimeBase;
 use shared::catalogue::CatalogueHash;
 use shared::reading::Timestamp;
@@ -186,24 +187,25 @@ async fn with_the_hot_tier_down_commits_come_at_once_and_nothing_is_claimed_that
     let site = Site::new(&["STATION_7"], |config| {
         config.buffer.flush_interval = Duration::from_secs(600).into();
     });
-    let (collector, _, hot) = site.start_faulty().await;
+    let (collector, warm, hot) = site.start_faulty().await;
     let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
     let at = now() - 10 * SECOND;
     client.block(1, one(hash, at, 1.0)).await;
     collector.wait_for_history("DIST_001", &[(Timestamp(at), Some(1.0))]).await;
+    assert_eq!(warm.hot().account().await.unwrap().owed, None);
     hot.away.store(true, SeqCst);
     client.block(2, one(hash, at + SECOND, 2.0)).await;
     client.wait_committed(seqs([1, 2])).await;
     let both = [(Timestamp(at), Some(1.0)), (Timestamp(at + SECOND), Some(2.0))];
     assert_eq!(collector.history("DIST_001").await, both);
-    let owed = site.config.data_dir.join("hot.owed");
-    assert!(owed.exists());
+    // Others who share it will know.
+    let owed = Timestamp(at + SECOND + 1);
+    assert_eq!(warm.hot().account().await.unwrap().owed, Some(owed));
     // Back, it still proves nothing about what it missed; with the next readings it is told to forget.
     hot.away.store(false, SeqCst);
     assert_eq!(collector.history("DIST_001").await, both);
     client.block(3, one(hash, at + 2 * SECOND, 3.0)).await;
-    assert!(until(async || !owed.exists()).await);
-    assert_eq!(hot.forgotten.lock().unwrap()[..], [Timestamp(at + SECOND + 1)]);
+    assert!(until(async || hot.forgotten.lock().unwrap()[..] == [owed]).await);
     let all = [both[0], both[1], (Timestamp(at + 2 * SECOND), Some(3.0))];
     collector.wait_for_history("DIST_001", &all).await;
 }

@@ -4,13 +4,13 @@
 
 mod services;
 
-use collector::tiers::hot::redis::{Before, RedisHot, Source};
+use collector::tiers::hot::redis::{RedisHot, Seen, Source};
 use collector::tiers::hot::settings::HotSettings;
 use collector::tiers::{HotTier, SeriesId, StoredReading, TierError};
 use futures::future::BoxFuture;
 use proptest::prelude::*;
 use services::eventually;
-use services::redis::Redis;
+use services::redis::{Nothing, Redis};
 use shared::reading::{Held, MICROS_PER_SECOND, Quality, Timestamp, sanitise};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,17 +35,26 @@ impl Bench {
         Self { redis, settings, now: Arc::new(AtomicI64::new(START)) }
     }
 
+    /// As a collector starts it.
     fn tier(&self) -> RedisHot {
-        self.tier_after(Timestamp(START - 1))
+        let now = self.now.clone();
+        let now = Arc::new(move || Timestamp(now.load(Ordering::SeqCst)));
+        RedisHot::new(&self.settings, FUTURE_MAX, now).unwrap()
     }
 
-    /// As a collector starts it whose newest reading is that.
-    fn tier_after(&self, newest: Timestamp) -> RedisHot {
-        let now = self.now.clone();
-        let before = Before { complete_from: newest.plus_micros(1), future_max: FUTURE_MAX };
-        let now = Arc::new(move || Timestamp(now.load(Ordering::SeqCst)));
-        RedisHot::new(&self.settings, before, now).unwrap()
+    /// One that has all there is from START on: nothing.
+    async fn empty_tier(&self) -> RedisHot {
+        let tier = self.tier();
+        fill(&tier, &[], &Nothing).await;
+        tier.forget(Timestamp(START)).await.unwrap();
+        tier
     }
+}
+
+/// Gives how many readings were put, and how many buckets were not filled.
+async fn fill(tier: &RedisHot, series: &[SeriesId], source: &dyn Source) -> (u64, u32) {
+    let filled = tier.fill(&tier.look().await.unwrap(), series, source).await.unwrap();
+    (filled.readings, filled.left)
 }
 
 fn reading(series: u32, at: i64, value: f64) -> StoredReading {
@@ -53,8 +62,8 @@ fn reading(series: u32, at: i64, value: f64) -> StoredReading {
     StoredReading { series: SeriesId(series), at: Timestamp(at), held }
 }
 
-/// Everything that was ever put; also stands for the warm tier.
-#[derive(Default)]
+/// Stands for the warm tier.
+#[derive(Clone, Default)]
 struct Truth(BTreeMap<(SeriesId, Timestamp), Held>);
 
 impl Truth {
@@ -85,22 +94,29 @@ impl Source for Truth {
     }
 }
 
+/// Two collectors, 0 and 1, share the tiers.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Series, minutes after now, microseconds, and what.
-    Put(Vec<(u32, i64, i64, Held)>),
-    Again,
+    /// Readings come to a collector and go into the hot tier: series, minutes after now, microseconds, and what.
+    Put(usize, Vec<(u32, i64, i64, Held)>),
+    Again(usize),
+    /// What it put, and hasn't committed, it commits.
+    Commit(usize),
+    /// It can't reach Redis, and commits what it put, and that: series and minutes after now.
+    CommitPast(usize, u32, i64),
+    /// It is told what others owe, and makes the tier forget.
+    Settle(usize),
     Pass(i64),
     FlushAll,
     Save,
     Restart,
     Delete(usize),
     Append(usize),
-    Forget(i64),
-    Fill,
-    /// A second collector, or the same after a restart.
-    Reopen,
-    Ask(u32, i64, i64),
+    Look(usize),
+    Fill(usize),
+    /// It restarts, or another one takes its place: what it hadn't committed comes again.
+    Reopen(usize),
+    Ask(usize, u32, i64, i64),
 }
 
 fn held() -> impl Strategy<Value = Held> {
@@ -115,36 +131,108 @@ fn step() -> impl Strategy<Value = Step> {
     // Few series, two of them in one bucket; few microseconds, so that moments meet.
     let series = prop_oneof![Just(1u32), Just(65), Just(2)];
     let put = prop::collection::vec((series.clone(), -1_600i64..10, 0i64..3, held()), 1..12);
+    let who = 0..2usize;
     prop_oneof![
-        8 => put.prop_map(Step::Put),
-        1 => Just(Step::Again),
+        8 => (who.clone(), put).prop_map(|(who, what)| Step::Put(who, what)),
+        1 => who.clone().prop_map(Step::Again),
+        6 => who.clone().prop_map(Step::Commit),
+        1 => (who.clone(), series.clone(), -1_600i64..10).prop_map(|(who, s, at)| Step::CommitPast(who, s, at)),
+        1 => who.clone().prop_map(Step::Settle),
         2 => (0i64..600).prop_map(Step::Pass),
         1 => Just(Step::FlushAll),
         1 => Just(Step::Save),
         1 => Just(Step::Restart),
         3 => any::<usize>().prop_map(Step::Delete),
         1 => any::<usize>().prop_map(Step::Append),
-        1 => (-600i64..10).prop_map(Step::Forget),
-        2 => Just(Step::Fill),
-        1 => Just(Step::Reopen),
-        8 => (series, -1_500i64..10, 1i64..1_500).prop_map(|(s, from, length)| Step::Ask(s, from, length)),
+        3 => who.clone().prop_map(Step::Look),
+        4 => who.clone().prop_map(Step::Fill),
+        1 => who.clone().prop_map(Step::Reopen),
+        10 => (who, series, -1_500i64..10, 1i64..1_500).prop_map(|(who, s, from, length)| Step::Ask(who, s, from, length)),
     ]
+}
+
+struct Collector {
+    tier: RedisHot,
+    /// Put, in which epoch, and not committed.
+    pending: Vec<(Vec<StoredReading>, u64)>,
+    epoch: u64,
+    seen: Option<Seen>,
 }
 
 struct Run {
     bench: Bench,
-    tier: RedisHot,
-    truth: Truth,
+    collectors: Vec<Collector>,
+    warm: Truth,
+    /// Everything that ever came.
+    came: Vec<StoredReading>,
+    epoch: u64,
+    owed: Option<Timestamp>,
     last: Vec<StoredReading>,
     answered: u32,
 }
 
 impl Run {
+    async fn new(bench: Bench) -> Self {
+        let collector = |tier| Collector { tier, pending: vec![], epoch: 1, seen: None };
+        let collectors = vec![collector(bench.empty_tier().await), collector(bench.tier())];
+        let last = vec![reading(1, START, 0.0)];
+        Self { bench, collectors, warm: Truth::default(), came: vec![], epoch: 1, owed: None, last, answered: 0 }
+    }
+
     /// As often as it takes: the connection may have to come back first, and what failed may have been done.
-    async fn put(&mut self, readings: Vec<StoredReading>) {
-        self.truth.put(&readings);
-        eventually("it is put", Duration::from_secs(20), async || self.tier.put(&readings).await.is_ok()).await;
+    async fn put(&mut self, who: usize, readings: Vec<StoredReading>) {
+        let collector = &mut self.collectors[who];
+        let epoch = collector.epoch;
+        let put = async || collector.tier.put(&readings).await.is_ok();
+        eventually("it is put", Duration::from_secs(20), put).await;
+        collector.pending.push((readings.clone(), epoch));
+        self.came.extend(&readings);
         self.last = readings;
+    }
+
+    /// As the flusher does it.
+    async fn commit(&mut self, who: usize) {
+        let pending = std::mem::take(&mut self.collectors[who].pending);
+        for (readings, epoch) in pending {
+            if epoch != self.epoch {
+                self.collectors[who].epoch = self.epoch;
+                self.put(who, readings.clone()).await;
+            }
+            self.warm.put(&readings);
+        }
+        self.collectors[who].pending.clear();
+    }
+
+    fn commit_past(&mut self, who: usize, reading: StoredReading) {
+        let pending = std::mem::take(&mut self.collectors[who].pending);
+        let all: Vec<_> = pending.into_iter().flat_map(|(readings, _)| readings).chain([reading]).collect();
+        self.came.push(reading);
+        self.warm.put(&all);
+        self.owed = all.iter().map(|r| r.at.plus_micros(1)).max().max(self.owed);
+    }
+
+    async fn settle(&mut self, who: usize) {
+        if let Some(owed) = self.owed.take() {
+            let tier = &self.collectors[who].tier;
+            let forgotten = async || tier.forget(owed).await.is_ok();
+            eventually("it is forgotten", Duration::from_secs(20), forgotten).await;
+        }
+    }
+
+    /// From what it saw at its last look, or sees now.
+    async fn fill(&mut self, who: usize) {
+        self.settle(who).await;
+        let collector = &mut self.collectors[who];
+        let seen = match collector.seen.take() {
+            Some(seen) => seen,
+            None => match collector.tier.look().await {
+                Ok(seen) => seen,
+                Err(_) => return, // the connection comes back
+            },
+        };
+        self.epoch += 1;
+        collector.epoch = self.epoch;
+        let _ = collector.tier.fill(&seen, &[SeriesId(1), SeriesId(2), SeriesId(65)], &self.warm).await;
     }
 
     async fn any_key(&self, pattern: &str, n: usize) -> Option<String> {
@@ -156,15 +244,20 @@ impl Run {
     async fn take(&mut self, step: Step) {
         let now = self.bench.now.load(Ordering::SeqCst);
         match step {
-            Step::Put(what) => {
+            Step::Put(who, what) => {
                 let reading = |(series, minutes, micros, held): (u32, i64, i64, Held)| StoredReading {
                     series: SeriesId(series),
                     at: Timestamp((now / MINUTE + minutes) * MINUTE + micros),
                     held,
                 };
-                self.put(what.into_iter().map(reading).collect()).await;
+                self.put(who, what.into_iter().map(reading).collect()).await;
             }
-            Step::Again => self.put(self.last.clone()).await,
+            Step::Again(who) => self.put(who, self.last.clone()).await,
+            Step::Commit(who) => self.commit(who).await,
+            Step::CommitPast(who, series, minutes) => {
+                self.commit_past(who, reading(series, now + minutes * MINUTE, 9.0))
+            }
+            Step::Settle(who) => self.settle(who).await,
             Step::Pass(minutes) => {
                 self.bench.now.fetch_add(minutes * MINUTE, Ordering::SeqCst);
             }
@@ -184,35 +277,49 @@ impl Run {
                     self.bench.redis.command::<()>(&["APPEND", &key, "thirteen byte"]).await;
                 }
             }
-            Step::Forget(minutes) => {
-                let before = Timestamp(now + minutes * MINUTE);
-                let forgotten = async || self.tier.forget(before).await.is_ok();
-                eventually("it is forgotten", Duration::from_secs(20), forgotten).await;
+            Step::Look(who) => {
+                let collector = &mut self.collectors[who];
+                collector.seen = collector.tier.look().await.ok();
             }
-            Step::Fill => {
-                let all = [SeriesId(1), SeriesId(2), SeriesId(65)];
-                let filled = async || self.tier.fill(&all, &self.truth).await.is_ok();
-                eventually("it is filled", Duration::from_secs(20), filled).await;
+            Step::Fill(who) => self.fill(who).await,
+            Step::Reopen(who) => {
+                let tier = self.bench.tier();
+                let lost = std::mem::replace(
+                    &mut self.collectors[who],
+                    Collector { tier, pending: vec![], epoch: 0, seen: None },
+                );
+                for (readings, _) in lost.pending {
+                    self.put(who, readings).await;
+                }
             }
-            Step::Reopen => {
-                let newest = self.truth.0.keys().map(|(_, at)| *at).max().unwrap_or(Timestamp(START));
-                self.tier = self.bench.tier_after(newest);
-            }
-            Step::Ask(series, from, length) => {
+            Step::Ask(who, series, from, length) => {
                 let from = Timestamp(now + from * MINUTE);
-                self.ask(SeriesId(series), from, from.plus_micros(length * MINUTE)).await;
-                if let Ok(Some(from)) = self.tier.complete_from(SeriesId(series)).await {
-                    self.ask(SeriesId(series), from, Timestamp(now + HOUR)).await;
+                self.ask(who, SeriesId(series), from, from.plus_micros(length * MINUTE)).await;
+                let whole = self.collectors[who].tier.complete_from(SeriesId(series)).await;
+                if let Ok(Some(from)) = whole {
+                    self.ask(who, SeriesId(series), from, Timestamp(now + HOUR)).await;
                 }
             }
         }
     }
 
-    async fn ask(&mut self, series: SeriesId, from: Timestamp, to: Timestamp) {
-        if let Ok(Some(found)) = self.tier.range(series, from, to).await {
-            assert_eq!(found, self.truth.between(series, from, to), "{series} {from} {to}");
-            self.answered += 1;
+    /// What is committed is there, and nothing that never came. While something is owed nobody knows.
+    async fn ask(&mut self, who: usize, series: SeriesId, from: Timestamp, to: Timestamp) {
+        let Ok(Some(found)) = self.collectors[who].tier.range(series, from, to).await else { return };
+        if self.owed.is_some() {
+            return;
         }
+        let held: BTreeMap<_, _> = found.iter().map(|r| (r.at, r.held)).collect();
+        assert_eq!(held.len(), found.len(), "each once");
+        for stored in self.warm.between(series, from, to) {
+            let shown = held.get(&stored.at);
+            let right = shown.is_some_and(|shown| *shown == stored.held || shown.wins_over(&stored.held));
+            assert!(right, "{series} {from} {to}: {stored:?} is committed, {shown:?} is shown");
+        }
+        for shown in found {
+            assert!(self.came.contains(&shown), "{shown:?} never came");
+        }
+        self.answered += 1;
     }
 }
 
@@ -222,14 +329,12 @@ fn an_answer_is_right_whatever_happens_to_redis() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let answered = std::cell::Cell::new(0);
     let steps = prop::collection::vec(step(), 1..60);
-    let config = ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
     proptest::test_runner::TestRunner::new(config)
         .run(&steps, |steps| {
             runtime.block_on(async {
                 let bench = Bench::new(&["--save", "", "--appendonly", "no"]).await;
-                let tier = bench.tier();
-                let mut run =
-                    Run { bench, tier, truth: Truth::default(), last: vec![reading(1, START, 0.0)], answered: 0 };
+                let mut run = Run::new(bench).await;
                 for step in steps {
                     run.take(step).await;
                 }
@@ -251,11 +356,10 @@ async fn a_filled_tier_answers_for_the_whole_day_and_holds_nothing_twice() {
     truth.put(&old);
     truth.put(&new);
     tier.put(&new).await.unwrap();
-    assert!(tier.lacks().await.unwrap());
+    assert!(tier.look().await.unwrap().lacks);
     let series = [SeriesId(1), SeriesId(2), SeriesId(3)];
-    let filled = tier.fill(&series, &truth).await.unwrap();
-    assert_eq!((filled.readings, filled.left), (old.len() as u64, 0));
-    assert!(!tier.lacks().await.unwrap());
+    assert_eq!(fill(&tier, &series, &truth).await, (old.len() as u64, 0));
+    assert!(!tier.look().await.unwrap().lacks);
     let (from, to) = (Timestamp(START - 24 * HOUR), Timestamp(START + HOUR));
     for series in series {
         let found = tier.range(series, from, to).await.unwrap();
@@ -263,8 +367,7 @@ async fn a_filled_tier_answers_for_the_whole_day_and_holds_nothing_twice() {
     }
     tier.forget(Timestamp(START + 30 * MINUTE)).await.unwrap();
     assert_eq!(tier.range(SeriesId(1), from, to).await.unwrap(), None);
-    let again = tier.fill(&series, &truth).await.unwrap();
-    assert_eq!((again.readings, again.left), (0, 0), "all of it is there already");
+    assert_eq!(fill(&tier, &series, &truth).await, (0, 0), "all of it is there already");
     assert!(tier.range(SeriesId(1), from, to).await.unwrap().is_some());
 }
 
@@ -298,7 +401,7 @@ async fn a_reading_takes_less_than_twenty_bytes() {
 #[tokio::test]
 async fn every_collectors_subscribers_see_each_value_once() {
     let bench = Bench::new(&["--save", ""]).await;
-    let (a, b) = (bench.tier(), bench.tier());
+    let (a, b) = (bench.empty_tier().await, bench.tier());
     let channel = format!("{}:feed", bench.settings.prefix);
     eventually("both listen", Duration::from_secs(20), async || {
         let (_, count): (String, u32) = bench.redis.command(&["PUBSUB", "NUMSUB", &channel]).await;
@@ -341,21 +444,49 @@ async fn readings_of_another_warm_tier_never_show() {
     let (from, to) = (Timestamp(START), Timestamp(START + HOUR));
     let one = reading(1, START, 1.0);
     let first = bench.tier().unadopted();
-    first.adopt(Some("first")).await.unwrap();
+    first.adopt("first").await.unwrap();
+    fill(&first, &[], &Nothing).await;
     first.put(&[one]).await.unwrap();
     assert_eq!(first.range(SeriesId(1), from, to).await.unwrap(), Some(vec![one]));
     let again = bench.tier().unadopted();
     assert_eq!(again.range(SeriesId(1), from, to).await.unwrap(), None, "nobody knows yet whose it is");
     assert_eq!(again.latest(&[SeriesId(1)]).await.unwrap(), []);
-    again.adopt(Some("first")).await.unwrap();
+    again.adopt("first").await.unwrap();
     assert_eq!(again.range(SeriesId(1), from, to).await.unwrap(), Some(vec![one]));
-    for other in [Some("other"), None] {
-        let tier = bench.tier().unadopted();
-        tier.adopt(other).await.unwrap();
-        assert_eq!(tier.range(SeriesId(1), from, to).await.unwrap(), Some(vec![]));
-        assert_eq!(tier.latest(&[SeriesId(1)]).await.unwrap(), []);
-        tier.put(&[one]).await.unwrap();
+    let other = bench.tier().unadopted();
+    other.adopt("other").await.unwrap();
+    assert_eq!(other.range(SeriesId(1), from, to).await.unwrap(), None, "it knows nothing, and says so");
+    assert_eq!(other.latest(&[SeriesId(1)]).await.unwrap(), []);
+    fill(&other, &[], &Nothing).await;
+    assert_eq!(other.range(SeriesId(1), from, to).await.unwrap(), Some(vec![]));
+}
+
+/// Another collector's commits are nothing that one knows of which just started.
+#[tokio::test]
+async fn who_meets_an_empty_redis_claims_nothing_of_what_was_before() {
+    let bench = Bench::new(&["--save", ""]).await;
+    let (a, b) = (bench.empty_tier().await, bench.tier());
+    let (from, to) = (Timestamp(START), Timestamp(START + HOUR));
+    a.put(&[reading(1, START, 1.0)]).await.unwrap();
+    bench.redis.command::<()>(&["FLUSHALL"]).await;
+    assert_eq!(b.range(SeriesId(1), from, to).await.unwrap(), None);
+    b.put(&[reading(1, START + MINUTE, 2.0)]).await.unwrap();
+    for tier in [&a, &b] {
+        assert_eq!(tier.range(SeriesId(1), from, to).await.unwrap(), None);
     }
+}
+
+/// What is lost or owed while someone fills makes the filling void, however high the floor was.
+#[tokio::test]
+async fn a_filling_sees_what_is_forgotten_meanwhile() {
+    let bench = Bench::new(&["--save", ""]).await;
+    let (a, b) = (bench.tier(), bench.tier());
+    a.put(&[reading(1, START, 1.0)]).await.unwrap();
+    let seen = a.look().await.unwrap();
+    b.forget(Timestamp(START - HOUR)).await.unwrap();
+    let filled = a.fill(&seen, &[SeriesId(1)], &Nothing).await.unwrap();
+    assert_eq!((filled.buckets, filled.left), (0, 64));
+    assert_eq!(a.range(SeriesId(1), Timestamp(START), Timestamp(START + HOUR)).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -378,8 +509,7 @@ async fn wrong_settings_are_named() {
     for settings in [without, wrong] {
         let why = error(ask(settings.clone()).await);
         assert!(why.contains("REDIS_PASSWORD") && !why.contains("sesame"), "{why}");
-        let before = Before { complete_from: Timestamp(START), future_max: FUTURE_MAX };
-        let tier = RedisHot::new(&settings, before, Arc::new(|| Timestamp(START))).unwrap();
+        let tier = RedisHot::new(&settings, FUTURE_MAX, Arc::new(|| Timestamp(START))).unwrap();
         let why = tier.put(&[reading(1, START, 1.0)]).await.unwrap_err().to_string();
         assert!(why.contains("REDIS_PASSWORD") && !why.contains("sesame"), "{why}");
     }

@@ -2,23 +2,31 @@
 //! right, and the tier fills itself again.
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
+#[path = "support/proxy.rs"]
+mod proxy;
 mod services;
 mod support;
 
+use collector::tiers::hot::settings::HotSettings;
+use collector::tiers::warm::settings::{Store, WarmSettings};
+use proxy::{Proxy, Weather};
 use rustix::process::Signal;
+use services::postgres::Postgres;
 use services::redis::Redis;
 use shared::block::TimeBase;
 use shared::catalogue::CatalogueHash;
 use shared::reading::Timestamp;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use support::*;
 
 const NODE: &str = "DIST_001";
+const OTHER: &str = "DIST_002";
+const DAY: i64 = 86_400 * SECOND;
 
 /// Answers are short of patience here, so that an outage is one.
 fn site(redis: &Redis) -> Site {
-    let hot =
-        collector::tiers::hot::settings::HotSettings { timeout: Duration::from_millis(500).into(), ..redis.settings() };
+    let hot = HotSettings { timeout: Duration::from_millis(500).into(), ..redis.settings() };
     Site::new(&["STATION_7"], |config| config.hot = hot)
 }
 
@@ -27,13 +35,14 @@ struct Flow {
     hash: CatalogueHash,
     began: i64,
     sent: u64,
+    late: BTreeSet<u64>,
 }
 
 impl Flow {
     async fn new(collector: &Collector) -> Self {
-        let (client, hash) = Client::ready(collector, "STATION_7", &[NODE]).await;
+        let (client, hash) = Client::ready(collector, "STATION_7", &[NODE, OTHER]).await;
         // An hour ago: some of it lies in an hour that is over.
-        Self { client, hash, began: now() - 3_600 * SECOND, sent: 0 }
+        Self { client, hash, began: now() - 3_600 * SECOND, sent: 0, late: BTreeSet::new() }
     }
 
     fn at(&self, seq: u64) -> i64 {
@@ -52,8 +61,19 @@ impl Flow {
         self.client.wait_committed(seqs(1..=self.sent)).await;
     }
 
+    /// Of the other node, of long ago.
+    async fn send_late(&mut self, at: i64) {
+        self.sent += 1;
+        self.late.insert(self.sent);
+        self.client.block(self.sent, block(self.hash, TimeBase::Utc, &[(1, at, 1.0)])).await;
+        self.committed().await;
+    }
+
     fn expected(&self) -> Vec<(Timestamp, Option<f64>)> {
-        (1..=self.sent).map(|seq| (Timestamp(self.at(seq)), Some(seq as f64))).collect()
+        (1..=self.sent)
+            .filter(|seq| !self.late.contains(seq))
+            .map(|seq| (Timestamp(self.at(seq)), Some(seq as f64)))
+            .collect()
     }
 
     /// What the tiers say of the stretch, and which of them say it.
@@ -70,7 +90,7 @@ impl Flow {
         let mut last = None;
         let found = until(async || {
             let asked = self.asked(collector).await;
-            let done = asked == (self.sent as usize, vec!["hot".to_owned()]);
+            let done = asked == (self.expected().len(), vec!["hot".to_owned()]);
             last = Some(asked);
             done
         });
@@ -155,4 +175,49 @@ async fn it_may_come_later_than_the_collector_and_stay_when_that_restarts() {
     flow.is_answered_by_hot_alone(&collector).await;
     assert_eq!(collector.history(NODE).await, flow.expected());
     collector.stop().await;
+}
+
+/// Two share PostgreSQL and Redis, and one of them can't reach Redis for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_stores_that_cant_reach_it_the_other_shows() {
+    let port = services::free_port();
+    let redis = Redis::start_with(&["--save", "", "--appendonly", "no", "--port", &port.to_string()]).await;
+    let postgres = Postgres::start().await;
+    let warm = postgres.database().await;
+    let proxy = Proxy::start(([127, 0, 0, 1], port).into()).await.unwrap();
+    let hot = HotSettings { host: "127.0.0.1".into(), timeout: Duration::from_millis(500).into(), ..redis.settings() };
+    let site = |port| {
+        Site::new(&["STATION_7"], |config| {
+            config.warm = WarmSettings { store: Some(Store::Postgres), ..warm.clone() };
+            config.hot = HotSettings { port, ..hot.clone() };
+        })
+    };
+    let (cut, whole) = (site(proxy.port), site(port));
+    let (a, b) = tokio::join!(cut.start(), whole.start());
+    let mut flow = Flow::new(&a).await;
+    flow.send(50).await;
+    flow.committed().await;
+    flow.is_answered_by_hot_alone(&b).await;
+    let days_ago = now() / DAY * DAY - 3 * DAY;
+    let (from, to) = (Timestamp(days_ago), Timestamp(days_ago + DAY));
+    let that_day = format!("history?node={OTHER}&metric=pressure&from={from}&to={to}&resolution=5m");
+    for n in 0..2 {
+        let of_that_day = async || b.get(&that_day).await["points"].as_array().unwrap().len();
+        assert_eq!((of_that_day().await, of_that_day().await), (n, n), "asked twice, it is kept");
+        proxy.set(Weather { refuse: true, ..Weather::default() });
+        proxy.cut();
+        flow.send(50).await;
+        flow.committed().await;
+        flow.send_late(days_ago + n as i64 * 600 * SECOND).await;
+        b.wait_for_history(NODE, &flow.expected()).await;
+        assert!(until(async || of_that_day().await == n + 1).await, "what is kept of a day is thrown out");
+        proxy.set(Weather::default());
+        flow.send(1).await;
+        flow.committed().await;
+        for collector in [&a, &b] {
+            flow.is_answered_by_hot_alone(collector).await;
+            assert_eq!(collector.history(NODE).await, flow.expected());
+        }
+    }
+    tokio::join!(a.stop(), b.stop());
 }

@@ -170,7 +170,7 @@ impl From<TierError> for Problem {
     fn from(error: TierError) -> Self {
         tracing::warn!(%error, "a question can't be answered");
         let (kind, title, status) = match &error {
-            TierError::Unavailable { .. } => {
+            TierError::Unavailable { .. } | TierError::Overtaken { .. } => {
                 ("urn:collector:problem:unavailable", "A tier is not available", StatusCode::SERVICE_UNAVAILABLE)
             }
             TierError::Broken { .. } => {

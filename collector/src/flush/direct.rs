@@ -1,6 +1,6 @@
 //! Readings that come from people and files: written at once, past the spool, with the same order of steps as a flush.
 
-use super::{FlushError, Flusher};
+use super::Flusher;
 use crate::tiers::{CommitReport, Flush, TierError, TierFuture};
 use std::sync::Arc;
 
@@ -41,14 +41,7 @@ impl Flusher {
 
     async fn write_some(&self, flush: Flush) -> Result<CommitReport, TierError> {
         let _turn = self.followed.flushing.lock().await;
-        let put = self.put_or_owe(flush.readings.clone()).await;
-        put.map_err(|error| match error {
-            FlushError::Tier(error) => error,
-            other => TierError::Unavailable { tier: "disk", why: other.to_string() },
-        })?;
-        let touched = self.begin_days(flush.readings.iter()).await;
-        let report = self.warm.commit(flush).await?;
-        self.end_days(&touched).await;
+        let report = self.store(flush).await?;
         self.dirty.notify_one();
         Ok(report)
     }

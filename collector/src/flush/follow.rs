@@ -20,15 +20,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Followed {
     records: Mutex<Records>,
-    /// Held by a flush from the look at what the hot tier has until the commit.
+    /// One flush at a time.
     pub(super) flushing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Records {
     held: SeqRanges,
-    /// Counts how often the hot tier lost something.
-    losses: u64,
+    /// The hot tier's epoch in which they were put there; 0: not known yet.
+    epoch: u64,
 }
 
 impl Followed {
@@ -36,14 +36,16 @@ impl Followed {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn losses(&self) -> u64 {
-        self.lock().losses
+    /// In which what is put now is put.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.lock().epoch
     }
 
-    /// Notes what was put since that many losses; what was put before another one may be gone again.
-    fn note(&self, records: &SeqRanges, losses: u64) {
+    /// Notes what was put in an epoch; what was put in an earlier one may be gone again.
+    fn note(&self, records: &SeqRanges, epoch: u64) {
         let mut followed = self.lock();
-        if followed.losses == losses {
+        if followed.epoch == epoch {
             followed.held.extend(records);
         }
     }
@@ -60,22 +62,22 @@ impl Followed {
         records.iter().for_each(|range| followed.held.remove(range));
     }
 
-    /// The hot tier lost something: whatever is not committed when this returns is put again, before it is committed.
-    pub async fn begin_again(&self) {
-        let _no_flush = self.flushing.lock().await;
+    /// The hot tier lost something, and this epoch has begun: whatever is not committed is put again.
+    pub fn begin(&self, epoch: u64) {
         let mut followed = self.lock();
-        followed.held = SeqRanges::new();
-        followed.losses += 1;
+        if followed.epoch < epoch {
+            *followed = Records { held: SeqRanges::new(), epoch };
+        }
     }
 }
 
 impl Flusher {
     /// Puts what comes into the hot tier, until `stop`.
     pub async fn follow(&self, mut appended: watch::Receiver<()>, stop: CancellationToken) {
-        let (mut next, mut losses) = (Seq::FIRST, 0);
+        let (mut next, mut epoch) = (Seq::FIRST, 0);
         loop {
-            if self.followed.losses() != losses {
-                losses = self.followed.losses();
+            if self.followed.epoch() != epoch {
+                epoch = self.followed.epoch();
                 next = Seq::FIRST;
             }
             match self.read(next).await {
@@ -105,7 +107,7 @@ impl Flusher {
         if self.hot.is_down() {
             return; // the flusher finds out when it is back
         }
-        let losses = self.followed.losses();
+        let epoch = self.followed.epoch();
         let (mut records, mut readings) = (SeqRanges::new(), Vec::new());
         for raw in raws {
             // Times that need a clock fix are the flusher's business, and so is everything out of order.
@@ -123,7 +125,7 @@ impl Flusher {
             }
         }
         if readings.is_empty() || self.hot.put(&readings).await.is_ok() {
-            self.followed.note(&records, losses);
+            self.followed.note(&records, epoch);
         }
     }
 

@@ -12,6 +12,7 @@ mod piece;
 mod poison;
 mod regrant;
 mod rollups;
+mod turn;
 mod unpark;
 
 pub use direct::Write;
@@ -26,9 +27,9 @@ use crate::ingest::intake::OpenGaps;
 use crate::ingest::ledger::Ledger;
 use crate::ingest::sessions::Sessions;
 use crate::resolve::{Origin, Resolver, Timely};
-use crate::tiers::hot::days::{DayCache, SeriesDay};
+use crate::tiers::hot::days::DayCache;
 use crate::tiers::hot::guarded::Guarded;
-use crate::tiers::{HotTier, Parked, Quarantined, StoredReading, TierError, WarmTier};
+use crate::tiers::{Parked, Quarantined, TierError, WarmTier};
 use piece::{Content, Parsed, Piece, Raw};
 use shared::backoff::Backoff;
 use shared::block::{Block, TimeBase};
@@ -219,10 +220,7 @@ impl Flusher {
         let _turn = self.followed.flushing.lock().await;
         if !buffer.pieces.is_empty() {
             let started = Instant::now();
-            self.put_before(&buffer.pieces).await?;
-            let touched = self.begin_days(buffer.pieces.iter().flat_map(|piece| piece.content.readings())).await;
-            self.commit(&buffer.pieces).await?;
-            self.end_days(&touched).await;
+            self.commit_in_turn(&buffer.pieces).await?;
             self.settle(&buffer.pieces).await;
             metrics::histogram!("collector_flush_seconds").record(started.elapsed().as_secs_f64());
             metrics::counter!("collector_flushes_total").increment(1);
@@ -236,40 +234,6 @@ impl Flusher {
         }
         *buffer = Buffer::default();
         Ok(())
-    }
-
-    /// What the hot tier hasn't got, it gets now, or is told later to forget.
-    async fn put_before(&self, pieces: &[Piece]) -> Result<(), FlushError> {
-        let missing = pieces.iter().filter(|piece| !self.followed.has(piece.record));
-        let readings: Vec<StoredReading> = missing.flat_map(|piece| piece.content.readings()).copied().collect();
-        self.put_or_owe(readings).await
-    }
-
-    async fn put_or_owe(&self, readings: Vec<StoredReading>) -> Result<(), FlushError> {
-        if readings.is_empty() || self.hot.put(&readings).await.is_ok() {
-            return Ok(());
-        }
-        let hot = Arc::clone(&self.hot);
-        let noted = tokio::task::spawn_blocking(move || hot.passed_by(&readings)).await;
-        let source = match noted {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error,
-            Err(error) => std::io::Error::other(error.to_string()),
-        };
-        Err(FlushError::Io { what: "note what the hot tier missed", source })
-    }
-
-    async fn begin_days<'a>(&self, readings: impl Iterator<Item = &'a StoredReading>) -> Vec<SeriesDay> {
-        match &self.days {
-            Some(days) => days.begin(readings, Timestamp::wall_clock()).await,
-            None => Vec::new(),
-        }
-    }
-
-    async fn end_days(&self, touched: &[SeriesDay]) {
-        if let Some(days) = &self.days {
-            days.end(touched).await;
-        }
     }
 
     /// After the commit: nothing of this is lost by a crash, since it only says what the warm tier says.

@@ -4,7 +4,7 @@
 use super::piece::{Content, Piece, compose, late, lost};
 use super::{FlushError, Flusher};
 use crate::resolve::{Origin, Sorted};
-use crate::tiers::{CommitReport, Flush, Quarantined, StoredReading, StreamSeqs, TierError};
+use crate::tiers::{CommitReport, Flush, HotTurn, Quarantined, StoredReading, StreamSeqs, TierError};
 use std::iter::once;
 use std::ops::Range;
 
@@ -20,18 +20,18 @@ fn halves(stack: &mut Vec<Range<usize>>, range: &Range<usize>) {
 
 impl Flusher {
     /// Commits all pieces; what the tier refuses for its content goes aside.
-    pub(super) async fn commit(&self, pieces: &[Piece]) -> Result<(), FlushError> {
+    pub(super) async fn commit(&self, pieces: &[Piece], turn: HotTurn) -> Result<(), FlushError> {
         let mut stack: Vec<_> = once(0..pieces.len()).collect();
         let mut found = 0;
         while let Some(range) = stack.pop() {
             let part = &pieces[range.clone()];
-            match self.warm.commit(compose(part)).await {
+            match self.warm.commit(Flush { hot: Some(turn), ..compose(part) }).await {
                 Ok(report) => count(part, &report),
                 Err(TierError::Broken { .. }) if range.len() > 1 => halves(&mut stack, &range),
                 Err(error @ TierError::Broken { .. }) if found < POISON_MAX => {
                     found += 1;
                     for piece in part {
-                        self.commit_without_poison(piece, &error).await?;
+                        self.commit_without_poison(piece, &error, turn).await?;
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -41,9 +41,9 @@ impl Flusher {
     }
 
     /// What can be stored of a piece that is refused as a whole.
-    async fn commit_without_poison(&self, piece: &Piece, error: &TierError) -> Result<(), FlushError> {
+    async fn commit_without_poison(&self, piece: &Piece, error: &TierError, turn: HotTurn) -> Result<(), FlushError> {
         match &piece.content {
-            Content::Rows { origin, bytes, sorted } => self.commit_rows(origin, bytes, sorted, error).await,
+            Content::Rows { origin, bytes, sorted } => self.commit_rows(origin, bytes, sorted, (error, turn)).await,
             Content::Park(parked) => {
                 let (gateway, stream, seq, received) =
                     (parked.gateway.clone(), parked.stream, parked.seq, parked.received);
@@ -68,13 +68,13 @@ impl Flusher {
         origin: &Origin,
         bytes: &[u8],
         sorted: &Sorted,
-        error: &TierError,
+        (error, turn): (&TierError, HotTurn),
     ) -> Result<(), FlushError> {
         let mut stack: Vec<_> = once(0..sorted.readings.len()).collect();
         let (mut refused, mut taken) = (Vec::new(), 0);
         while let Some(range) = stack.pop() {
             let readings = sorted.readings[range.clone()].to_vec();
-            match self.warm.commit(Flush { readings, ..Flush::default() }).await {
+            match self.warm.commit(Flush { readings, hot: Some(turn), ..Flush::default() }).await {
                 Ok(_) => taken += range.len(),
                 Err(TierError::Broken { .. }) if range.len() > 1 => halves(&mut stack, &range),
                 Err(TierError::Broken { why, .. }) => {

@@ -67,10 +67,7 @@ impl Flusher {
                 Err(error) => self.lose_parked(&mut flush, one, error.to_string()).await?,
             }
         }
-        self.put_or_owe(flush.readings.clone()).await?;
-        let touched = self.begin_days(flush.readings.iter()).await;
-        self.warm.commit(flush).await?;
-        self.end_days(&touched).await;
+        self.store(flush).await?;
         Ok(())
     }
 

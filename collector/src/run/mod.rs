@@ -220,9 +220,8 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     let (listener, ingest_at) = listen(config.ingest.listen).await?;
     let asked = doors::Asked::open(config).await?;
     let api_at = asked.address;
-    let owed = config.data_dir.join("hot.owed");
     let days = tiers.days(config);
-    let hot = Arc::new(Guarded::new(tiers.hot, &owed).map_err(file_error(&owed))?);
+    let hot = Arc::new(Guarded::new(tiers.hot));
     let mut wiring = Wiring::new(config, Disk::open(config).await?, tiers.warm, hot.clone(), days, tiers.cold);
     wiring.sql = tiers.sql;
 

@@ -2,6 +2,7 @@
 //! and when the job `cache_refresh` asks for it. Questions are answered meanwhile.
 
 use crate::flush::Followed;
+use crate::tiers::hot::days::DayCache;
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::redis::{Filled, RedisHot, Source};
 use crate::tiers::{SeriesId, StoredReading, TierError, WarmTier};
@@ -15,12 +16,14 @@ use tokio::time::Instant;
 
 /// Losses that come together are made good together.
 const GATHER: Duration = Duration::from_secs(1);
-/// Between looks at whether it was told all that it missed.
-const LOOK: Duration = Duration::from_secs(5);
+/// Between looks at whether a collector committed past it; so long it may lack what another one, which can't reach it,
+/// stores.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) struct Refill {
     pub(super) redis: Arc<RedisHot>,
     pub(super) hot: Arc<Guarded>,
+    pub(super) days: Option<Arc<DayCache>>,
     pub(super) warm: Arc<dyn WarmTier>,
     pub(super) followed: Arc<Followed>,
     /// Wakes whoever follows the spool.
@@ -78,7 +81,8 @@ impl Refill {
             let look = Instant::now() + LOOK;
             tokio::select! {
                 () = tokio::time::sleep_until(until.map_or(look, |until| until.min(look))) => {
-                    if self.hot.owes() {
+                    // What it is owed raises what it can prove: then it lacks something.
+                    if self.settle().await.unwrap_or(false) {
                         return true;
                     }
                 }
@@ -91,27 +95,38 @@ impl Refill {
         true
     }
 
-    /// A warm tier is known by who was first heard, and when.
+    /// It is asked only when it is this warm tier's, and has been told what it missed.
     async fn adopt(&self) -> Result<(), TierError> {
-        let gateways = self.warm.gateways().await?;
-        let first = gateways.iter().min_by_key(|g| (g.first_heard, &g.gateway));
-        let warm = first.map(|g| format!("{} {}", g.gateway, g.first_heard.0));
-        self.redis.adopt(warm.as_deref()).await
+        self.settle().await?;
+        self.redis.adopt(&self.warm.hot().account().await?.id).await
+    }
+
+    /// Whatever collectors committed past it, it forgets what is before that, and the caches too; whether there was any.
+    async fn settle(&self) -> Result<bool, TierError> {
+        let Some(until) = self.warm.hot().account().await?.owed else { return Ok(false) };
+        self.hot.make_forget(until).await?;
+        if let Some(days) = &self.days {
+            days.drop_all().await?;
+        }
+        self.warm.hot().settle(until).await?;
+        Ok(true)
     }
 
     /// Whether it is done, otherwise something was lost meanwhile; and how many readings went there.
     pub(super) async fn fill(&self) -> Result<(bool, u64), TierError> {
         let _turn = self.turn.lock().await;
-        self.hot.recover().await?;
-        if !self.redis.lacks().await? {
+        self.settle().await?;
+        let seen = self.redis.look().await?;
+        if !seen.lacks {
             return Ok((true, 0));
         }
         let started = Instant::now();
-        let series: Vec<SeriesId> = self.warm.series(None).await?.iter().map(|s| s.id).collect();
-        // From here on whatever the hot tier lost is in the warm tier, or is put again.
-        self.followed.begin_again().await;
+        // From here on whatever the hot tier lost before that look is in the warm tier, or is put again, by everybody.
+        self.followed.begin(self.warm.hot().begin_epoch().await?);
         self.appended.send_replace(());
-        let Filled { readings, buckets, left, full } = self.redis.fill(&series, &FromWarm(self.warm.clone())).await?;
+        let series: Vec<SeriesId> = self.warm.series(None).await?.iter().map(|s| s.id).collect();
+        let source = FromWarm(self.warm.clone());
+        let Filled { readings, buckets, left, full } = self.redis.fill(&seen, &series, &source).await?;
         metrics::counter!("collector_hot_filled_total").increment(readings);
         let seconds = started.elapsed().as_secs();
         tracing::info!(readings, buckets, left, full, seconds, "the hot tier is filled from the warm tier");

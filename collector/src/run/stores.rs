@@ -12,7 +12,7 @@ use crate::sql::Sql;
 use crate::tiers::hot::days::{DayCache, Days, MemoryDays};
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::memory::MemoryHot;
-use crate::tiers::hot::redis::{Before, RedisHot};
+use crate::tiers::hot::redis::RedisHot;
 use crate::tiers::hot::settings::Store;
 use crate::tiers::{ColdTier, HotTier, SeriesId, TierError, WarmTier, cold, warm};
 use shared::reading::{Timestamp, micros};
@@ -46,7 +46,6 @@ impl Tiers {
         std::fs::create_dir_all(&config.data_dir).map_err(file_error(&config.data_dir))?;
         moved(config)?;
         let warm = warm::open(&config.warm, &config.warm_file()).await?;
-        let complete_from = complete_from(&*warm, config.ingest.future_max.0).await;
         let (cold, sql): (Arc<dyn ColdTier>, _) = match config.cold.store() {
             cold::settings::Store::BigQuery => (config.cold.open(&config.cold_dir())?, None),
             cold::settings::Store::Parquet => {
@@ -58,13 +57,13 @@ impl Tiers {
         let now = Arc::new(Timestamp::wall_clock);
         match config.hot.store() {
             Store::Memory => {
+                let complete_from = complete_from(&*warm, config.ingest.future_max.0).await;
                 let readings_max = usize::try_from(config.hot.readings_max()).unwrap_or(usize::MAX);
                 let hot = MemoryHot::new(complete_from, readings_max, now).with_age(config.hot.age());
                 Ok(Self { warm, hot: Arc::new(hot), redis: None, cold, sql })
             }
             Store::Redis => {
-                let before = Before { complete_from, future_max: micros(config.ingest.future_max.0) };
-                let hot = Arc::new(RedisHot::new(&config.hot, before, now)?.unadopted());
+                let hot = Arc::new(RedisHot::new(&config.hot, micros(config.ingest.future_max.0), now)?.unadopted());
                 Ok(Self { warm, hot: hot.clone(), redis: Some(hot), cold, sql })
             }
         }

@@ -185,8 +185,15 @@ impl<'a> Wiring<'a> {
     }
 
     pub(super) fn refill(&self, redis: Arc<RedisHot>) -> Refill {
-        let (hot, warm, followed) = (self.hot.clone(), self.warm.clone(), self.followed.clone());
-        Refill { redis, hot, warm, followed, appended: self.appended.clone(), turn: tokio::sync::Mutex::default() }
+        Refill {
+            redis,
+            hot: self.hot.clone(),
+            days: self.days.clone(),
+            warm: self.warm.clone(),
+            followed: self.followed.clone(),
+            appended: self.appended.clone(),
+            turn: tokio::sync::Mutex::default(),
+        }
     }
 
     fn inbox(&self, flusher: &Arc<Flusher>) -> Inbox {

@@ -71,7 +71,7 @@ fn tier(error: &DataFusionError) -> Option<TierError> {
                 return Some(TierError::Unavailable { tier, why: why.clone() });
             }
             Some(TierError::Broken { tier, why }) => return Some(TierError::Broken { tier, why: why.clone() }),
-            None => next = error.source(),
+            Some(TierError::Overtaken { .. }) | None => next = error.source(),
         }
     }
     None

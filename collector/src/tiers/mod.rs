@@ -15,6 +15,7 @@ mod model;
 pub mod warm;
 
 pub use cold::rows::{Day, Proof, Run, Runs};
+pub use hot::ledger::{HotAccount, HotLedger, HotTurn};
 pub use merge::merge;
 pub use model::*;
 
@@ -56,6 +57,12 @@ pub enum TierError {
         /// What is wrong.
         why: String,
     },
+    /// The readings of a flush were put into the hot tier before it lost something: they must be put again first.
+    #[error("the hot tier lost something since the readings were put there; it is epoch {epoch} now")]
+    Overtaken {
+        /// The epoch that holds now.
+        epoch: u64,
+    },
 }
 
 /// The last 90 days, whole. Every method may be called by several tasks at once.
@@ -73,6 +80,7 @@ pub trait WarmTier: Send + Sync + 'static {
 
     /// Stores all of a flush, or nothing of it, in one transaction: readings by the conflict rule, dirty marks, the
     /// account of blocks, gaps, quarantine, parked blocks. Repeating a flush changes nothing but the audit.
+    /// [`TierError::Overtaken`], and nothing stored, when [`Flush::hot`] is of another epoch.
     fn commit(&self, flush: Flush) -> TierFuture<'_, CommitReport>;
 
     /// Which seqs of a stream are committed, and the highest seq known of it (0: none).
@@ -168,6 +176,9 @@ pub trait WarmTier: Send + Sync + 'static {
 
     /// What other producers left for us.
     fn inbox(&self) -> &dyn InboxStore;
+
+    /// What collectors agree on about the hot tier.
+    fn hot(&self) -> &dyn HotLedger;
 
     /// What is kept of jobs.
     fn jobs(&self) -> &dyn JobStore;

@@ -1,6 +1,6 @@
 //! What tiers take and give.
 
-use super::cold;
+use super::{HotTurn, cold};
 use crate::analytics::quality::SeriesQuality;
 use crate::analytics::store::Judgement;
 use crate::inbox::store::InboxNews;
@@ -136,6 +136,8 @@ pub struct Flush {
     pub inbox: InboxNews,
     /// Which readings came late. Those of a block count when it is settled for the first time.
     pub late: Vec<LateReadings>,
+    /// How its readings went to the hot tier; `None`: it has nothing to do with them.
+    pub hot: Option<HotTurn>,
 }
 
 /// Readings that came late.

@@ -84,6 +84,9 @@ impl WarmTier for FaultyWarm {
     fn inbox(&self) -> &dyn InboxStore {
         self.inner.inbox()
     }
+    fn hot(&self) -> &dyn HotLedger {
+        self.inner.hot()
+    }
     fn access(&self) -> &dyn AccessStore {
         self.inner.access()
     }

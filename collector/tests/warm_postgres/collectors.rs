@@ -1,13 +1,14 @@
 //! Several collectors on one database.
 
 use super::*;
-use collector::tiers::StreamSeqs;
 use collector::tiers::warm::settings::Store;
+use collector::tiers::{HotTurn, StreamSeqs, TierError};
 use services::postgres::Postgres;
 use shared::ids::{Seq, StreamId};
 use shared::ranges::{SeqRange, SeqRanges};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use support::{Client, Site, now, seqs};
 
 async fn send(to: &support::Collector, blocks: RangeInclusive<u64>, backwards: bool, start: i64) {
@@ -134,4 +135,32 @@ async fn flushes_of_several_collectors_over_the_same_keys_leave_what_the_rule_sa
     let sums = "SELECT (SELECT sum(sum) FROM rollup_1h) = (SELECT sum(value) FROM readings) \
                 AND NOT EXISTS (SELECT FROM dirty_buckets)";
     assert_eq!(ask(&server, &settings, sums).await, "true");
+}
+
+/// Whoever begins an epoch sees everything that was, or ever will be, committed in earlier ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_commit_of_an_earlier_epoch_ends_after_a_later_one_has_begun() {
+    let server = Postgres::start().await;
+    let settings = server.database().await;
+    let tier = Arc::new(PostgresWarm::open(&settings).await.unwrap());
+    let other = PostgresWarm::open(&settings).await.unwrap();
+    let series = series(&*tier, &["A"]).await[0];
+    for n in 0..40 {
+        let epoch = tier.hot().account().await.unwrap().epoch;
+        let hot = Some(HotTurn { epoch, missed: None });
+        let readings: Vec<_> = (0..2_000).map(|k| good(series, now() + n * SECOND + k, 1.0)).collect();
+        let first = readings[0].at;
+        let committing = tokio::spawn({
+            let tier = tier.clone();
+            async move { tier.commit(Flush { readings, hot, ..Flush::default() }).await }
+        });
+        tokio::time::sleep(std::time::Duration::from_micros(n as u64 * 500)).await; // at any moment of it
+        assert_eq!(other.hot().begin_epoch().await.unwrap(), epoch + 1);
+        let seen = !other.range(series, first, first.plus_micros(1), 1).await.unwrap().is_empty();
+        match committing.await.unwrap() {
+            Ok(_) => assert!(seen, "it was committed after the epoch had begun"),
+            Err(TierError::Overtaken { .. }) => assert!(!seen),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }

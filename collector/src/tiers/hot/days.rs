@@ -59,6 +59,14 @@ pub trait Days: Send + Sync + 'static {
     fn drop_all(&self) -> TierFuture<'_, ()>;
 }
 
+/// The past days that a commit changes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Touched {
+    days: Vec<SeriesDay>,
+    /// Whether all who look for them there see that they change.
+    pub told: bool,
+}
+
 /// Days, and whether they can be trusted: what could not be told to them makes them useless until they are empty.
 pub struct DayCache {
     days: Arc<dyn Days>,
@@ -94,24 +102,30 @@ impl DayCache {
     }
 
     /// Before a commit. Gives what [`DayCache::end`] is told when it succeeded; when it failed, nobody knows what became
-    /// of it, and these days are not kept until it was repeated.
-    pub async fn begin<'a>(
-        &self,
-        readings: impl IntoIterator<Item = &'a StoredReading>,
-        now: Timestamp,
-    ) -> Vec<SeriesDay> {
+    /// of it, and these days are not kept until it was repeated. [`Touched::told`] is whether others know.
+    pub async fn begin<'a>(&self, readings: impl IntoIterator<Item = &'a StoredReading>, now: Timestamp) -> Touched {
         let days = past(readings, now);
-        if !days.is_empty() {
-            self.note(&self.days.begin(&days).await);
+        if days.is_empty() {
+            return Touched { days, told: true };
         }
-        days
+        let begun = self.days.begin(&days).await;
+        self.note(&begun);
+        Touched { days, told: begun.is_ok() }
     }
 
     /// After a commit that succeeded.
-    pub async fn end(&self, days: &[SeriesDay]) {
-        if !days.is_empty() {
-            self.note(&self.days.end(days).await);
+    pub async fn end(&self, touched: &Touched) {
+        if !touched.days.is_empty() {
+            self.note(&self.days.end(&touched.days).await);
         }
+    }
+
+    /// Someone who couldn't tell committed readings of days that may be kept.
+    ///
+    /// # Errors
+    /// When they can't be thrown out.
+    pub async fn drop_all(&self) -> Result<(), TierError> {
+        self.days.drop_all().await
     }
 
     /// Notes that someone asks for a series.

@@ -1,16 +1,13 @@
 //! A hot tier whose promise of completeness is kept when it fails.
 //!
-//! Readings that it could not take are stored in the warm tier nevertheless. The moment before which it may lack
-//! something is then kept in a file, durably and before those readings are committed; until the tier was told to
-//! forget what is before it, it proves nothing. So neither its outage nor a crash meanwhile shows as a hole.
+//! Readings that it could not take are stored in the warm tier nevertheless, which notes in the same transaction that
+//! something is owed ([`crate::tiers::HotLedger`]). From then on this one proves nothing here, until it was told to
+//! forget what is before that. So neither its outage nor a crash meanwhile shows as a hole.
 
 use crate::tiers::{HotState, HotTier, SeriesId, StoredReading, TierError, TierFuture};
 use shared::reading::Timestamp;
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 
@@ -23,32 +20,16 @@ const NOTHING: i64 = i64::MIN;
 /// The guarded tier.
 pub struct Guarded {
     inner: Arc<dyn HotTier>,
-    file: PathBuf,
-    /// Readings before this may have passed it by; [`NOTHING`] when none did.
+    /// Readings before this may have passed it by, from here; [`NOTHING`] when none did.
     owed: AtomicI64,
     down: AtomicBool,
-    writing: Mutex<()>,
 }
 
 impl Guarded {
-    /// Guards `inner`; what it is owed lies in `file`.
-    ///
-    /// # Errors
-    /// When the file is there and can't be read.
-    pub fn new(inner: Arc<dyn HotTier>, file: &Path) -> io::Result<Self> {
-        let owed = match fs::read_to_string(file) {
-            // One that can't be understood was being written: everything may be missing.
-            Ok(text) => text.trim().parse().unwrap_or(i64::MAX),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => NOTHING,
-            Err(error) => return Err(error),
-        };
-        Ok(Self {
-            inner,
-            file: file.into(),
-            owed: AtomicI64::new(owed),
-            down: AtomicBool::new(false),
-            writing: Mutex::default(),
-        })
+    /// Guards `inner`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn HotTier>) -> Self {
+        Self { inner, owed: AtomicI64::new(NOTHING), down: AtomicBool::new(false) }
     }
 
     /// Whether it failed last time.
@@ -57,53 +38,26 @@ impl Guarded {
         self.down.load(Ordering::Relaxed)
     }
 
-    /// Notes, durably, that these were not taken and will be committed nevertheless. Blocking.
-    ///
-    /// # Errors
-    /// When the file can't be written: then they must not be committed yet.
-    pub fn passed_by(&self, readings: &[StoredReading]) -> io::Result<()> {
-        let Some(last) = readings.iter().map(|r| r.at).max() else { return Ok(()) };
-        let owed = last.0.saturating_add(1);
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.owed.load(Ordering::Acquire) < owed {
-            let mut file = fs::File::create(&self.file)?;
-            writeln!(file, "{owed}")?;
-            file.sync_all()?;
-            self.owed.store(owed, Ordering::Release);
-        }
-        Ok(())
+    /// Readings before `until` will be committed, and it was not told all of them: from now on it is not asked here.
+    pub fn pass_by(&self, until: Timestamp) {
+        self.owed.fetch_max(until.0, Ordering::AcqRel);
     }
 
-    /// Whether there is something that it may lack and was not told to forget yet.
-    #[must_use]
-    pub fn owes(&self) -> bool {
-        self.owed.load(Ordering::Acquire) != NOTHING
-    }
-
-    /// Tells it to forget what it may lack, without waiting for the next `put`.
+    /// Tells it to forget what is before `until`, and what passed it by from here.
     ///
     /// # Errors
     /// When it doesn't answer.
-    pub async fn recover(&self) -> Result<(), TierError> {
-        if self.owes() { self.watched(self.settle()).await } else { Ok(()) }
+    pub async fn make_forget(&self, until: Timestamp) -> Result<(), TierError> {
+        self.pass_by(until);
+        self.watched(self.settle()).await
     }
 
     async fn settle(&self) -> Result<(), TierError> {
         let owed = self.owed.load(Ordering::Acquire);
-        if owed == NOTHING {
-            return Ok(());
-        }
-        self.inner.forget(Timestamp(owed)).await?;
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.owed.load(Ordering::Acquire) == owed {
-            match fs::remove_file(&self.file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    // It will be forgotten once more after the next start, which costs little.
-                    tracing::warn!(file = %self.file.display(), %error, "can't be removed");
-                }
-                _ => {}
-            }
-            self.owed.store(NOTHING, Ordering::Release);
+        if owed != NOTHING {
+            self.inner.forget(Timestamp(owed)).await?;
+            // What passed by meanwhile is owed still.
+            let _ = self.owed.compare_exchange(owed, NOTHING, Ordering::AcqRel, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 pub mod days;
 pub mod guarded;
+pub mod ledger;
 pub mod memory;
 pub mod redis;
 pub mod settings;

@@ -15,23 +15,23 @@ impl RedisHot {
         self
     }
 
-    /// Throws out everything unless it belongs to this warm tier. `None`: the warm tier is new, so nothing belongs to it.
+    /// Throws out everything unless it belongs to the warm tier of this name.
     ///
     /// # Errors
     /// When Redis doesn't answer; then it still says nothing.
-    pub async fn adopt(&self, warm: Option<&str>) -> Result<(), TierError> {
+    pub async fn adopt(&self, warm: &str) -> Result<(), TierError> {
         let inner = &self.inner;
         let key = format!("{}:warm", inner.prefix);
         let held: Option<String> = inner.link.command(redis::cmd("GET").arg(&key)).await?;
-        if warm.is_none() || held.as_deref() != warm {
-            if held.as_ref().is_some_and(|of| !of.is_empty()) {
+        if held.as_deref() != Some(warm) {
+            if held.is_some() {
                 tracing::warn!(
                     redis = inner.link.place(),
                     "it holds readings of another warm tier; they are thrown out"
                 );
             }
             try_join_all((0..BUCKETS).map(|bucket| inner.clear(bucket))).await?;
-            inner.link.command::<()>(redis::cmd("SET").arg(&key).arg(warm.unwrap_or_default())).await?;
+            inner.link.command::<()>(redis::cmd("SET").arg(&key).arg(warm)).await?;
         }
         inner.adopted.store(true, Ordering::Release);
         Ok(())

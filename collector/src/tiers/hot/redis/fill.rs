@@ -1,14 +1,15 @@
 //! Filling in what the tier lacks, from the warm tier, while it works.
 //!
 //! A bucket's floor is lowered when every series of it has been read from the warm tier and put, and only when
-//! nothing was lost meanwhile. Whoever fills must have seen to it that what was put before the loss and isn't in the
-//! warm tier yet is put again: then the warm tier and what was put since are everything.
+//! nothing was lost since it was looked at. Whoever fills must have seen to it after that look, and before filling, that
+//! what was put before and isn't in the warm tier yet is put again, by every collector
+//! ([`crate::tiers::HotLedger::begin_epoch`]): then the warm tier and what was put since are everything.
 
 use super::batch::{BUCKETS, batches, bucket_of};
 use super::record::{self, HOUR, hour_of};
 use super::{EXACT_MAX, Inner, RedisHot, identity};
 use crate::tiers::{SeriesId, StoredReading, TierError};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, try_join_all};
 use shared::reading::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +42,13 @@ pub struct Filled {
     pub full: bool,
 }
 
+/// What was proved of all buckets when it was looked at.
+pub struct Seen {
+    looks: Vec<Look>,
+    /// Whether a bucket could prove more.
+    pub lacks: bool,
+}
+
 /// What is proved of a bucket.
 pub(super) struct Look {
     born: u64,
@@ -49,35 +57,31 @@ pub(super) struct Look {
 }
 
 impl RedisHot {
-    /// Whether a bucket can prove less than it might.
+    /// Looks at what it can prove.
     ///
     /// # Errors
     /// When Redis doesn't answer.
-    pub async fn lacks(&self) -> Result<bool, TierError> {
+    pub async fn look(&self) -> Result<Seen, TierError> {
         // What ran out lately is not worth a filling.
         let target = self.inner.horizon().plus_micros(HOUR);
-        for bucket in 0..BUCKETS {
-            let look = self.inner.look(bucket).await?;
-            if look.floor > target.0 || !look.own.is_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let looks = try_join_all((0..BUCKETS).map(|bucket| self.inner.look(bucket))).await?;
+        let lacks = looks.iter().any(|look| look.floor > target.0 || !look.own.is_empty());
+        Ok(Seen { looks, lacks })
     }
 
-    /// Fills in what is missing of these series: all there are.
+    /// Fills in what was missing of these series: all there are.
     ///
     /// # Errors
     /// When a tier doesn't answer; what was filled until then stays.
-    pub async fn fill(&self, series: &[SeriesId], source: &dyn Source) -> Result<Filled, TierError> {
+    pub async fn fill(&self, seen: &Seen, series: &[SeriesId], source: &dyn Source) -> Result<Filled, TierError> {
         let mut filled = Filled::default();
-        for bucket in 0..BUCKETS {
+        for (bucket, look) in (0..).zip(&seen.looks) {
             if self.inner.is_full() {
                 filled.full = true;
                 break;
             }
             let of_bucket: Vec<SeriesId> = series.iter().copied().filter(|id| bucket_of(*id) == bucket).collect();
-            match self.inner.fill(bucket, &of_bucket, source).await? {
+            match self.inner.fill(bucket, look, &of_bucket, source).await? {
                 Some(readings) => {
                     filled.readings += readings;
                     filled.buckets += 1;
@@ -92,7 +96,7 @@ impl RedisHot {
 impl Inner {
     pub(super) async fn look(&self, bucket: u32) -> Result<Look, TierError> {
         let mut call = self.call(&self.scripts.look, bucket);
-        call.arg(identity()).arg(self.floor_at_birth(bucket));
+        call.arg(identity()).arg(self.floor_at_birth());
         let found: Vec<i64> = self.link.tell(&call).await?;
         let [born, floor, own @ ..] = &found[..] else {
             return Ok(Look { born: 0, floor: EXACT_MAX, own: BTreeMap::new() });
@@ -103,8 +107,13 @@ impl Inner {
         Ok(look)
     }
 
-    async fn fill(&self, bucket: u32, series: &[SeriesId], source: &dyn Source) -> Result<Option<u64>, TierError> {
-        let look = self.look(bucket).await?;
+    async fn fill(
+        &self,
+        bucket: u32,
+        look: &Look,
+        series: &[SeriesId],
+        source: &dyn Source,
+    ) -> Result<Option<u64>, TierError> {
         let target = self.horizon();
         let mut put = 0;
         for id in series {

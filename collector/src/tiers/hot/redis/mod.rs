@@ -20,7 +20,7 @@ mod record;
 mod shelf;
 
 pub use days::RedisDays;
-pub use fill::{Filled, Source};
+pub use fill::{Filled, Seen, Source};
 pub use link::probe;
 pub use shelf::RedisShelf;
 
@@ -48,15 +48,6 @@ const HOUR_MAX: u32 = 3_600_000;
 /// The largest moment that a number in Lua holds exactly; it is in the year 2255.
 const EXACT_MAX: i64 = 1 << 53;
 
-/// What a tier is told of the readings that were stored before it was there.
-#[derive(Clone, Copy, Debug)]
-pub struct Before {
-    /// None of them is at or after this.
-    pub complete_from: Timestamp,
-    /// Readings lie no further ahead of the clock than this, microseconds.
-    pub future_max: i64,
-}
-
 /// The tier.
 pub struct RedisHot {
     inner: Arc<Inner>,
@@ -69,7 +60,8 @@ struct Inner {
     now: Now,
     age: i64,
     readings_max: u64,
-    before: Before,
+    /// Readings lie no further ahead of the clock than this, microseconds.
+    future_max: i64,
     scripts: Scripts,
     buckets: Mutex<Vec<Bucket>>,
     /// Counts how often something that was proved is so no more.
@@ -119,18 +111,19 @@ impl Scripts {
 }
 
 impl RedisHot {
-    /// The tier on that server, which need not be there yet. Must be called on a runtime.
+    /// The tier on that server, which need not be there yet; readings lie at most `future_max` microseconds ahead of
+    /// the clock. It proves nothing of what is before that until it is filled. Must be called on a runtime.
     ///
     /// # Errors
     /// When the settings can't be used.
-    pub fn new(settings: &HotSettings, before: Before, now: Now) -> Result<Self, TierError> {
+    pub fn new(settings: &HotSettings, future_max: i64, now: Now) -> Result<Self, TierError> {
         let inner = Arc::new(Inner {
             link: Link::new(settings)?,
             prefix: settings.prefix.clone(),
             now,
             age: settings.age(),
             readings_max: settings.readings_max(),
-            before,
+            future_max,
             scripts: Scripts::new(),
             buckets: Mutex::new(vec![Bucket::default(); BUCKETS as usize]),
             lost: watch::channel(0).0,
@@ -175,12 +168,10 @@ impl Inner {
         (self.now)().plus_micros(-self.age)
     }
 
-    /// What nothing before is proved in a root that is made now.
-    fn floor_at_birth(&self, bucket: u32) -> i64 {
-        let met = self.lock()[bucket as usize].born != 0;
-        let surely = (self.now)().plus_micros(self.before.future_max).plus_micros(1);
-        let floor = if met { surely } else { self.before.complete_from.min(surely) };
-        floor.0.clamp(0, EXACT_MAX)
+    /// What nothing before is proved in a root that is made now: whoever else uses this Redis may have committed
+    /// anything up to now.
+    fn floor_at_birth(&self) -> i64 {
+        (self.now)().plus_micros(self.future_max).plus_micros(1).0.clamp(0, EXACT_MAX)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Bucket>> {
@@ -225,7 +216,7 @@ impl Inner {
     async fn put_batch(&self, batch: &Batch) -> Result<(), TierError> {
         let now = (self.now)();
         let mut call = self.call(&self.scripts.put, batch.bucket);
-        call.arg(identity()).arg(self.floor_at_birth(batch.bucket)).arg(hour_of(self.horizon())).arg(HOUR_MAX);
+        call.arg(identity()).arg(self.floor_at_birth()).arg(hour_of(self.horizon())).arg(HOUR_MAX);
         call.arg(batch.runs.len());
         for run in &batch.runs {
             call.arg(run.series.0).arg(run.hour).arg(run.time_to_live(now, self.age)).arg(&run.records[..]);
@@ -327,7 +318,7 @@ impl Inner {
     async fn forget(&self, before: Timestamp) -> Result<(), TierError> {
         let forget = async |bucket| {
             let mut call = self.call(&self.scripts.forget, bucket);
-            call.arg(identity()).arg(self.floor_at_birth(bucket)).arg(before.0.clamp(0, EXACT_MAX));
+            call.arg(identity()).arg(self.floor_at_birth()).arg(before.0.clamp(0, EXACT_MAX));
             let born: u64 = self.link.tell(&call).await?;
             self.note(bucket, born, None);
             Ok::<_, TierError>(())

@@ -7,7 +7,7 @@
 use super::fault::{Failure, broken, pause};
 use super::rows::{number, text, wide};
 use super::time::PgTime;
-use super::{PostgresWarm, anomalies, audit, copy, days, inbox, streams, time};
+use super::{PostgresWarm, anomalies, audit, copy, days, hot, inbox, streams, time};
 use crate::tiers::warm::account::{StreamNews, by_stream};
 use crate::tiers::warm::rules;
 use crate::tiers::{CommitReport, Day, Flush, LateHour, Parked, Quarantined, SeriesId, StoredReading, TierError};
@@ -104,6 +104,7 @@ impl PostgresWarm {
 
     async fn try_commit(&self, batch: &Batch, way: Way) -> Result<CommitReport, Failure> {
         let mut transaction = self.begin().await?;
+        hot::stay_in_epoch(&mut transaction, batch.flush.hot).await?;
         let (mut report, days) = match way {
             Way::Fast => store_new(&mut transaction, batch).await?,
             Way::Slow => store_by_the_rule(&mut transaction, batch).await?,
@@ -121,6 +122,7 @@ impl PostgresWarm {
         anomalies::judge(&mut transaction, &batch.flush.judgements).await?;
         audit::put(&mut transaction, &batch.flush.audit).await?;
         inbox::take(&mut transaction, &batch.flush.inbox).await?;
+        hot::owe(&mut transaction, batch.flush.hot).await?;
         // Last of all: every flush changes today's row, and others wait for it from here on.
         days::touch(&mut transaction, &days).await?;
         transaction.commit().await?;

@@ -14,6 +14,7 @@ mod days;
 mod fault;
 mod forecasts;
 mod foreign;
+mod hot;
 mod inbox;
 mod jobs;
 mod lists;
@@ -351,6 +352,10 @@ impl WarmTier for PostgresWarm {
     }
 
     fn inbox(&self) -> &dyn InboxStore {
+        self
+    }
+
+    fn hot(&self) -> &dyn HotLedger {
         self
     }
 

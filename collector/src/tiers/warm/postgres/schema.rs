@@ -228,6 +228,7 @@ fn migration_failed(error: MigrateError) -> TierError {
             TierError::Unavailable { why, .. } | TierError::Broken { why, .. } => {
                 unavailable(format!("migration {version:04}: {why}"))
             }
+            other => other,
         },
         MigrateError::VersionMismatch(version) => unavailable(format!("migration {version:04} {OTHER}")),
         other => unavailable(other),

@@ -42,6 +42,7 @@ const SHAPE: &str = "\
     alerts_told: channel text, alert text, said text | channel, alert
     anomaly_notes: anomaly bigint, at timestamp with time zone, who text, what text, comment text \
                    | anomaly, at, who, what
+    hot_ledger: one integer, id text, epoch bigint, owed bigint? | one
     late_hours: series_id integer, hour timestamp with time zone, readings bigint | series_id, hour
     inbox: number bigint, node text, metric text, channel text, ts text, value double precision?, \
            unit text?, quality text?, revision bigint? | number

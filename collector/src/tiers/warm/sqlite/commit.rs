@@ -1,7 +1,7 @@
 //! A flush in one transaction.
 
 use super::rows::{Batched, wide};
-use super::{SqliteWarm, account, anomalies, audit, days, failed, inbox};
+use super::{SqliteWarm, account, anomalies, audit, days, failed, hot, inbox};
 use crate::tiers::warm::account::by_stream;
 use crate::tiers::warm::rules;
 use crate::tiers::{
@@ -37,6 +37,7 @@ impl SqliteWarm {
         let (readings, lost) = rules::prepare(std::mem::take(&mut flush.readings));
         let mut report = CommitReport { unchanged: lost, ..CommitReport::default() };
         let mut transaction = self.begin().await?;
+        hot::account_for(&mut transaction, flush.hot).await?;
         store(&mut transaction, &readings, &mut report).await?;
         let mut fresh = rules::Fresh::new();
         for ((gateway, stream), news) in by_stream(&flush) {

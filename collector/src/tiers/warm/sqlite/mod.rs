@@ -12,6 +12,7 @@ mod commit;
 mod days;
 mod forecasts;
 mod give;
+mod hot;
 mod inbox;
 mod jobs;
 mod lists;
@@ -109,6 +110,7 @@ fn named(path: &Path, error: TierError) -> TierError {
     match error {
         TierError::Unavailable { tier, why } => TierError::Unavailable { tier, why: said(why) },
         TierError::Broken { tier, why } => TierError::Broken { tier, why: said(why) },
+        other => other,
     }
 }
 
@@ -287,6 +289,10 @@ impl WarmTier for SqliteWarm {
     }
 
     fn inbox(&self) -> &dyn InboxStore {
+        self
+    }
+
+    fn hot(&self) -> &dyn HotLedger {
         self
     }
 

@@ -22,9 +22,10 @@ local function make(born, floor)
   redis.call('HSET', root, 'run', run, 'born', born, 'floor', floor, 'nf', 0, 'fmax', 0, 'evicted', 0)
 end
 
--- Nothing of the bucket before `at` is proved any more.
+-- Nothing of the bucket before `at` is proved any more. A floor that is higher rises as well: who fills in what is below
+-- it and began before finds it changed.
 local function raise_all(at)
-  if at > root_number('floor') then redis.call('HSET', root, 'floor', num(at)) end
+  redis.call('HSET', root, 'floor', num(math.max(at, root_number('floor') + 1)))
 end
 
 -- When the series' floors were lost the largest of them holds for all.
@@ -39,7 +40,7 @@ end
 local function raise_one(series, at)
   mend_floors()
   local old = redis.call('HGET', floors, series)
-  if old and tonumber(old) >= at then return end
+  if old then at = math.max(at, tonumber(old) + 1) end
   redis.call('HSET', floors, series, num(at))
   if not old then redis.call('HINCRBY', root, 'nf', 1) end
   if at > root_number('fmax') then redis.call('HSET', root, 'fmax', num(at)) end
