@@ -5,6 +5,7 @@
 //! crash: the hot tier gets what it hasn't got; the warm tier commits readings, dirty marks, quarantine and the
 //! account of blocks; the spool releases; gateways are told. Repeating all of it changes nothing.
 
+mod alone;
 mod direct;
 mod fixes;
 mod follow;
@@ -15,6 +16,7 @@ mod rollups;
 mod turn;
 mod unpark;
 
+pub use alone::NOT_ALONE;
 pub use direct::Write;
 pub use fixes::Fixes;
 pub use follow::Followed;
@@ -70,6 +72,8 @@ pub struct Flusher {
     pub warm: Arc<dyn WarmTier>,
     /// Gets everything first.
     pub hot: Arc<Guarded>,
+    /// Whether other collectors see the same one.
+    pub hot_is_shared: bool,
     /// What the hot tier has already.
     pub followed: Arc<Followed>,
     /// The catalogues on disk.

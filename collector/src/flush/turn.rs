@@ -16,7 +16,7 @@ impl Flusher {
             let missing: Vec<_> = missing.flat_map(|piece| piece.content.readings()).copied().collect();
             let (turn, touched) = self.begin(&missing, all).await;
             match self.commit(pieces, turn).await {
-                Err(FlushError::Tier(TierError::Overtaken { epoch })) => self.followed.begin(epoch),
+                Err(FlushError::Tier(TierError::Overtaken { epoch })) => self.overtaken(epoch).await?,
                 Err(error) => return Err(error),
                 Ok(()) => {
                     self.end(touched).await;
@@ -32,7 +32,7 @@ impl Flusher {
             let (turn, touched) = self.begin(&flush.readings, || flush.readings.iter()).await;
             flush.hot = Some(turn);
             match self.warm.commit(flush.clone()).await {
-                Err(TierError::Overtaken { epoch }) => self.followed.begin(epoch),
+                Err(TierError::Overtaken { epoch }) => self.overtaken(epoch).await?,
                 Err(error) => return Err(error),
                 Ok(report) => {
                     self.end(touched).await;

@@ -244,6 +244,7 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     };
     let last = CancellationToken::new();
     let (following, appended, following_stop) = (flusher.clone(), wiring.appended.subscribe(), last.clone());
+    let alone = wiring.may_not_be_alone().then(|| (flusher.clone(), last.clone()));
     let (granting, granting_stop) = (flusher.clone(), last.clone());
     let (flushing, flushing_stop, appended_too) = (flusher, last.clone(), wiring.appended.subscribe());
     let (pressure, spool, relief_stop) = (wiring.pressure.clone(), wiring.disk.spool.clone(), stop.clone());
@@ -259,6 +260,9 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
         tokio::spawn(scheduler.run(last.clone())),
         tokio::spawn(notify::watchdog(stop.clone(), || true)),
     ];
+    if let Some((flusher, stop)) = alone {
+        others.push(tokio::spawn(async move { flusher.stay_alone(stop).await }));
+    }
     if let Some(alerts) = alerts {
         others.push(tokio::spawn(alerts.run(last.clone())));
     }

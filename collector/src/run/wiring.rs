@@ -11,7 +11,7 @@ use crate::costs::Paid;
 use crate::etl::jobs::cache_refresh::Fill;
 use crate::etl::jobs::{Alarms, Means, SettingsError};
 use crate::etl::{Pace, Scheduler};
-use crate::flush::{Fixes, Flusher, Followed, Rules, Stuck};
+use crate::flush::{Fixes, Flusher, Followed, NOT_ALONE, Rules, Stuck};
 use crate::inbox::Inbox;
 use crate::ingest::Ingest;
 use crate::ingest::accept::Limits;
@@ -93,6 +93,7 @@ impl<'a> Wiring<'a> {
             spool: self.disk.spool.clone(),
             warm: self.warm.clone(),
             hot: self.hot.clone(),
+            hot_is_shared: self.config.hot.store() == hot::settings::Store::Redis,
             followed: self.followed.clone(),
             catalogues: self.disk.catalogues.clone(),
             resolver: self.resolver.clone(),
@@ -112,6 +113,12 @@ impl<'a> Wiring<'a> {
             stuck: self.stuck.clone(),
             aside_said: Seldom::new(ASIDE_SAID_EVERY),
         }
+    }
+
+    /// Whether other collectors can store where this one does without that its hot tier knows.
+    pub(super) fn may_not_be_alone(&self) -> bool {
+        self.config.warm.store() == warm::settings::Store::Postgres
+            && self.config.hot.store() == hot::settings::Store::Memory
     }
 
     fn timely(&self) -> Timely {
@@ -213,10 +220,12 @@ impl<'a> Wiring<'a> {
     /// What is wrong with this collector.
     fn troubles(&self) -> Troubles {
         let (pressure, stuck, alarms) = (self.pressure.clone(), self.stuck.clone(), self.alarms.clone());
+        let hot = self.hot.clone();
         Arc::new(move || {
             let ingest = pressure.why().map(|why| ("ingest", why));
             let flush = stuck.why().map(|why| ("flush", why));
-            ingest.into_iter().chain(flush).chain(alarms.raised()).collect()
+            let hot = hot.says_nothing().then(|| ("hot", NOT_ALONE.to_owned()));
+            ingest.into_iter().chain(flush).chain(hot).chain(alarms.raised()).collect()
         })
     }
 

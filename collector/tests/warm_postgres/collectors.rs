@@ -55,6 +55,35 @@ async fn two_collectors_that_hear_the_same_stream_store_each_reading_once() {
     }
 }
 
+/// Each has its hot tier in its own memory, which is a mistake: it costs speed, and nothing is hidden by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_dont_share_the_hot_tier_show_what_the_other_stores_and_say_what_is_wrong() {
+    let server = Postgres::start().await;
+    let settings = server.database().await;
+    let site = || {
+        Site::new(&["STATION_7", "STATION_8"], |config| {
+            config.warm = WarmSettings { store: Some(Store::Postgres), ..settings.clone() };
+        })
+    };
+    let (first, second) = (site(), site());
+    let (a, b) = tokio::join!(first.start(), second.start());
+    let start = now() - 3_600 * SECOND;
+    let (mut client, hash) = Client::ready(&a, "STATION_7", &["DIST_001"]).await;
+    for seq in 1..=3 {
+        client.block(seq, full_block(hash, start, seq)).await;
+        client.wait_committed(seqs(1..=seq)).await;
+        let wanted = seq as usize * BLOCK as usize;
+        for collector in [&a, &b] {
+            assert!(support::until(async || collector.history("DIST_001").await.len() == wanted).await);
+        }
+    }
+    for collector in [&a, &b] {
+        let troubled = async || collector.get("health").await.to_string().contains("stop one");
+        assert!(support::until(troubled).await, "{}", collector.get("health").await);
+    }
+    tokio::join!(a.stop(), b.stop());
+}
+
 /// Numbers that follow from a seed.
 struct Numbers(u64);
 

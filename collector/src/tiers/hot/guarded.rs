@@ -23,19 +23,36 @@ pub struct Guarded {
     /// Readings before this may have passed it by, from here; [`NOTHING`] when none did.
     owed: AtomicI64,
     down: AtomicBool,
+    /// What it holds is not all there is.
+    silent: AtomicBool,
 }
 
 impl Guarded {
     /// Guards `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn HotTier>) -> Self {
-        Self { inner, owed: AtomicI64::new(NOTHING), down: AtomicBool::new(false) }
+        Self { inner, owed: AtomicI64::new(NOTHING), down: AtomicBool::new(false), silent: AtomicBool::new(false) }
     }
 
     /// Whether it failed last time.
     #[must_use]
     pub fn is_down(&self) -> bool {
         self.down.load(Ordering::Relaxed)
+    }
+
+    /// From now on it says nothing of what is stored.
+    pub fn say_nothing(&self) {
+        self.silent.store(true, Ordering::Release);
+    }
+
+    /// Whether it was told to.
+    #[must_use]
+    pub fn says_nothing(&self) -> bool {
+        self.silent.load(Ordering::Acquire)
+    }
+
+    fn may_prove(&self) -> bool {
+        !self.says_nothing() && self.owed.load(Ordering::Acquire) == NOTHING
     }
 
     /// Readings before `until` will be committed, and it was not told all of them: from now on it is not asked here.
@@ -95,18 +112,21 @@ impl HotTier for Guarded {
     }
 
     fn latest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Vec<StoredReading>> {
+        if self.says_nothing() {
+            return Box::pin(async { Ok(Vec::new()) });
+        }
         self.inner.latest(series)
     }
 
     fn complete_from(&self, series: SeriesId) -> TierFuture<'_, Option<Timestamp>> {
-        if self.owed.load(Ordering::Acquire) != NOTHING {
+        if !self.may_prove() {
             return Box::pin(async { Ok(None) });
         }
         self.inner.complete_from(series)
     }
 
     fn range(&self, series: SeriesId, from: Timestamp, to: Timestamp) -> TierFuture<'_, Option<Vec<StoredReading>>> {
-        if self.owed.load(Ordering::Acquire) != NOTHING {
+        if !self.may_prove() {
             return Box::pin(async { Ok(None) });
         }
         self.inner.range(series, from, to)
