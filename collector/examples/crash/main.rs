@@ -179,7 +179,10 @@ async fn lose_collector(site: &mut Site, dice: &mut Dice) -> Result<String> {
     let which = dice.roll(site.collectors() as u64) as usize;
     site.kill(Victim::Collector(which))?;
     let data = site.collector_data(which);
-    std::fs::remove_dir_all(&data).with_context(|| data.display().to_string())?;
+    match std::fs::remove_dir_all(&data) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {} // it had just begun
+        removed => removed.with_context(|| data.display().to_string())?,
+    }
     site.wait_until_up().await.context("the other collector")?;
     dice.pause(1500).await;
     site.restart(Victim::Collector(which))?;
