@@ -107,6 +107,25 @@ fn images_are_pinned_and_what_is_built_or_mounted_exists() {
     }
 }
 
+/// Where it listens is reached from outside, and asked after its health.
+#[test]
+fn the_dashboard_is_reached_over_tls_by_those_who_log_in() {
+    let text = std::fs::read_to_string(root().join("config/compose/collector.toml")).unwrap();
+    let config: collector::config::Config = toml::from_str(&text).unwrap();
+    assert!(!config.api.listen.ip().is_loopback() && config.api_identity().is_some());
+    let compose = compose();
+    let service = &compose["services"]["collector"];
+    for (port, variable) in
+        [(config.ingest.listen.port(), "COLLECTOR_PORT"), (config.api.listen.port(), "DASHBOARD_PORT")]
+    {
+        assert!(strings(&service["ports"]).contains(&&*format!("${{{variable}:-{port}}}:{port}")), "{port}");
+    }
+    let health = format!("https://127.0.0.1:{}/api/v1/health", config.api.listen.port());
+    assert!(strings(&service["healthcheck"]["test"]).contains(&&*health), "{health}");
+    let image = std::fs::read_to_string(root().join("docker/Dockerfile")).unwrap();
+    assert!(image.contains(&health));
+}
+
 /// Every `--bin`, `--example` and `COPY --from` of the Dockerfile is something that there is.
 #[test]
 fn the_dockerfile_builds_what_the_workspace_has() {
