@@ -1,5 +1,6 @@
 //! What the tiers cost in a month, and what it would cost to keep and ask everything in BigQuery alone. Pure.
 
+use crate::config::Mistakes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -33,17 +34,19 @@ impl Default for CostSettings {
 }
 
 impl CostSettings {
-    /// The first price that is none.
+    /// What can't be used.
     #[must_use]
-    pub fn mistake(&self) -> Option<(&'static str, String, &'static str)> {
-        let prices = [
+    pub fn mistakes(&self) -> Mistakes {
+        let mut found = Mistakes::default();
+        for (key, price) in [
             ("costs.warm_month", self.warm_month),
             ("costs.hot_month", self.hot_month),
             ("costs.archive_tb_month", self.archive_tb_month),
             ("costs.question_tb", self.question_tb),
-        ];
-        let wrong = prices.into_iter().find(|(_, price)| !(0.0..=1e9).contains(price))?;
-        Some((wrong.0, wrong.1.to_string(), "a price from 0 to 1000000000 is needed"))
+        ] {
+            found.unless((0.0..=1e9).contains(&price), key, price, "a price from 0 to 1000000000 is needed");
+        }
+        found
     }
 }
 

@@ -1,7 +1,7 @@
 //! What people say about nodes, for the dashboard's map: names, places, and where the water goes. Nothing else depends
 //! on it.
 
-use crate::config::ValueError;
+use crate::config::Mistakes;
 use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 use std::collections::BTreeMap;
@@ -42,24 +42,22 @@ impl Places {
         self.0.get(node)
     }
 
-    /// Checks what types can't.
-    ///
-    /// # Errors
-    /// For the first value that can't be used.
-    pub fn check(&self) -> Result<(), ValueError> {
+    /// What can't be used.
+    #[must_use]
+    pub fn mistakes(&self) -> Mistakes {
+        let mut found = Mistakes::default();
         for (node, place) in &self.0 {
-            let wrong = |key: &str, why: &str| Err(ValueError::new("nodes", format!("{node}.{key}"), why));
-            if place.name.as_ref().is_some_and(|name| name.chars().count() > NAME_CHARS_MAX) {
-                return wrong("name", "at most 60 characters are possible");
-            }
-            if place.at.is_some_and(|(x, y)| !x.is_finite() || !y.is_finite()) {
-                return wrong("at", "two numbers are needed");
-            }
-            if place.to.len() > TO_MAX {
-                return wrong("to", "at most 64 nodes are possible");
-            }
+            let key = |key: &str| format!("nodes.{node}.{key}");
+            let name = place.name.as_deref().unwrap_or_default();
+            let short = name.chars().count() <= NAME_CHARS_MAX;
+            found.unless(short, &key("name"), format_args!("\"{name}\""), "at most 60 characters are possible");
+            let (x, y) = place.at.unwrap_or_default();
+            let drawn = x.is_finite() && y.is_finite();
+            found.unless(drawn, &key("at"), format_args!("[{x}, {y}]"), "two numbers are needed");
+            let count = place.to.len();
+            found.unless(count <= TO_MAX, &key("to"), format_args!("{count} nodes"), "at most 64 are possible");
         }
-        Ok(())
+        found
     }
 }
 
@@ -70,10 +68,13 @@ mod tests {
     #[test]
     fn what_cannot_be_drawn_is_refused_by_name() {
         let places = |text: &str| toml::from_str::<Places>(text).unwrap();
-        assert_eq!(places("A = { name = 'Old town', at = [1, 2.5], to = ['B'], inflow = true }").check(), Ok(()));
-        let wrong = places("A = { at = [nan, 0.0] }").check().unwrap_err().to_string();
+        assert_eq!(
+            places("A = { name = 'Old town', at = [1, 2.5], to = ['B'], inflow = true }").mistakes().keys().len(),
+            0
+        );
+        let wrong = places("A = { at = [nan, 0.0] }").mistakes().keys().join(" ");
         assert!(wrong.contains("A.at"), "{wrong}");
-        let long = places(&format!("A = {{ name = '{}' }}", "x".repeat(61))).check().unwrap_err().to_string();
+        let long = places(&format!("A = {{ name = '{}' }}", "x".repeat(61))).mistakes().keys().join(" ");
         assert!(long.contains("A.name"), "{long}");
         assert!(toml::from_str::<Places>("A = { nmae = 'x' }").is_err());
     }

@@ -138,48 +138,63 @@ impl Config {
         shared::config::load(path)
     }
 
-    /// Everything else that is wrong, in words. Touches no device, no network, and no file but certificates and passwords.
+    /// As [`Config::load`], and checks it.
+    ///
+    /// # Errors
+    /// When it can't be read; what is wrong with it is in the second place, each in words with its line.
+    pub fn load_and_check(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
+        let (config, sources) = shared::config::load_with_sources::<Self>(path)?;
+        let found = config.mistakes().into_iter().map(|(key, why)| match sources.find(&key) {
+            place if place.line.is_some() => format!("{place}: {why}"),
+            _ => why,
+        });
+        let found = found.collect();
+        Ok((config, found))
+    }
+
+    /// Everything else that is wrong: each with the key it is about, and in words. Touches no device, no network, and no file
+    /// but certificates and passwords.
     #[must_use]
-    pub fn mistakes(&self) -> Vec<String> {
+    pub fn mistakes(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();
+        let mut wrong = |key: &str, why: String| found.push((key.to_owned(), why));
         if self.uplink.collectors.is_empty() {
-            found.push("uplink: collectors is empty; name at least one as \"host:7443\"".into());
+            wrong("uplink.collectors", "uplink: collectors is empty; name at least one as \"host:7443\"".into());
         }
         for collector in &self.uplink.collectors {
             if let Err(problem) = host_of(collector) {
-                found.push(format!("uplink: {problem}"));
+                wrong("uplink.collectors", format!("uplink: {problem}"));
             }
         }
         let age = self.batch.age_max.0;
         if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&age) {
-            found.push("batch: age_max must be from 100ms to 1h".into());
+            wrong("batch.age_max", "batch: age_max must be from 100ms to 1h".into());
         }
         if !(1..=100_000).contains(&self.batch.readings_max) {
-            found.push("batch: readings_max must be from 1 to 100000".into());
+            wrong("batch.readings_max", "batch: readings_max must be from 1 to 100000".into());
         }
         let live = self.batch.live_interval.0;
         if !live.is_zero() && live < Duration::from_millis(100) {
-            found.push("batch: live_interval must be 0s or from 100ms".into());
+            wrong("batch.live_interval", "batch: live_interval must be 0s or from 100ms".into());
         }
         if self.spool.bytes_max.is_some_and(|size| size.as_u64() < SPOOL_BYTES_MIN) {
-            found.push("spool: bytes_max must be at least 16MiB".into());
+            wrong("spool.bytes_max", "spool: bytes_max must be at least 16MiB".into());
         }
-        if !self.http.listen.ip().is_loopback() {
-            found.push(format!("http: {} is not on loopback, and nothing here asks who is there", self.http.listen));
+        let listen = self.http.listen;
+        if !listen.ip().is_loopback() {
+            wrong("http.listen", format!("http: {listen} is not on loopback, and nothing here asks who is there"));
         }
-        if let Err(mistakes) = modbus::config::resolve(&self.modbus) {
-            found.extend(mistakes.0.iter().map(ToString::to_string));
-        }
-        if let Err(mistakes) = mqtt::config::resolve(&self.mqtt) {
-            found.extend(mistakes.0.iter().map(ToString::to_string));
+        let sources = [modbus::config::resolve(&self.modbus).err(), mqtt::config::resolve(&self.mqtt).err()];
+        for mistake in sources.into_iter().flatten().flat_map(|mistakes| mistakes.0) {
+            wrong(&mistake.key(), mistake.to_string());
         }
         if self.modbus.is_empty() && self.mqtt.is_empty() {
-            found.push("nothing to read: there is no [[modbus]] and no [[mqtt]]".into());
+            wrong("", "nothing to read: there is no [[modbus]] and no [[mqtt]]".into());
         }
         let (ca, cert, key) = (&self.uplink.ca, &self.uplink.cert, &self.uplink.key);
         let time = std::sync::Arc::new(crate::clock::Clock::unrecorded());
         if let Err(error) = shared::tls::client_config(ca, cert, key, time) {
-            found.push(format!("uplink: {error}"));
+            wrong("uplink", format!("uplink: {error}"));
         }
         found
     }
@@ -216,7 +231,22 @@ mod tests {
         let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../config/agent.toml"));
         let mistakes = Config::load(path).unwrap().mistakes();
         // Nobody has its certificates.
-        assert!(mistakes.iter().all(|mistake| mistake.contains("/etc/edge-agent/")), "{mistakes:?}");
+        assert!(mistakes.iter().all(|(_, why)| why.contains("/etc/edge-agent/")), "{mistakes:?}");
+    }
+
+    #[test]
+    fn every_mistake_has_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        let text = "[uplink]\ncollectors = []\nca = ''\ncert = ''\nkey = ''\n[batch]\n\nreadings_max = 0\n\n[[modbus]]\nname = 'a'\n\
+            transport = 'tcp'\naddress = 'x:502'\n[[modbus.device]]\nname = 'd'\nnode = 'A'\nunit = 1\ninterval = 'soon'\n";
+        std::fs::write(&path, text).unwrap();
+        let found = Config::load_and_check(&path).unwrap().1;
+        let line = |what: &str| {
+            let said = found.iter().find(|said| said.contains(what)).unwrap_or_else(|| panic!("{what}: {found:?}"));
+            said.split_once("agent.toml:").unwrap().1.split_once(':').unwrap().0.parse::<usize>().unwrap()
+        };
+        assert_eq!([line("collectors is empty"), line("readings_max"), line("device \"d\"")], [2, 8, 14], "{found:?}");
     }
 
     #[test]

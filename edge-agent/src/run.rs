@@ -109,8 +109,7 @@ impl RunError {
 /// # Errors
 /// With every mistake that was found.
 pub fn configuration(path: &Path) -> Result<Config, RunError> {
-    let config = Config::load(path)?;
-    let found = config.mistakes();
+    let (config, found) = Config::load_and_check(path)?;
     if found.is_empty() { Ok(config) } else { Err(RunError::Mistakes { path: path.into(), found }) }
 }
 

@@ -79,7 +79,7 @@ impl Sources {
             }
             at -= text.len() + 1; // see `merge`: files lie one after the other with one byte between
         }
-        self.somewhere()
+        self.whole()
     }
 
     /// A mistake at a span of [`load_with_sources`].
@@ -88,7 +88,19 @@ impl Sources {
         ConfigError::Mistake { place: self.place(span), message: message.into() }
     }
 
-    fn somewhere(&self) -> Place {
+    /// Where a key like `hot.ttl_hours` stands, or, when it doesn't, what it would stand in. In an array of tables the part after it is
+    /// the `name` or `topic` of one.
+    #[must_use]
+    pub fn find(&self, key: &str) -> Place {
+        let mut merged = Merged::default();
+        let merged = self.files.iter().try_for_each(|(_, text)| merged.add(text)).map(|()| merged);
+        let span = merged.ok().and_then(|merged| merged.span_of(key));
+        span.map_or_else(|| self.whole(), |span| self.place(&span))
+    }
+
+    /// All of it: the file, or the folder.
+    #[must_use]
+    pub fn whole(&self) -> Place {
         let path = if let [(path, _)] = self.files.as_slice() { path } else { &self.path };
         Place { path: path.clone(), line: None }
     }
@@ -96,7 +108,7 @@ impl Sources {
     fn error(&self, error: &toml::de::Error) -> ConfigError {
         // Of the whole, whose span is empty, no line is to blame: a key is missing at the top.
         let span = error.span().filter(|span| !span.is_empty());
-        let place = span.map_or_else(|| self.somewhere(), |span| self.place(&span));
+        let place = span.map_or_else(|| self.whole(), |span| self.place(&span));
         ConfigError::Mistake { place, message: explain(error.message()) }
     }
 }

@@ -3,7 +3,7 @@
 use super::mail::Mail;
 use super::webhook::Webhook;
 use super::{Channel, mail};
-use crate::config::ValueError;
+use crate::config::{Mistakes, ValueError};
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
@@ -109,24 +109,19 @@ impl AlertSettings {
         Ok(Some(Quiet { from, to, zone }))
     }
 
-    /// Whether all of it can be used, apart from files.
-    ///
-    /// # Errors
-    /// For the first setting that can't.
-    pub fn check(&self) -> Result<(), ValueError> {
-        self.quiet(TimeZone::UTC)?;
-        if let Some(url) = &self.webhook {
-            super::webhook::parse(url)?;
-        }
-        if let Some(settings) = &self.mail {
-            mail::check(settings)?;
-        }
+    /// What can't be used, apart from files.
+    #[must_use]
+    pub fn mistakes(&self) -> Mistakes {
+        let mut found = Mistakes::default();
+        found.note(self.quiet(TimeZone::UTC).map(drop));
+        found.note(self.webhook.as_deref().map_or(Ok(()), |url| super::webhook::parse(url).map(drop)));
+        found.note(self.mail.as_ref().map_or(Ok(()), mail::check));
         let minute = Duration::from_secs(60);
-        let short = [("alerts.repeat", self.repeat), ("alerts.gateway_silent", Some(self.gateway_silent))];
-        match short.into_iter().find_map(|(key, value)| Some((key, value.filter(|value| value.0 < minute)?))) {
-            Some((key, value)) => Err(ValueError::new(key, format!("\"{value}\""), "at least 1m is possible")),
-            None => Ok(()),
+        for (key, value) in [("alerts.repeat", self.repeat), ("alerts.gateway_silent", Some(self.gateway_silent))] {
+            let value = value.unwrap_or(HumanDuration(minute));
+            found.unless(value.0 >= minute, key, format_args!("\"{value}\""), "at least 1m is possible");
         }
+        found
     }
 }
 

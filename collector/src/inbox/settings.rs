@@ -132,10 +132,10 @@ impl ForeignInbox {
         values.chain(others.into_iter().filter_map(|(key, name)| Some((key, name.as_deref()?))))
     }
 
-    /// The first setting that can't be used: its key, its value and why.
-    #[must_use]
-    pub fn mistake(&self) -> Option<(String, String, String)> {
-        let wrong = |key: &str, value: &str, why: String| Some((self.key(key), value.to_owned(), why));
+    /// What can't be used: its key, its value and why.
+    fn mistakes(&self) -> Vec<(String, String, String)> {
+        let mut found = Vec::new();
+        let mut wrong = |key: &str, value: &str, why: String| found.push((self.key(key), value.to_owned(), why));
         let parts = self.table.split_once('.').map_or(("table", self.table.as_str()), |(schema, table)| {
             if is_name(schema) { ("table", table) } else { ("table", "") }
         });
@@ -143,28 +143,28 @@ impl ForeignInbox {
         for (key, name) in names.into_iter().chain(self.read_columns()) {
             if !is_name(name) {
                 let shown = if key == "table" { &self.table } else { name };
-                return wrong(key, shown, format!("a name has 1 to {IDENTIFIER_BYTES_MAX} bytes"));
+                wrong(key, shown, format!("a name has 1 to {IDENTIFIER_BYTES_MAX} bytes"));
             }
         }
         if self.columns.is_empty() || self.columns.len() > COLUMNS_MAX {
-            return wrong("columns", "", format!("1 to {COLUMNS_MAX} columns with values must be named"));
+            wrong("columns", "", format!("1 to {COLUMNS_MAX} columns with values must be named"));
         }
         for (column, text) in &self.columns {
             if let Err(why) = meaning(text) {
-                return wrong(&format!("columns.{column}"), text, why);
+                wrong(&format!("columns.{column}"), text, why);
             }
         }
         if let Some(zone) = &self.zone
             && jiff::tz::TimeZone::get(zone).is_err()
         {
-            return wrong("zone", zone, "it is no time zone like Europe/Rome or UTC".into());
+            wrong("zone", zone, "it is no time zone like Europe/Rome or UTC".into());
         }
         for (key, overlap) in [("overlap", self.overlap), ("daily_overlap", self.daily_overlap)] {
             if overlap.0 > Duration::from_secs(400 * 86_400) {
-                return wrong(key, &overlap.to_string(), "400 days at most are possible".into());
+                wrong(key, &overlap.to_string(), "400 days at most are possible".into());
             }
         }
-        None
+        found
     }
 
     /// A setting of this table, for people.
@@ -174,20 +174,19 @@ impl ForeignInbox {
     }
 }
 
-/// The first mistake of all tables together.
+/// The mistakes of all tables together: each with its key, its value and why.
 #[must_use]
-pub fn mistake(tables: &[ForeignInbox]) -> Option<(String, String, String)> {
+pub fn mistakes(tables: &[ForeignInbox]) -> Vec<(String, String, String)> {
+    let mut found = Vec::new();
     let mut names = BTreeSet::from([super::OWN]);
     for table in tables {
-        if let Some(mistake) = table.mistake() {
-            return Some(mistake);
-        }
+        found.extend(table.mistakes());
         if !names.insert(table.name.as_str()) {
             let why = format!("two are called so, or it is '{}', our own table", super::OWN);
-            return Some((table.key("name"), table.name.to_string(), why));
+            found.push((table.key("name"), table.name.to_string(), why));
         }
     }
-    None
+    found
 }
 
 fn is_name(name: &str) -> bool {
@@ -215,7 +214,7 @@ mod tests {
     fn names_are_quoted_whatever_is_in_them() {
         let inbox = table("name = 'scada'\ntable = 'old \"data\".read; DROP'\ncolumns = { a = 'flow_rate' }");
         assert_eq!(inbox.quoted_table(), "\"old \"\"data\"\"\".\"read; DROP\"");
-        assert_eq!(inbox.mistake(), None);
+        assert_eq!(inbox.mistakes(), []);
         assert_eq!((inbox.time.as_str(), inbox.node.as_str()), ("timestamp", "node_id"));
     }
 
@@ -228,7 +227,10 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let of = |text: &str| mistake(&[table(text)]).map(|(key, _, why)| format!("{key}: {why}")).unwrap_or_default();
+        let of = |text: &str| {
+            let all = mistakes(&[table(text)]).into_iter().map(|(key, _, why)| format!("{key}: {why}"));
+            all.collect::<Vec<_>>().join("\n")
+        };
         assert!(of("name = 'scada'\ntable = ''\ncolumns = { a = 'flow_rate' }").starts_with("inbox.scada.table"));
         assert!(of("name = 'scada'\ntable = 't'\ncolumns = {}").starts_with("inbox.scada.columns"));
         let unit = of("name = 'scada'\ntable = 't'\ncolumns = { a = 'pressure [m3/h]' }");

@@ -1,5 +1,6 @@
 //! `[sql]`: what a query may take.
 
+use crate::config::Mistakes;
 use serde::Deserialize;
 use shared::config::{ByteSize, HumanDuration};
 use std::time::Duration;
@@ -25,21 +26,18 @@ impl Default for SqlSettings {
 }
 
 impl SqlSettings {
-    /// The first setting that can't be used: its name, its value and why.
+    /// What can't be used.
     #[must_use]
-    pub fn mistake(&self) -> Option<(&'static str, String, &'static str)> {
-        if !(ByteSize::mib(1)..=ByteSize::gib(64)).contains(&self.memory) {
-            return Some(("sql.memory", self.memory.to_string(), "1MiB to 64GiB are possible"));
-        }
-        if !(Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&self.time.0) {
-            return Some(("sql.time", self.time.to_string(), "100ms to 1h are possible"));
-        }
-        if !(1..=1_000_000_000).contains(&self.rows) {
-            return Some(("sql.rows", self.rows.to_string(), "1 to 1000000000 are possible"));
-        }
-        if !(1..=16).contains(&self.queries) {
-            return Some(("sql.queries", self.queries.to_string(), "1 to 16 are possible"));
-        }
-        None
+    pub fn mistakes(&self) -> Mistakes {
+        let mut found = Mistakes::default();
+        let memory = (ByteSize::mib(1)..=ByteSize::gib(64)).contains(&self.memory);
+        found.unless(memory, "sql.memory", self.memory, "1MiB to 64GiB are possible");
+        let time = (Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&self.time.0);
+        found.unless(time, "sql.time", self.time, "100ms to 1h are possible");
+        let rows = (1..=1_000_000_000).contains(&self.rows);
+        found.unless(rows, "sql.rows", self.rows, "1 to 1000000000 are possible");
+        let queries = (1..=16).contains(&self.queries);
+        found.unless(queries, "sql.queries", self.queries, "1 to 16 are possible");
+        found
     }
 }

@@ -13,6 +13,15 @@ pub struct Mistake {
     pub problem: String,
 }
 
+impl Mistake {
+    /// The key of the nearest table that has a name: `modbus.pump-bus.device.p1`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let parts = self.place.split(", ").map_while(|part| part.strip_suffix('"')?.split_once(" \""));
+        parts.map(|(kind, name)| format!("{kind}.{name}")).collect::<Vec<_>>().join(".")
+    }
+}
+
 /// Everything that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);

@@ -31,6 +31,30 @@ impl<'i> Merged<'i> {
         merge(&mut self.root, shift_table(table.into_inner(), base), "")
     }
 
+    /// Where a dotted key stands, or as much of it as there is.
+    pub(super) fn span_of(&self, key: &str) -> Option<Range<usize>> {
+        let (mut table, mut found, mut parts) = (&self.root, None, key.split('.'));
+        while let Some(part) = parts.next() {
+            let Some((name, value)) = table.get_key_value(part) else { break };
+            let inside = match value.get_ref() {
+                DeValue::Array(all) if of_tables(all) && !all.is_empty() => {
+                    let Some(one) = parts.next().and_then(|part| all.iter().find(|one| is_called(one, part))) else {
+                        break;
+                    };
+                    found = Some(one.span());
+                    one
+                }
+                _ => {
+                    found = Some(name.span());
+                    value
+                }
+            };
+            let DeValue::Table(inner) = inside.get_ref() else { break };
+            table = inner;
+        }
+        found
+    }
+
     pub(super) fn into_deserializer(self) -> Deserializer<'i> {
         // The whole has no place of its own: a mistake there (a missing key) shall not name the first line.
         Deserializer::from(Spanned::new(0..0, self.root))
@@ -77,6 +101,12 @@ fn merge<'i>(into: &mut DeTable<'i>, from: DeTable<'i>, prefix: &str) -> Result<
         }
     }
     Ok(())
+}
+
+fn is_called(value: &Spanned<DeValue<'_>>, name: &str) -> bool {
+    let DeValue::Table(table) = value.get_ref() else { return false };
+    let says = |key: &str| table.get(key).is_some_and(|value| value.get_ref().as_str() == Some(name));
+    says("name") || says("topic")
 }
 
 fn of_tables(array: &DeArray<'_>) -> bool {

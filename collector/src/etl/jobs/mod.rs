@@ -73,6 +73,8 @@ pub struct Means {
 pub struct Alarms {
     daily_sync: Arc<Alarm>,
     cleanup: Arc<Alarm>,
+    /// Of days that the archive should have.
+    pub archive: Arc<Alarm>,
     /// Of telling people.
     pub alerts: Arc<Alarm>,
 }
@@ -81,7 +83,12 @@ impl Alarms {
     /// Those that are raised: the job, and why.
     #[must_use]
     pub fn raised(&self) -> Vec<(&'static str, String)> {
-        let all = [("daily_sync", &self.daily_sync), ("cleanup", &self.cleanup), ("alerts", &self.alerts)];
+        let all = [
+            ("daily_sync", &self.daily_sync),
+            ("cleanup", &self.cleanup),
+            ("archive", &self.archive),
+            ("alerts", &self.alerts),
+        ];
         all.into_iter().filter_map(|(job, alarm)| Some((job, alarm.why()?))).collect()
     }
 }
@@ -169,15 +176,20 @@ impl JobSettings {
         ])
     }
 
+    fn patterns(&self) -> [(&'static str, &str); 6] {
+        [
+            ("jobs.data_quality", &self.data_quality),
+            ("jobs.daily_sync", &self.daily_sync),
+            ("jobs.realtime_sync", &self.realtime_sync),
+            ("jobs.cleanup", &self.cleanup),
+            ("jobs.forecast", &self.forecast),
+            ("jobs.anomaly_detection", &self.anomaly_detection),
+        ]
+    }
+
     fn schedules(&self) -> Result<[Option<Schedule>; 6], SettingsError> {
-        Ok([
-            self.schedule("jobs.data_quality", &self.data_quality)?,
-            self.schedule("jobs.daily_sync", &self.daily_sync)?,
-            self.schedule("jobs.realtime_sync", &self.realtime_sync)?,
-            self.schedule("jobs.cleanup", &self.cleanup)?,
-            self.schedule("jobs.forecast", &self.forecast)?,
-            self.schedule("jobs.anomaly_detection", &self.anomaly_detection)?,
-        ])
+        let [a, b, c, d, e, f] = self.patterns().map(|(key, pattern)| self.schedule(key, pattern));
+        Ok([a?, b?, c?, d?, e?, f?])
     }
 
     /// The time zone.
@@ -196,15 +208,15 @@ impl JobSettings {
         Schedule::parse(pattern, self.zone()?).map(Some).map_err(wrong)
     }
 
-    /// Whether all of it can be used.
-    ///
-    /// # Errors
-    /// As [`JobSettings::planned`].
-    pub fn check(&self) -> Result<(), SettingsError> {
-        if let Some(pattern) = &self.cache_refresh {
-            self.schedule("jobs.cache_refresh", pattern)?;
+    /// What can't be used.
+    #[must_use]
+    pub fn mistakes(&self) -> Vec<SettingsError> {
+        if let Err(zone) = self.zone() {
+            return vec![zone]; // and no pattern can be used without it
         }
-        self.schedules().map(|_| ())
+        let cache = self.cache_refresh.as_deref().map(|pattern| ("jobs.cache_refresh", pattern));
+        let all = self.patterns().into_iter().chain(cache);
+        all.filter_map(|(key, pattern)| self.schedule(key, pattern).err()).collect()
     }
 }
 

@@ -5,6 +5,7 @@ use super::bigquery::BigQueryCold;
 use super::bigquery::settings::BigQuerySettings;
 use super::clouds::{self, Address, Opened};
 use super::parquet::ParquetCold;
+use crate::config::Mistakes;
 use crate::tiers::{ColdTier, TierError};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -118,33 +119,31 @@ impl ColdSettings {
         clouds::open(&address, self)
     }
 
-    /// The first setting that can't be used: its name, its value and why.
+    /// What can't be used.
     #[must_use]
-    pub fn mistake(&self) -> Option<(&'static str, String, &'static str)> {
+    pub fn mistakes(&self) -> Mistakes {
         if self.store() == Store::BigQuery {
-            return self.bigquery.mistake();
+            return self.bigquery.mistakes();
         }
-        let hidden = || "…".to_owned(); // it may hold a secret
-        match (&self.url, &self.folder, &self.endpoint) {
-            (Some(_), Some(folder), _) => Some((
-                "cold.folder",
-                folder.display().to_string(),
-                "the archive lies in a folder or at a url, not both",
-            )),
-            (Some(url), None, endpoint) => {
-                Address::parse(url).err().map(|why| ("cold.url", hidden(), why)).or_else(|| {
-                    let why = clouds::endpoint_mistake(endpoint.as_ref()?, self.allow_http)?;
-                    Some(("cold.endpoint", hidden(), why))
-                })
+        let mut found = Mistakes::default();
+        let hidden = "…"; // it may hold a secret
+        if let Some(url) = &self.url {
+            if let Some(folder) = &self.folder {
+                let why = "the archive lies in a folder or at a url, not both";
+                found.unless(false, "cold.folder", folder.display(), why);
             }
-            (None, _, Some(_)) => {
-                Some(("cold.endpoint", hidden(), "it needs a url beside it: what is there is in a bucket"))
+            if let Err(why) = Address::parse(url) {
+                found.unless(false, "cold.url", hidden, why);
             }
-            (None, ..) if self.credentials_file.is_some() => {
-                Some(("cold.credentials_file", hidden(), "it needs a url beside it: a folder has no credentials"))
-            }
-            (None, ..) => None,
+            let wrong = self.endpoint.as_ref().and_then(|endpoint| clouds::endpoint_mistake(endpoint, self.allow_http));
+            found.unless(wrong.is_none(), "cold.endpoint", hidden, wrong.unwrap_or_default());
+        } else {
+            let why = "it needs a url beside it: what is there is in a bucket";
+            found.unless(self.endpoint.is_none(), "cold.endpoint", hidden, why);
+            let why = "it needs a url beside it: a folder has no credentials";
+            found.unless(self.credentials_file.is_none(), "cold.credentials_file", hidden, why);
         }
+        found
     }
 }
 
@@ -160,7 +159,7 @@ mod tests {
     fn the_references_variables_go_before_the_file() {
         let mut settings = ColdSettings::default();
         settings.apply_environment(|_| None);
-        assert_eq!((settings.store(), settings.mistake()), (Store::Parquet, None));
+        assert_eq!((settings.store(), settings.mistakes().keys().len()), (Store::Parquet, 0));
         let variable = |name: &str| {
             let value = match name {
                 "BIGQUERY_PROJECT_ID" => "abbanoa-464816",
@@ -173,7 +172,7 @@ mod tests {
         settings.apply_environment(variable);
         let BigQuerySettings { project, dataset, location, .. } = &settings.bigquery;
         assert_eq!([project, dataset, location], ["abbanoa-464816", "water_infrastructure", "EU"]);
-        assert_eq!((settings.store(), settings.mistake()), (Store::BigQuery, None));
+        assert_eq!((settings.store(), settings.mistakes().keys().len()), (Store::BigQuery, 0));
         // Who says where the archive lies isn't overruled by a variable that is there for others.
         let mut settings = ColdSettings { store: Some(Store::Parquet), ..ColdSettings::default() };
         settings.apply_environment(variable);
@@ -185,18 +184,18 @@ mod tests {
         let mistake = |change: fn(&mut ColdSettings)| {
             let mut settings = ColdSettings::default();
             change(&mut settings);
-            settings.mistake().map(|(key, ..)| key)
+            settings.mistakes().keys().join(" ")
         };
         let url = || Some("s3://water/archive".to_owned());
-        assert_eq!(mistake(|_| ()), None);
-        assert_eq!(mistake(|s| s.url = Some("s3://water/archive".into())), None);
-        assert_eq!(mistake(|s| s.url = Some("ftp://water".into())), Some("cold.url"));
-        assert_eq!(mistake(|s| s.endpoint = Some("https://minio".into())), Some("cold.endpoint"));
-        assert_eq!(mistake(|s| s.credentials_file = Some("keys".into())), Some("cold.credentials_file"));
+        assert_eq!(mistake(|_| ()), "");
+        assert_eq!(mistake(|s| s.url = Some("s3://water/archive".into())), "");
+        assert_eq!(mistake(|s| s.url = Some("ftp://water".into())), "cold.url");
+        assert_eq!(mistake(|s| s.endpoint = Some("https://minio".into())), "cold.endpoint");
+        assert_eq!(mistake(|s| s.credentials_file = Some("keys".into())), "cold.credentials_file");
         let both = ColdSettings { url: url(), folder: Some("/srv".into()), ..ColdSettings::default() };
-        assert_eq!(both.mistake().map(|(key, ..)| key), Some("cold.folder"));
+        assert_eq!(both.mistakes().keys(), ["cold.folder"]);
         let plain = ColdSettings { url: url(), endpoint: Some("http://minio".into()), ..ColdSettings::default() };
-        assert_eq!(plain.mistake().map(|(key, ..)| key), Some("cold.endpoint"));
-        assert_eq!(ColdSettings { allow_http: true, ..plain }.mistake(), None);
+        assert_eq!(plain.mistakes().keys(), ["cold.endpoint"]);
+        assert_eq!(ColdSettings { allow_http: true, ..plain }.mistakes().keys().len(), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! `[warm]`: which warm tier, and how it is reached. The reference's environment variables (`POSTGRES_HOST`,
 //! `POSTGRES_PORT`, `POSTGRES_DB`, `POSTGRES_USER`, `POSTGRES_PASSWORD`) go before the file.
 
+use crate::config::Mistakes;
 use serde::Deserialize;
 use shared::config::HumanDuration;
 use std::fmt;
@@ -163,38 +164,30 @@ impl WarmSettings {
         self.store.unwrap_or(Store::Sqlite)
     }
 
-    /// The first setting that can't be used: its name, its value and why.
+    /// What can't be used.
     #[must_use]
-    pub fn mistake(&self) -> Option<(&'static str, String, &'static str)> {
-        let plain = |name: &str| {
-            name.len() <= 63
-                && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        };
-        if !plain(&self.schema) {
-            return Some(("warm.schema", self.schema.clone(), "lower case letters, digits and _ are possible"));
-        }
+    pub fn mistakes(&self) -> Mistakes {
+        let mut found = Mistakes::default();
+        let plain = self.schema.len() <= 63
+            && self.schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && self.schema.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        found.unless(plain, "warm.schema", &self.schema, "lower case letters, digits and _ are possible");
         // Reports on quality look at the last three days; TimescaleDB's views are refreshed over 80 days, and would
         // forget what isn't there.
         let (least, why) = match self.store() {
             Store::Sqlite => (5, "5 to 36500 are possible"),
             Store::Postgres => (85, "85 to 36500 are possible with PostgreSQL: its views look back 80 days"),
         };
-        if !(least..=36_500).contains(&self.keep_days) {
-            return Some(("warm.keep_days", self.keep_days.to_string(), why));
-        }
-        if !(1..=1_000).contains(&self.connections) {
-            return Some(("warm.connections", self.connections.to_string(), "1 to 1000 are possible"));
-        }
+        found.unless((least..=36_500).contains(&self.keep_days), "warm.keep_days", self.keep_days, why);
+        let some = (1..=1_000).contains(&self.connections);
+        found.unless(some, "warm.connections", self.connections, "1 to 1000 are possible");
         for (key, duration) in
             [("warm.connect_timeout", self.connect_timeout), ("warm.statement_timeout", self.statement_timeout)]
         {
-            if !(Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&duration.0) {
-                let value = humantime::format_duration(duration.0).to_string();
-                return Some((key, value, "100ms to 1h are possible"));
-            }
+            let bounded = (Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&duration.0);
+            found.unless(bounded, key, duration, "100ms to 1h are possible");
         }
-        None
+        found
     }
 }
 
@@ -229,14 +222,14 @@ mod tests {
     fn without_a_word_it_is_sqlite() {
         let mut settings = WarmSettings::default();
         settings.apply_environment(|_| None).unwrap();
-        assert_eq!((settings.store(), settings.mistake()), (Store::Sqlite, None));
+        assert_eq!((settings.store(), settings.mistakes().keys().len()), (Store::Sqlite, 0));
     }
 
     #[test]
     fn a_schema_that_would_need_quoting_is_refused() {
         for schema in ["", "Warm", "a b", "a\"b", "1a"] {
             let settings = WarmSettings { schema: schema.into(), ..WarmSettings::default() };
-            assert!(settings.mistake().is_some(), "{schema:?}");
+            assert!(!settings.mistakes().keys().is_empty(), "{schema:?}");
         }
     }
 }

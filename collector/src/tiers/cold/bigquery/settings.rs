@@ -1,5 +1,6 @@
 //! `[cold.bigquery]`: which table, and how it is reached.
 
+use crate::config::Mistakes;
 use serde::Deserialize;
 use shared::config::{ByteSize, HumanDuration};
 use std::path::PathBuf;
@@ -63,39 +64,31 @@ impl BigQuerySettings {
         }
     }
 
-    /// The first setting that can't be used: its name, its value and why.
+    /// What can't be used.
     #[must_use]
-    pub fn mistake(&self) -> Option<(&'static str, String, &'static str)> {
+    pub fn mistakes(&self) -> Mistakes {
+        let mut found = Mistakes::default();
         let made_of = |text: &str, others: &str| {
             !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
         };
-        if !made_of(&self.project, "-.:") || self.project.len() > 100 {
-            let why = "the id of a project in Google Cloud is needed, here or in BIGQUERY_PROJECT_ID";
-            return Some(("cold.bigquery.project", self.project.clone(), why));
-        }
+        let project = made_of(&self.project, "-.:") && self.project.len() <= 100;
+        let why = "the id of a project in Google Cloud is needed, here or in BIGQUERY_PROJECT_ID";
+        found.unless(project, "cold.bigquery.project", &self.project, why);
         for (key, name) in [("cold.bigquery.dataset", &self.dataset), ("cold.bigquery.table", &self.table)] {
-            if !made_of(name, "_") || name.len() > 200 {
-                return Some((key, name.clone(), "letters, digits and _ are possible, 200 at most"));
-            }
+            let plain = made_of(name, "_") && name.len() <= 200;
+            found.unless(plain, key, name, "letters, digits and _ are possible, 200 at most");
         }
-        if !made_of(&self.location, "-") {
-            return Some((
-                "cold.bigquery.location",
-                self.location.clone(),
-                "a place like EU or europe-west8 is needed",
-            ));
-        }
+        let location = made_of(&self.location, "-");
+        let why = "a place like EU or europe-west8 is needed";
+        found.unless(location, "cold.bigquery.location", &self.location, why);
         if let Some((value, why)) = self.wrong_endpoint() {
-            return Some(("cold.bigquery.endpoint", value, why));
+            found.unless(false, "cold.bigquery.endpoint", value, why);
         }
-        if self.bytes_max.as_u64() < 10 << 20 {
-            let why = "at least 10 MiB are needed: no question is billed for less";
-            return Some(("cold.bigquery.bytes_max", self.bytes_max.to_string(), why));
-        }
-        if !(Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&self.timeout.0) {
-            return Some(("cold.bigquery.timeout", self.timeout.to_string(), "1s to 1h are possible"));
-        }
-        None
+        let why = "at least 10 MiB are needed: no question is billed for less";
+        found.unless(self.bytes_max.as_u64() >= 10 << 20, "cold.bigquery.bytes_max", self.bytes_max, why);
+        let time = (Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&self.timeout.0);
+        found.unless(time, "cold.bigquery.timeout", self.timeout, "1s to 1h are possible");
+        found
     }
 
     fn wrong_endpoint(&self) -> Option<(String, &'static str)> {
@@ -122,18 +115,18 @@ mod tests {
         let mistake = |change: fn(&mut BigQuerySettings)| {
             let mut settings = BigQuerySettings { project: "abbanoa-464816".into(), ..BigQuerySettings::default() };
             change(&mut settings);
-            settings.mistake().map(|(key, ..)| key)
+            settings.mistakes().keys().join(" ")
         };
-        assert_eq!(mistake(|_| ()), None);
-        assert_eq!(mistake(|s| s.project = String::new()), Some("cold.bigquery.project"));
-        assert_eq!(mistake(|s| s.project = "a/b".into()), Some("cold.bigquery.project"));
-        assert_eq!(mistake(|s| s.dataset = "with-dash".into()), Some("cold.bigquery.dataset"));
-        assert_eq!(mistake(|s| s.table = "x`; DROP".into()), Some("cold.bigquery.table"));
-        assert_eq!(mistake(|s| s.location = "E U".into()), Some("cold.bigquery.location"));
-        assert_eq!(mistake(|s| s.endpoint = Some("localhost:9050".into())), Some("cold.bigquery.endpoint"));
-        assert_eq!(mistake(|s| s.endpoint = Some("http://emulator:9050".into())), None);
-        assert_eq!(mistake(|s| s.bytes_max = ByteSize::b(1)), Some("cold.bigquery.bytes_max"));
-        assert_eq!(mistake(|s| s.timeout = Duration::from_millis(1).into()), Some("cold.bigquery.timeout"));
+        assert_eq!(mistake(|_| ()), "");
+        assert_eq!(mistake(|s| s.project = String::new()), "cold.bigquery.project");
+        assert_eq!(mistake(|s| s.project = "a/b".into()), "cold.bigquery.project");
+        assert_eq!(mistake(|s| s.dataset = "with-dash".into()), "cold.bigquery.dataset");
+        assert_eq!(mistake(|s| s.table = "x`; DROP".into()), "cold.bigquery.table");
+        assert_eq!(mistake(|s| s.location = "E U".into()), "cold.bigquery.location");
+        assert_eq!(mistake(|s| s.endpoint = Some("localhost:9050".into())), "cold.bigquery.endpoint");
+        assert_eq!(mistake(|s| s.endpoint = Some("http://emulator:9050".into())), "");
+        assert_eq!(mistake(|s| s.bytes_max = ByteSize::b(1)), "cold.bigquery.bytes_max");
+        assert_eq!(mistake(|s| s.timeout = Duration::from_millis(1).into()), "cold.bigquery.timeout");
     }
 
     #[test]
@@ -145,9 +138,9 @@ mod tests {
                 endpoint: Some(endpoint.into()),
                 ..BigQuerySettings::default()
             };
-            settings.mistake().map(|(key, ..)| key)
+            settings.mistakes().keys().join(" ")
         };
-        assert_eq!(mistake("http://emulator:9050"), Some("cold.bigquery.endpoint"));
-        assert_eq!((mistake("http://127.0.0.1:9050"), mistake("https://emulator")), (None, None));
+        assert_eq!(mistake("http://emulator:9050"), "cold.bigquery.endpoint");
+        assert_eq!((mistake("http://127.0.0.1:9050"), mistake("https://emulator")), (String::new(), String::new()));
     }
 }

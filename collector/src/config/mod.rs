@@ -1,18 +1,23 @@
 //! The collector's configuration: TOML, one file or a folder of files. Every key has a default that runs on one
 //! machine; a key that isn't known is refused with file, line and the nearest known one.
 
+mod check;
+mod mistakes;
+
+pub use mistakes::{LoadError, Misplaced, Mistakes, ValueError};
+
 use crate::alerts::settings::AlertSettings;
 use crate::costs::CostSettings;
-use crate::etl::jobs::{JobSettings, SettingsError};
+use crate::etl::jobs::JobSettings;
 use crate::grants::Grants;
-use crate::inbox::settings::{self as inbox, ForeignInbox};
+use crate::inbox::settings::ForeignInbox;
 pub use crate::places::{Place, Places};
 use crate::sql::SqlSettings;
 use crate::tiers::cold::settings::ColdSettings;
 use crate::tiers::hot::settings::HotSettings;
 use crate::tiers::warm::settings::WarmSettings;
 use serde::Deserialize;
-use shared::config::{ByteSize, ConfigError, HumanDuration};
+use shared::config::{ByteSize, HumanDuration};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -214,108 +219,24 @@ impl Default for Buffer {
     }
 }
 
-/// A value that is read but can't be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} = {value}: {why}")]
-pub struct ValueError {
-    key: String,
-    value: String,
-    why: String,
-}
-
-impl ValueError {
-    pub(crate) fn new(key: &str, value: String, why: &str) -> Self {
-        Self { key: key.into(), value, why: why.into() }
-    }
-}
-
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// It can't be read.
-    #[error(transparent)]
-    Read(#[from] ConfigError),
-    /// A value can't be used.
-    #[error("{path}: {source}", path = path.display())]
-    Value {
-        /// The file or folder.
-        path: PathBuf,
-        /// Which value, and why.
-        source: ValueError,
-    },
-}
-
 impl Config {
     /// Reads a file, or a folder of `*.toml`.
     ///
     /// # Errors
-    /// With file and line, when it can't be read or used.
+    /// With file and line, when it can't be read; with all values that can't be used.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        let mut config: Self = shared::config::load(path)?;
+        let (mut config, sources) = shared::config::load_with_sources::<Self>(path)?;
         let variable = |name: &str| std::env::var(name).ok();
         config.cold.apply_environment(variable);
-        let set = config.hot.apply_environment(variable).and_then(|()| config.warm.apply_environment(variable));
-        set.map_err(|(key, value)| ValueError::new(key, value, "a number is needed"))
-            .and_then(|()| config.validate())
-            .map_err(|source| LoadError::Value { path: path.into(), source })?;
-        Ok(config)
-    }
-
-    /// Checks what types can't.
-    ///
-    /// # Errors
-    /// For the first value that can't be used.
-    pub fn validate(&self) -> Result<(), ValueError> {
-        self.jobs.check().map_err(|SettingsError { key, value, cause }| ValueError {
-            key: key.into(),
-            value: format!("\"{value}\""),
-            why: cause.to_string(),
-        })?;
-        self.nodes.check()?;
-        self.alerts.check()?;
-        if let Some((key, value, why)) = inbox::mistake(&self.inbox) {
-            return Err(ValueError::new(&key, format!("\"{value}\""), &why));
-        }
-        let wrong = |key, value: String, why: &str| Err(ValueError::new(key, value, why));
-        if !(1..=1_000_000).contains(&self.buffer.flush_rows) {
-            return wrong("buffer.flush_rows", self.buffer.flush_rows.to_string(), "1 to 1000000 are possible");
-        }
-        for (key, duration, low, high) in [
-            ("buffer.flush_interval", self.buffer.flush_interval, 10, 600_000),
-            ("ingest.handshake_timeout", self.ingest.handshake_timeout, 100, 300_000),
-            ("ingest.idle_timeout", self.ingest.idle_timeout, 1_000, 3_600_000),
-            ("ingest.future_max", self.ingest.future_max, 0, 86_400_000),
-            ("ingest.late_after", self.ingest.late_after, 1_000, 604_800_000),
-        ] {
-            if !(Duration::from_millis(low)..=Duration::from_millis(high)).contains(&duration.0) {
-                let limit = |ms| humantime::format_duration(Duration::from_millis(ms));
-                let why = format!("{} to {} are possible", limit(low), limit(high));
-                return wrong(key, humantime::format_duration(duration.0).to_string(), &why);
-            }
-        }
-        if self.ingest.connections_max == 0 || self.ingest.handshakes_max == 0 {
-            return wrong("ingest.connections_max", "0".into(), "nobody could connect");
-        }
-        if self.api.cert.is_some() != self.api.key.is_some() {
-            return wrong("api.cert", "".into(), "certificate and key belong together: say both or neither");
-        }
-        if self.api.listen == self.ingest.listen && self.api.listen.port() != 0 {
-            return wrong("api.listen", self.api.listen.to_string(), "[ingest] listens there; each needs its own port");
-        }
-        if let Some((key, value, why)) = self
-            .hot
-            .mistake()
-            .or_else(|| self.warm.mistake())
-            .or_else(|| self.costs.mistake())
-            .or_else(|| self.cold.mistake())
-            .or_else(|| self.sql.mistake())
-        {
-            return wrong(key, value, why);
-        }
-        if self.spool.bytes_max.as_u64() < 16 << 20 {
-            return wrong("spool.bytes_max", self.spool.bytes_max.to_string(), "at least 16 MiB are needed");
-        }
-        Ok(())
+        let set = [config.hot.apply_environment(variable), config.warm.apply_environment(variable)];
+        let set = set.into_iter().filter_map(Result::err);
+        let mut wrong: Vec<Misplaced> = set
+            .map(|(key, value)| ValueError::new(key, value, "a number is needed"))
+            .map(|what| Misplaced { place: sources.whole(), what })
+            .collect();
+        let placed = |what: ValueError| Misplaced { place: sources.find(&what.key), what };
+        wrong.extend(config.mistakes().0.into_iter().map(placed));
+        if wrong.is_empty() { Ok(config) } else { Err(LoadError::Values(wrong)) }
     }
 
     /// Where the archive lies when nothing is said about it.
@@ -414,8 +335,27 @@ mod tests {
         assert!(unknown.contains("collector.toml:2") && unknown.contains("listen"), "{unknown}");
         let value = load("[buffer]\nflush_rows = 0").unwrap_err().to_string();
         assert!(value.contains("buffer.flush_rows = 0"), "{value}");
+        assert!(value.contains("collector.toml:2: "), "{value}");
         let twice = load("[api]\nlisten = '127.0.0.1:7443'").unwrap_err().to_string();
         assert!(twice.contains("api.listen") && twice.contains("[ingest]"), "{twice}");
+        let all = load(
+            "[jobs]\nzone = 'Rome'\n[hot]\n\nttl_hours = 0\n\n[nodes]\nA = { at = [nan, 1] }\n\n[[inbox]]\nname = 's'\ntable = ''\nzone = 'x'\ncolumns = {}\n[cold]\nendpoint = 'x'\n",
+        );
+        let all = all.unwrap_err().to_string();
+        let said: Vec<_> = all
+            .lines()
+            .map(|line| line.split_once("collector.toml:").unwrap().1.split(" = ").next().unwrap())
+            .collect();
+        let expected = [
+            "2: jobs.zone",
+            "12: inbox.s.table",
+            "14: inbox.s.columns",
+            "13: inbox.s.zone",
+            "5: hot.ttl_hours",
+            "8: nodes.A.at",
+            "16: cold.endpoint",
+        ];
+        assert_eq!(said, expected, "{all}");
         let node = load("[grants]\nSTATION_7 = ['a b']").unwrap_err().to_string();
         assert!(node.contains("'a b' is no node pattern"), "{node}");
     }
