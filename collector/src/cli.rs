@@ -213,7 +213,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            print::error(&format!("{error:#}"));
+            print::error(&print::whole(&error));
             let wrong = error.downcast_ref::<LoadError>().is_some()
                 || matches!(error.downcast_ref(), Some(MoveError::Wrong(_)))
                 || error.downcast_ref::<crate::config::ValueError>().is_some()

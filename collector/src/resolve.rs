@@ -76,14 +76,26 @@ pub struct Timely {
     pub late_after: Duration,
 }
 
-impl Sorted {
-    /// Rows come by point and time, so that neighbours are of one hour.
-    fn note_late(&mut self, series: SeriesId, at: Timestamp) {
-        let hour = Bucket::Hour.start_of(at);
-        match self.late.last_mut() {
-            Some(last) if (last.series, last.hour) == (series, hour) => last.readings += 1,
-            _ => self.late.push(LateHour { series, hour, readings: 1 }),
-        }
+impl Timely {
+    /// The last moment that isn't in the future for what comes now.
+    #[must_use]
+    pub fn latest(&self, now: Timestamp) -> Timestamp {
+        now.plus_micros(micros(self.future_max))
+    }
+
+    /// The first moment that isn't late for what comes now.
+    #[must_use]
+    pub fn in_time(&self, now: Timestamp) -> Timestamp {
+        now.plus_micros(-micros(self.late_after))
+    }
+}
+
+/// Counts a reading that came late. Neighbours are mostly of one hour.
+pub(crate) fn note_late(late: &mut Vec<LateHour>, series: SeriesId, at: Timestamp) {
+    let hour = Bucket::Hour.start_of(at);
+    match late.last_mut() {
+        Some(last) if (last.series, last.hour) == (series, hour) => last.readings += 1,
+        _ => late.push(LateHour { series, hour, readings: 1 }),
     }
 }
 
@@ -191,8 +203,7 @@ impl Targets {
     /// Sorts rows whose times become UTC by adding `offset_us`.
     #[must_use]
     pub fn sort(&self, catalogue: &Catalogue, rows: &[Row], offset_us: i64, origin: &Origin, timely: Timely) -> Sorted {
-        let latest = origin.received.plus_micros(micros(timely.future_max));
-        let in_time = origin.received.plus_micros(-micros(timely.late_after));
+        let (latest, in_time) = (timely.latest(origin.received), timely.in_time(origin.received));
         let mut sorted = Sorted { readings: Vec::with_capacity(rows.len()), ..Sorted::default() };
         for row in rows {
             let at = row.at.plus_micros(offset_us);
@@ -202,7 +213,7 @@ impl Targets {
                 Some(Target::Series(series)) if at <= latest => {
                     sorted.readings.push(StoredReading { series: *series, at, held });
                     if at < in_time {
-                        sorted.note_late(*series, at);
+                        note_late(&mut sorted.late, *series, at);
                     }
                     continue;
                 }

@@ -114,8 +114,11 @@ async fn a_file_is_there_once_however_often_it_is_imported() {
     let sum = &json_of(&refused)["sum"];
     assert_eq!((&sum["written"], &sum["unchanged"], &sum["rejected"]), (&json!(0), &json!(2), &json!(2)));
     let said = std::fs::read_to_string(site.folder.path().join("other.csv.rejects.csv")).unwrap();
+    assert!(said.contains(&format!("\"{}\"", rows(1, [1, 99]).trim())), "the line as it stands there: {said}");
     assert!(
-        said.contains("\n2,1 stands at") && said.contains("\n3,2 stands at") && said.contains("--revision 1"),
+        said.contains("\n2,1 stands at")
+            && said.contains("\n3,2 stands at")
+            && said.contains("revision 1 overrules it (--revision)"),
         "{said}"
     );
     let overruled = run(&config, &[&arguments[..], &["--revision", "1"]].concat()).await;

@@ -10,6 +10,7 @@ use collector::flush::Write;
 use collector::grants::Grants;
 use collector::inbox::settings::ForeignInbox;
 use collector::inbox::{Inbox, Reach, Taken};
+use collector::resolve::Timely;
 use collector::tiers::warm::postgres::PostgresWarm;
 use collector::tiers::warm::sqlite::SqliteWarm;
 use collector::tiers::{SeriesInfo, WarmTier};
@@ -43,7 +44,8 @@ fn inbox(warm: &Arc<dyn WarmTier>, tables: &[&str]) -> Inbox {
         let into = into.clone();
         Box::pin(async move { into.commit(flush).await })
     });
-    Inbox::new(warm.clone(), write, grants, tables, Duration::from_secs(600), now())
+    let timely = Timely { future_max: Duration::from_secs(600), late_after: Duration::from_secs(900) };
+    Inbox::new((warm.clone(), None), write, grants, tables, timely, now())
 }
 
 async fn take(inbox: &Inbox, reach: Reach) -> Taken {
@@ -53,6 +55,13 @@ async fn take(inbox: &Inbox, reach: Reach) -> Taken {
 async fn series(warm: &dyn WarmTier, name: &str) -> SeriesInfo {
     let all = warm.series(None).await.unwrap();
     all.into_iter().find(|series| series.key.to_string() == name).unwrap_or_else(|| panic!("there is no {name}"))
+}
+
+/// How many of a series' readings came late.
+async fn late(warm: &dyn WarmTier, name: &str) -> u64 {
+    let id = series(warm, name).await.id;
+    let all = warm.late(Timestamp(0), Timestamp(i64::MAX)).await.unwrap();
+    all.iter().find(|(series, _)| *series == id).map_or(0, |(_, count)| *count)
 }
 
 /// Values of a series, by seconds since the start.
@@ -82,7 +91,7 @@ async fn rows_are_taken_by_the_rules(warm: Arc<dyn WarmTier>, mut insert: impl A
     assert_eq!(take(&inbox, Reach::Short).await, Taken::default());
     insert(ROWS).await;
     let taken = take(&inbox, Reach::Short).await;
-    assert_eq!((taken.rows, taken.stored, taken.quarantined, taken.rejected), (11, 4, 2, 4), "{taken:?}");
+    assert_eq!((taken.rows, taken.stored, taken.quarantined, taken.rejected), (11, 4, 2, 5), "{taken:?}");
     let flow = [
         (0, Some(10.0), Quality::GOOD),
         (60, Some(0.1), Quality::UNCERTAIN_SENSOR),
@@ -100,7 +109,14 @@ async fn rows_are_taken_by_the_rules(warm: Arc<dyn WarmTier>, mut insert: impl A
         [("inbox", "DIST_002/pressure/inlet", "future"), ("inbox", "PUMP_1/pressure", "not granted: PUMP_1")]
     );
     let rejected = warm.inbox().rejected(10).await.unwrap();
-    for why in ["99999 L/s is no flow_rate", "can't be read in 'bar'", "there is no metric 'flowrate'", "is no node"] {
+    let reasons = [
+        "99999 L/s is no flow_rate",
+        "can't be read in 'bar'",
+        "there is no metric 'flowrate'",
+        "is no node",
+        "'' is no value, and the quality isn't bad",
+    ];
+    for why in reasons {
         assert!(rejected.iter().any(|row| row.reason.contains(why)), "{why}: {rejected:?}");
     }
     assert!(rejected.iter().any(|row| row.text.contains("DIST_001,flowrate,,1")), "{rejected:?}");
@@ -118,6 +134,8 @@ async fn rows_are_taken_by_the_rules(warm: Arc<dyn WarmTier>, mut insert: impl A
     assert_eq!((taken.rows, taken.stored, taken.rejected), (3, 1, 1), "{taken:?}");
     assert_eq!(values(&*warm, "DIST_001/flow_rate").await[..2], [flow[0], (60, Some(0.05), Quality::GOOD)]);
     assert!(warm.inbox().rejected(1).await.unwrap()[0].reason.starts_with("10 stands at 2026-03-01T10:00:00Z already"));
+    let late = (late(&*warm, "DIST_001/flow_rate").await, late(&*warm, "DIST_002/pressure/inlet").await);
+    assert_eq!(late, (3, 1), "a day late; neither a repetition nor a correction is");
     assert_eq!(series(&*warm, "DIST_001/flow_rate").await.interval_ms, 60_000, "few rows say nothing about that");
 }
 
@@ -131,10 +149,16 @@ async fn rows_are_taken_by_the_rules_in_sqlite() {
     let path = folder.path().join("warm.sqlite");
     let warm: Arc<dyn WarmTier> = Arc::new(SqliteWarm::open(&path).await.unwrap());
     let mut other = sqlite_file(&path).await;
-    rows_are_taken_by_the_rules(warm, async |sql: &str| {
+    rows_are_taken_by_the_rules(warm.clone(), async |sql: &str| {
         other.execute(AssertSqlSafe(sql)).await.unwrap();
     })
     .await;
+    let zero = "INSERT INTO inbox (node, metric, ts, value, quality) VALUES \
+                ('DIST_009', 'level', '2026-03-01T10:00:00Z', 3, char(0)), \
+                ('DIST_009' || char(0), 'level', '2026-03-01T10:00:00Z', 3, NULL), ('', '', '', NULL, NULL)";
+    other.execute(zero).await.unwrap();
+    let taken = take(&inbox(&warm, &[]), Reach::Short).await;
+    assert_eq!((taken.rows, taken.stored, taken.rejected), (3, 0, 3), "a byte that is zero is not nothing: {taken:?}");
 }
 
 #[tokio::test]
@@ -164,6 +188,11 @@ async fn a_running_collector_takes_what_is_there_and_tells_what_it_could_not() {
     let rejects = collector.get("inbox/rejects").await;
     assert_eq!(rejects["items"][0]["source"], "inbox");
     assert!(rejects["items"][0]["reason"].as_str().unwrap().contains("'soon' is no time"), "{rejects}");
+    let config = site.write_config("");
+    let shown = support::process::collector(&["inbox", "rejects", "-c", config.to_str().unwrap()]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("\n  'soon' is no time") && shown.contains("\n  soon,DIST_001,pressure,,4,"), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
     let done = until(async || collector.get("jobs/runs?job=realtime_sync").await["items"][0]["status"] == "done");
     assert!(done.await);
     let counted = "collector_inbox_readings_total{source=\"inbox\",outcome=\"stored\"} 1";
@@ -191,6 +220,29 @@ fn check_names_tables_that_can_not_be_read() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn check_looks_at_tables_if_it_can() {
+    let server = Postgres::start().await;
+    plant(&server, "timestamptz").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("collector.toml");
+    let said = |port: u16| {
+        let gone = SCADA.replace("scada", "old").replace("plant.readings", "plant.gone");
+        let text = format!(
+            "data_dir = '{}'\n[warm]\nstore = 'postgres'\nhost = '127.0.0.1'\nport = {port}\nuser = 'postgres'\n\
+             database = '{DATABASE}'\ntls = 'off'\n[grants]\nscada = ['*']\nold = ['*']\n[[inbox]]\n{SCADA}\n[[inbox]]\n{gone}\n",
+            folder.path().display()
+        );
+        std::fs::write(&path, text).unwrap();
+        String::from_utf8(support::process::collector(&["check", "-c", path.to_str().unwrap()]).stdout).unwrap()
+    };
+    let looked = said(server.port);
+    assert!(looked.contains("inbox.old.table: there is no table plant.gone"), "{looked}");
+    assert!(looked.contains("scada: table plant.readings is read"), "{looked}");
+    let away = said(1);
+    assert!(away.contains("tables can't be looked at") && !away.contains("no table"), "{away}");
+}
+
 async fn plant(server: &Postgres, time: &str) {
     let sql = format!(
         "CREATE SCHEMA plant; CREATE TABLE plant.readings (timestamp {time}, node_id text, flow real, press numeric, note text)"
@@ -208,15 +260,30 @@ async fn a_foreign_table_is_read_on_from_where_each_node_was() {
     insert(
         "('2026-03-01 10:00:00+00', 'PUMP_1', 36, 4.5, 'x'), ('2026-03-01 11:00:00+00', 'PUMP_1', 72, NULL, NULL), \
         ('2026-03-01 10:00:00+00', 'PUMP_2', NULL, 3.25, ''), ('2026-03-01 10:00:00+00', 'Pump 3', 1, 1, ''), \
-        ('2031-03-01 10:00:00+00', 'PUMP_1', 1, 1, ''), ('2026-03-01 11:00:00+00', 'DIST_001', 1, NULL, '')",
+        ('2031-03-01 10:00:00+00', 'PUMP_1', 1, NULL, ''), ('2026-03-01 11:00:00+00', 'DIST_001', 1, NULL, ''), \
+        (NULL, 'PUMP_1', 3, NULL, ''), ('2026-03-01 10:00:00+00', NULL, NULL, 7, ''), \
+        ('2026-03-01 10:00:00+00', 'PUMP_2', 'NaN', NULL, ''), ('infinity', 'PUMP_2', 2, NULL, ''), \
+        ('2026-03-01 10:00:00+00', 'PUMP_1', NULL, NULL, '')",
     )
     .await;
     let inbox = inbox(&warm, &[SCADA]);
     let taken = take(&inbox, Reach::Short).await;
     assert_eq!(taken.failed, Vec::<String>::new());
-    assert_eq!((taken.rows, taken.stored, taken.quarantined, taken.rejected), (5, 4, 1, 2), "{taken:?}");
+    assert_eq!((taken.rows, taken.stored, taken.quarantined, taken.rejected), (11, 4, 1, 7), "{taken:?}");
+    let rejects = warm.inbox().rejected(100).await.unwrap();
+    for (why, row) in [
+        ("2031-03-01T10:00:00Z is in the future", "2031-03-01 10:00:00+00,PUMP_1,flow_rate,,1,m3/h"),
+        ("'' is no time", ",PUMP_1,flow_rate,,3,m3/h"),
+        ("no node", "2026-03-01 10:00:00+00,,pressure,,7,"),
+        ("'NaN' is no value", "2026-03-01 10:00:00+00,PUMP_2,flow_rate,,NaN,m3/h"),
+        ("'infinity' is no time", "infinity,PUMP_2,flow_rate,,2,m3/h"),
+    ] {
+        let listed = rejects.iter().any(|one| one.reason.contains(why) && one.text.starts_with(row));
+        assert!(listed, "{why}: {rejects:?}");
+    }
     let good = |second: i64, value: f64| (second, Some(value), Quality::GOOD);
     assert_eq!(values(&*warm, "PUMP_1/flow_rate").await, [good(0, 10.0), good(3_600, 20.0)]);
+    assert_eq!(late(&*warm, "PUMP_1/flow_rate").await, 0, "what was there before is history");
     assert_eq!(values(&*warm, "PUMP_2/pressure").await, [good(0, 3.25)]);
 
     // New rows; one that comes late, one that comes much too late, one of a node that lagged behind, a new node.
@@ -230,14 +297,15 @@ async fn a_foreign_table_is_read_on_from_where_each_node_was() {
     assert_eq!((taken.stored, taken.failed.len()), (4, 0), "{taken:?}");
     let flow = [good(0, 10.0), good(1_800, 10.0), good(3_600, 20.0), good(7_200, 1.0)];
     assert_eq!(values(&*warm, "PUMP_1/flow_rate").await, flow);
+    assert_eq!((late(&*warm, "PUMP_1/flow_rate").await, late(&*warm, "PUMP_4/pressure").await), (2, 0));
     assert_eq!(take(&inbox, Reach::Short).await.stored, 0, "nothing is new");
     assert_eq!(take(&inbox, Reach::Long).await.stored, 1, "further back");
     assert_eq!(values(&*warm, "PUMP_1/flow_rate").await[0].0, -2 * 86_400);
 
     let rejects = warm.inbox().rejected(100).await.unwrap();
-    assert_eq!(rejects.len(), 2, "each is told once, however often it is read: {rejects:?}");
+    assert_eq!(rejects.len(), 7, "each is told once, however often it is read: {rejects:?}");
     server.execute(DATABASE, "UPDATE plant.readings SET flow = 30 WHERE flow = 3.6::real").await;
-    assert_eq!(take(&inbox, Reach::Short).await.rejected, 3);
+    assert_eq!(take(&inbox, Reach::Short).await.rejected, 8);
     assert_eq!(
         warm.inbox().rejected(100).await.unwrap()[0].text,
         "2026-03-01T12:00:00Z,PUMP_1/flow_rate,8.333333333333334"

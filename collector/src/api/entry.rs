@@ -276,26 +276,30 @@ pub(super) async fn import(
     }
     let first_line = params.parsed::<u64>("first_line", "line number")?.unwrap_or(2);
     let last: Last = json_parameter(&params, "last")?;
-    let reading = tokio::task::spawn_blocking(move || import::read(&body, &settings, first_line, &last));
+    let piece = body.clone();
+    let reading = tokio::task::spawn_blocking(move || import::read(&piece, &settings, first_line, &last));
     let read = reading.await.map_err(|error| Problem::body(error.to_string()))?;
     let mut batch = read.map_err(|mistake| Problem::body(mistake.to_string()))?;
     let known_before = known(&api).await?;
     let series = series(&api, &known_before, &batch, create, dry).await?;
     let placed = batch.points.iter().filter_map(|point| Some((series[point.series].clone().ok()??, point.at)));
-    let mut standing = Moments::of(&*api.sources.warm, placed).await?;
+    let mut standing = Moments::of(&*api.sources.warm, api.sources.cold.as_deref(), placed).await?;
     let mut readings = Vec::with_capacity(batch.points.len());
     for point in &batch.points {
         let held = Held { revision: point.held.revision.max(revision), ..point.held };
         let taken = match &series[point.series] {
-            Ok(Some(id)) => standing.take(*id, point.at, held).map(|_| {
-                readings.push(StoredReading { series: *id, at: point.at, held });
-            }),
+            Ok(Some(id)) => match standing.take(*id, point.at, held) {
+                Ok(_) => {
+                    readings.push(StoredReading { series: *id, at: point.at, held });
+                    Ok(())
+                }
+                Err(why) => Err(format!("{why} (--revision)")),
+            },
             Ok(None) => Ok(()), // a dry run would make it
             Err(reason) => Err(reason.clone()),
         };
         if let Err(reason) = taken {
-            let text = point.held.value.map_or_else(String::new, |value| format!("{} {value}", point.at));
-            batch.rejects.push(import::Reject { line: point.line, reason, text });
+            batch.rejects.push(import::Reject { line: point.line, reason, text: import::line(&body, point) });
         }
     }
     batch.rejects.sort_by_key(|reject| reject.line);
@@ -360,6 +364,7 @@ fn settings(params: &Params, latest: Timestamp) -> Result<Settings, Problem> {
         unit: params.text("unit").map(str::to_owned),
         map: map.into_iter().collect(),
         latest: Some(latest),
+        ..Settings::default()
     })
 }
 

@@ -2,13 +2,13 @@
 
 use super::Where;
 use super::client::{Api, query};
-use super::print;
+use super::print::{self, YELLOW};
 use anstream::println;
 use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum InboxCommand {
-    /// Rows that could not be taken, newest first, and why
+    /// Rows that could not be taken, newest first: whose and when, why, and what they say
     #[command(
         after_help = "Example:\n  collector inbox rejects --json\n\nReadings that are whole and were set aside are in `collector quarantine list`."
     )]
@@ -18,7 +18,7 @@ pub(super) enum InboxCommand {
         /// How many
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
-        /// Print JSON
+        /// Print JSON, which has all of each row
         #[arg(long)]
         json: bool,
     },
@@ -36,12 +36,13 @@ pub(super) fn inbox(command: InboxCommand) -> anyhow::Result<()> {
         println!("every row was taken");
         return Ok(());
     }
-    let mut table = print::table(["source", "seen", "because", "row"]);
     for item in items {
-        table
-            .add_row(["source", "at", "reason", "text"].map(|name| item[name].as_str().unwrap_or_default().to_owned()));
+        let text = |name: &str| item[name].as_str().unwrap_or_default();
+        println!("{YELLOW}{}{YELLOW:#}  {}", text("source"), text("at"));
+        for name in ["reason", "text"] {
+            println!("  {}", print::cut(text(name), print::width() - 2));
+        }
     }
-    println!("{table}");
     if answer["truncated"] == true {
         println!("there is more: --limit");
     }

@@ -87,7 +87,7 @@ fn abandon(data_dir: &Path, json: bool) -> anyhow::Result<()> {
             data_dir.display()
         );
     } else {
-        println!("nothing of {} was moved", data_dir.display());
+        println!("no move of {} was begun: there is nothing to give up", data_dir.display());
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ mod rows;
 
 pub use columns::{Column, Named, Role, known as metric, series};
 pub use dialect::{DateOrder, Dialect};
-pub use moment::Fold;
+pub use moment::{Fold, Hints};
 pub use rows::{Batch, Last, Point, REVISION_MAX, Reject, believable};
 
 use jiff::tz::TimeZone;
@@ -40,6 +40,10 @@ pub struct Settings {
     pub map: Vec<(String, String)>,
     /// Readings after this moment are refused.
     pub latest: Option<Timestamp>,
+    /// Whether a row, or a cell, without a value is a mistake.
+    pub complete: bool,
+    /// What to do about a moment that can't be understood.
+    pub hints: Hints,
 }
 
 /// Why a file can't be read at all, and what to say about it so that it can.
@@ -59,7 +63,13 @@ pub fn read(bytes: &[u8], settings: &Settings, first_line: u64, last: &Last) -> 
         csv::ReaderBuilder::new().delimiter(dialect.delimiter()).flexible(true).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|error| Mistake(format!("the first line: {error}")))?.clone();
     let columns = columns::plan(&header, settings)?;
-    rows::read(&mut reader, dialect, columns, settings, first_line, last)
+    rows::read(text, &mut reader, dialect, columns, settings, first_line, last)
+}
+
+/// The line of a reading in the piece that it was read from, or as much as is shown of it.
+#[must_use]
+pub fn line(bytes: &[u8], point: &Point) -> String {
+    dialect::text(bytes).map_or_else(|_| String::new(), |text| rows::line(text, point.begins))
 }
 
 #[cfg(test)]

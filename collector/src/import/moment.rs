@@ -22,8 +22,35 @@ pub enum Fold {
     Order,
 }
 
+/// What to do about a moment that can't be understood, in words; without more those of the import command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hints {
+    /// It has no time zone.
+    pub zone: String,
+    /// Its hour was twice.
+    pub fold: String,
+    /// Its day and month may be taken for each other.
+    pub dates: String,
+}
+
+impl Default for Hints {
+    fn default() -> Self {
+        Self {
+            zone: "say --zone, like Europe/Rome or UTC".into(),
+            fold: "say --fold order, earlier or later".into(),
+            dates: "say --dates dmy or mdy".into(),
+        }
+    }
+}
+
 impl Fold {
-    fn choose(self, earlier: Timestamp, later: Timestamp, before: Option<Timestamp>) -> Result<Timestamp, String> {
+    fn choose(
+        self,
+        earlier: Timestamp,
+        later: Timestamp,
+        before: Option<Timestamp>,
+        hint: &str,
+    ) -> Result<Timestamp, String> {
         match (self, before) {
             (Fold::Earlier, _) => Ok(earlier),
             (Fold::Later, _) => Ok(later),
@@ -33,9 +60,7 @@ impl Fold {
             (Fold::Order, None) => {
                 Err("that hour was twice, and no row before it says which it is: say --fold earlier or later".into())
             }
-            (Fold::Refuse, _) => {
-                Err("that hour was twice when clocks were set back: say --fold order, earlier or later".into())
-            }
+            (Fold::Refuse, _) => Err(format!("that hour was twice when clocks were set back: {hint}")),
         }
     }
 }
@@ -45,6 +70,7 @@ pub(super) struct Clock<'a> {
     pub(super) zone: Option<&'a TimeZone>,
     pub(super) fold: Fold,
     pub(super) dates: Option<DateOrder>,
+    pub(super) hints: &'a Hints,
 }
 
 impl Clock<'_> {
@@ -54,7 +80,7 @@ impl Clock<'_> {
             return Ok(at);
         }
         let civil = self.civil(text)?;
-        let zone = self.zone.ok_or("a time without zone: say --zone, like Europe/Rome or UTC")?;
+        let zone = self.zone.ok_or_else(|| format!("a time without zone: {}", self.hints.zone))?;
         let ambiguous = zone.to_ambiguous_zoned(civil);
         let micros = |zoned: Result<jiff::Zoned, jiff::Error>| {
             zoned.map(|zoned| Timestamp(zoned.timestamp().as_microsecond())).map_err(|error| error.to_string())
@@ -63,7 +89,8 @@ impl Clock<'_> {
             AmbiguousOffset::Unambiguous { .. } => micros(ambiguous.unambiguous()),
             AmbiguousOffset::Gap { .. } => Err("that hour was left out when clocks were set forward".into()),
             AmbiguousOffset::Fold { .. } => {
-                self.fold.choose(micros(ambiguous.clone().earlier())?, micros(ambiguous.later())?, before)
+                let (earlier, later) = (micros(ambiguous.clone().earlier())?, micros(ambiguous.later())?);
+                self.fold.choose(earlier, later, before, &self.hints.fold)
             }
         }
     }
@@ -97,7 +124,7 @@ impl Clock<'_> {
             _ if a >= 1000 => (a, b, c),
             Some(DateOrder::Dmy) => (c, b, a),
             Some(DateOrder::Mdy) => (c, a, b),
-            None => return Err(Some(format!("'{text}' may be day/month or month/day: say --dates dmy or mdy"))),
+            None => return Err(Some(format!("'{text}' may be day/month or month/day: {}", self.hints.dates))),
         };
         let small = |n: i16| i8::try_from(n).map_err(|_| None);
         if year < 1000 {

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 /// Higher revisions are no file's: there must be room for corrections.
 pub const REVISION_MAX: u32 = 1_000_000;
 /// Characters of a row that are shown.
-const SHOWN: usize = 200;
+const SHOWN: usize = 300;
 
 /// The newest row's moment by node, metric and channel as the file has them, where an hour that is twice is near.
 pub type Last = BTreeMap<String, Timestamp>;
@@ -30,6 +30,8 @@ pub struct Point {
     pub held: Held,
     /// The file's line.
     pub line: u64,
+    /// Where its row begins in the piece, bytes.
+    pub begins: usize,
 }
 
 /// A row, or a cell of one, that can't be taken.
@@ -40,7 +42,7 @@ pub struct Reject {
     pub line: u64,
     /// What is wrong.
     pub reason: String,
-    /// What stands there.
+    /// The line as it stands there, or as much as is shown of it.
     pub text: String,
 }
 
@@ -79,7 +81,14 @@ impl Batch {
     }
 }
 
+/// The line that begins at that byte of a piece, as much as is shown of it.
+pub(super) fn line(text: &str, begins: usize) -> String {
+    let line = text.get(begins..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    line.chars().take(SHOWN).collect()
+}
+
 pub(super) fn read(
+    text: &str,
     reader: &mut csv::Reader<&[u8]>,
     dialect: Dialect,
     columns: Vec<Column>,
@@ -87,7 +96,8 @@ pub(super) fn read(
     first_line: u64,
     last: &Last,
 ) -> Result<Batch, Mistake> {
-    let clock = Clock { zone: settings.zone.as_ref(), fold: settings.fold, dates: dialect.dates };
+    let clock =
+        Clock { zone: settings.zone.as_ref(), fold: settings.fold, dates: dialect.dates, hints: &settings.hints };
     let (mut series, mut fixed) = (Vec::new(), Vec::with_capacity(columns.len()));
     for column in &columns {
         let Role::Series(named) = &column.role else {
@@ -98,7 +108,7 @@ pub(super) fn read(
         series.push((**named).clone());
     }
     let places = Places::of(&columns);
-    let mut rows = Rows { settings, clock, places, fixed, numbers: HashMap::new(), key: String::new() };
+    let mut rows = Rows { text, settings, clock, places, fixed, numbers: HashMap::new(), key: String::new() };
     let mut batch = Batch {
         dialect,
         series,
@@ -121,18 +131,29 @@ pub(super) fn read(
             }
             // The second line of a piece is its first row.
             Ok(true) => {
-                let line = first_line + record.position().map_or(begins, csv::Position::line).saturating_sub(2);
+                let place = record.position();
+                let place = Place {
+                    line: first_line + place.map_or(begins, csv::Position::line).saturating_sub(2),
+                    begins: place.map_or(0, |place| place.byte() as usize),
+                };
                 batch.rows += 1;
-                if record.iter().all(|cell| cell.trim().is_empty()) {
+                if !settings.complete && record.iter().all(|cell| cell.trim().is_empty()) {
                     continue;
                 }
-                if let Err(reason) = rows.take(&record, line, &mut batch) {
-                    batch.rejects.push(Reject { line, reason, text: shown(&record) });
+                if let Err(reason) = rows.take(&record, place, &mut batch) {
+                    batch.rejects.push(Reject { line: place.line, reason, text: line(text, place.begins) });
                 }
             }
             Err(error) => return Err(Mistake(format!("line {}: {error}", first_line + begins.saturating_sub(2)))),
         }
     }
+}
+
+/// Where a row is.
+#[derive(Clone, Copy)]
+struct Place {
+    line: u64,
+    begins: usize,
 }
 
 /// Where what is.
@@ -166,6 +187,7 @@ impl Places {
 }
 
 struct Rows<'a> {
+    text: &'a str,
     settings: &'a Settings,
     clock: Clock<'a>,
     places: Places,
@@ -177,7 +199,7 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn take(&mut self, record: &StringRecord, line: u64, batch: &mut Batch) -> Result<(), String> {
+    fn take(&mut self, record: &StringRecord, row: Place, batch: &mut Batch) -> Result<(), String> {
         whole(record, batch.columns.len())?;
         let cell = |place: Option<usize>| place.and_then(|place| record.get(place)).map_or("", str::trim);
         let (node, metric, channel) = (cell(self.places.node), cell(self.places.metric), cell(self.places.channel));
@@ -201,7 +223,7 @@ impl Rows<'_> {
                 let key = SeriesKey { node, metric: metric.name.into(), channel: channel.into() };
                 Ok(Named { key, metric, unit: unit.map(str::to_owned), conversion: columns::conversion(metric, unit)? })
             })?;
-            return self.value(cell(self.places.value), held, (series, conversion), (at, line), batch);
+            return self.value(cell(self.places.value), held, (series, conversion), (at, row), batch);
         }
         for place in 0..batch.columns.len() {
             let of_node = match &batch.columns[place].role {
@@ -221,9 +243,9 @@ impl Rows<'_> {
                     })
                 })?,
             };
-            if let Err(why) = self.value(cell(Some(place)), held, target, (at, line), batch) {
+            if let Err(why) = self.value(cell(Some(place)), held, target, (at, row), batch) {
                 let reason = format!("column {}: {why}", batch.columns[place].name);
-                batch.rejects.push(Reject { line, reason, text: shown(record) });
+                batch.rejects.push(Reject { line: row.line, reason, text: line(self.text, row.begins) });
             }
         }
         Ok(())
@@ -277,21 +299,24 @@ impl Rows<'_> {
         text: &str,
         held: impl Fn(Option<f64>) -> Held,
         (series, conversion): (usize, Conversion),
-        (at, line): (Timestamp, u64),
+        (at, Place { line, begins }): (Timestamp, Place),
         batch: &mut Batch,
     ) -> Result<(), String> {
         if !held(None).quality.is_usable() {
-            batch.points.push(Point { series, at, held: held(None), line });
+            batch.points.push(Point { series, at, held: held(None), line, begins });
             return Ok(());
         }
         let Some(value) = number(text, batch.dialect.decimal.unwrap_or('.'))? else {
+            if self.settings.complete {
+                return Err(format!("'{text}' is no value, and the quality isn't bad"));
+            }
             batch.empty += 1;
             return Ok(());
         };
         let value = conversion.apply(value);
         believable(batch.series[series].metric, value)?;
         // + 0.0: one zero, as everywhere.
-        batch.points.push(Point { series, at, held: held(Some(value + 0.0)), line });
+        batch.points.push(Point { series, at, held: held(Some(value + 0.0)), line, begins });
         Ok(())
     }
 }
@@ -361,12 +386,4 @@ fn grouped(text: &str) -> Option<String> {
     let rest: Vec<&str> = groups.collect();
     let fits = rest.is_empty() || first.len() <= 3 && rest.iter().all(|group| group.len() == 3);
     fits.then(|| text.replace('.', ""))
-}
-
-/// As it could stand in a file, with its quotes.
-fn shown(record: &StringRecord) -> String {
-    let mut out = csv::Writer::from_writer(Vec::new());
-    let written = out.write_record(record).ok().and_then(|()| out.into_inner().ok());
-    let line = String::from_utf8(written.unwrap_or_default()).unwrap_or_default();
-    line.trim_end().chars().take(SHOWN).collect()
 }

@@ -3,7 +3,7 @@
 
 use super::settings::{ForeignInbox, Meaning, Twice};
 use super::store::ForeignRow;
-use crate::import::{self, Batch, Dialect, Fold, Settings};
+use crate::import::{self, Batch, Dialect, Fold, Hints, Settings};
 use jiff::tz::TimeZone;
 
 /// Cells of a line.
@@ -16,18 +16,35 @@ pub const CELL_MAX: usize = 300;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Line(pub [String; CELLS]);
 
-/// How lines are to be understood.
+/// How lines of our own table are to be understood.
 #[must_use]
-pub fn settings(zone: Option<&str>, twice: Twice) -> Settings {
+pub fn own() -> Settings {
+    let whole = || "write it like 2026-03-01T10:00:00Z".to_owned();
     Settings {
         dialect: Dialect { delimiter: Some(','), decimal: Some('.'), dates: None },
-        zone: zone.and_then(|zone| TimeZone::get(zone).ok()),
-        fold: match twice {
+        complete: true,
+        hints: Hints { zone: whole(), fold: whole(), dates: whole() },
+        ..Settings::default()
+    }
+}
+
+/// How lines of another producer's table are to be understood.
+#[must_use]
+pub fn foreign(table: &ForeignInbox) -> Settings {
+    let own = own();
+    Settings {
+        zone: table.zone.as_deref().and_then(|zone| TimeZone::get(zone).ok()),
+        fold: match table.fold {
             Twice::Refuse => Fold::Refuse,
             Twice::Earlier => Fold::Earlier,
             Twice::Later => Fold::Later,
         },
-        ..Settings::default()
+        hints: Hints {
+            zone: format!("set {}, like \"Europe/Rome\"", table.key("zone")),
+            fold: format!("set {} to \"earlier\" or \"later\"", table.key("fold")),
+            ..own.hints
+        },
+        ..own
     }
 }
 
@@ -56,11 +73,20 @@ pub fn read(lines: &[Line], settings: &Settings) -> Result<Batch, import::Mistak
     let mut text = csv::Writer::from_writer(Vec::new());
     text.write_record(HEAD).map_err(wrong)?;
     for line in lines {
-        // A cell with a line end would be two lines, and then nobody knew which row is which.
-        text.write_record(line.0.each_ref().map(|cell| cell.replace(['\n', '\r'], " "))).map_err(wrong)?;
+        text.write_record(line.0.each_ref().map(|cell| plain(cell))).map_err(wrong)?;
     }
     let text = text.into_inner().map_err(|error| import::Mistake(error.to_string()))?;
     import::read(&text, settings, 0, &import::Last::new())
+}
+
+/// A cell with a line end would be two lines, and then nobody knew which row is which. What can't be seen is shown.
+fn plain(cell: &str) -> String {
+    let plain = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    cell.chars().map(plain).collect()
 }
 
 #[cfg(test)]
@@ -81,8 +107,12 @@ mod tests {
             line(["2026-03-01T10:00:00Z", "DIST_001", "pressure", "", "4000", "", "", ""]),
             line(["2026-03-01 10:00:00", "DIST_001", "pressure", "", "4", "", "", ""]),
             line(["1772359200000000", "DIST_001", "pressure", "", "", "", "bad", ""]),
+            line(["1772359200000000", "DIST_001", "pressure", "", "", "", "", ""]),
+            line(["1772359200000000", "DIST_001", "pressure", "", "NaN", "", "good", ""]),
+            line(["1772359200000000", "DIST_001", "pressure", "", "4", "", "\0", ""]),
+            line([""; CELLS]),
         ];
-        let batch = read(&lines, &settings(None, Twice::Refuse)).unwrap();
+        let batch = read(&lines, &own()).unwrap();
         let at = Timestamp(1_772_359_200_000_000);
         let points: Vec<_> = batch.points.iter().map(|p| (p.line, p.at, p.held.value, p.held.quality)).collect();
         let expected = [
@@ -95,7 +125,12 @@ mod tests {
         let rejects: Vec<_> = batch.rejects.iter().map(|reject| (reject.line, reject.reason.as_str())).collect();
         assert!(rejects[0].0 == 2 && rejects[0].1.contains("'DIST 1' is no node"), "{rejects:?}");
         assert!(rejects[1].0 == 3 && rejects[1].1.contains("4000 bar is no pressure"), "{rejects:?}");
-        assert!(rejects[2].0 == 4 && rejects[2].1.contains("without zone"), "{rejects:?}");
+        assert_eq!(rejects[2], (4, "a time without zone: write it like 2026-03-01T10:00:00Z"));
+        assert!(rejects[3].0 == 6 && rejects[3].1.contains("no value"), "{rejects:?}");
+        assert!(rejects[4].0 == 7 && rejects[4].1.contains("'NaN' is no value"), "{rejects:?}");
+        assert!(rejects[5].0 == 8 && rejects[5].1.contains("quality '\u{fffd}' is none of"), "{rejects:?}");
+        assert!(rejects[6].0 == 9 && rejects[6].1.contains("is no time"), "{rejects:?}");
+        assert_eq!((rejects.len(), batch.empty), (7, 0), "no row vanishes");
     }
 
     #[test]
@@ -119,8 +154,14 @@ mod tests {
     #[test]
     fn the_hour_that_was_twice_is_refused_until_someone_says_which() {
         let lines = [line(["2026-10-25 02:30:00", "DIST_001", "pressure", "", "4", "", "", ""])];
-        let read = |twice| read(&lines, &settings(Some("Europe/Rome"), twice)).unwrap();
-        assert!(read(Twice::Refuse).rejects[0].reason.contains("that hour was twice"));
+        let mut table: ForeignInbox =
+            toml::from_str("name = 'scada'\ntable = 't'\nzone = 'Europe/Rome'\ncolumns = { p = 'pressure' }").unwrap();
+        let mut read = |twice| {
+            table.fold = twice;
+            read(&lines, &foreign(&table)).unwrap()
+        };
+        let refused = read(Twice::Refuse).rejects.remove(0).reason;
+        assert!(refused.contains("that hour was twice") && refused.contains("set inbox.scada.fold to"), "{refused}");
         let (earlier, later) = (read(Twice::Earlier).points[0].at, read(Twice::Later).points[0].at);
         assert_eq!(later.since(earlier), 3_600_000_000);
     }

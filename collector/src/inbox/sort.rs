@@ -6,7 +6,7 @@ use super::take::{Inbox, Source};
 use crate::import::{Batch, Named};
 use crate::resolve;
 use crate::standing::{Moments, Standing};
-use crate::tiers::{Quarantined, SeriesId, StoredReading, TierError};
+use crate::tiers::{LateHour, Quarantined, SeriesId, StoredReading, TierError};
 use shared::catalogue::Entry;
 use shared::ids::{GatewayId, Seq};
 use std::sync::PoisonError;
@@ -23,6 +23,8 @@ pub(super) struct Sorted {
     pub(super) readings: Vec<StoredReading>,
     pub(super) quarantine: Vec<Quarantined>,
     pub(super) rejected: Vec<Rejected>,
+    /// How many of the readings came late, if any.
+    pub(super) late: Option<Vec<LateHour>>,
 }
 
 impl Inbox {
@@ -39,7 +41,8 @@ impl Inbox {
         let (now, latest) = ((self.now)(), self.latest());
         let series = self.series(&source.name, &batch).await?;
         let placed = batch.points.iter().filter_map(|point| Some((*series[point.series].as_ref().ok()?, point.at)));
-        let mut moments = Moments::of(&*self.warm, placed).await?;
+        let mut moments = Moments::of(&*self.warm, self.cold.as_deref(), placed).await?;
+        let (in_time, mut late) = (self.timely.in_time(now), Vec::new());
         let mut sorted = Sorted::default();
         let reject = |reason: &str, text: String| Rejected {
             source: source.name.clone(),
@@ -56,6 +59,10 @@ impl Inbox {
                     match moments.take(*id, point.at, point.held) {
                         Ok(Standing::New) => {
                             sorted.readings.push(StoredReading { series: *id, at: point.at, held: point.held });
+                            // A higher revision corrects what may have come in time.
+                            if point.at < in_time && point.held.revision == 0 && !source.is_history {
+                                resolve::note_late(&mut late, *id, point.at);
+                            }
                         }
                         Ok(Standing::Same) => {}
                         Err(why) => {
@@ -77,6 +84,7 @@ impl Inbox {
                 received: now,
             });
         }
+        sorted.late = Some(late).filter(|late| !late.is_empty());
         sorted.rejected.extend(batch.rejects.into_iter().map(|one| reject(&one.reason, one.text)));
         Ok(sorted)
     }

@@ -70,10 +70,33 @@ impl InboxNews {
 /// A row of a foreign table, as text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ForeignRow {
-    /// The moment as it stands there.
+    /// The moment as it stands there; empty for NULL.
     pub time: String,
     /// The columns of [`ForeignInbox::read_columns`], in that order; empty for NULL.
     pub cells: Vec<String>,
+}
+
+/// Which rows of a foreign table.
+#[derive(Clone, Copy, Debug)]
+pub enum Which<'a> {
+    /// A node's up to a moment, ascending by time.
+    Of {
+        /// As it stands there.
+        node: &'a str,
+        /// From where on.
+        since: &'a Since,
+        /// The last moment.
+        until: Timestamp,
+    },
+    /// A node's after a moment, or without one.
+    Astray {
+        /// As it stands there.
+        node: &'a str,
+        /// The moment.
+        until: Timestamp,
+    },
+    /// Without a node.
+    Nowhere,
 }
 
 /// From where on rows of a node are read.
@@ -111,20 +134,19 @@ pub trait InboxStore: Send + Sync {
 
 /// Tables of other producers.
 pub trait ForeignTables: Send + Sync {
-    /// What the columns are. A table or column that isn't there is an error that names the setting.
+    /// What the columns are. A table or column that isn't there, or moments without a zone, are an error that names the
+    /// setting.
     fn shape<'a>(&'a self, table: &'a ForeignInbox) -> TierFuture<'a, Shape>;
 
     /// The nodes that have rows, at most [`NODES_MAX`], ascending.
     fn nodes<'a>(&'a self, table: &'a ForeignInbox) -> TierFuture<'a, Vec<String>>;
 
-    /// Rows of a node up to a moment, ascending by time.
+    /// Rows, as many at most.
     fn rows<'a>(
         &'a self,
         table: &'a ForeignInbox,
         shape: &'a Shape,
-        node: &'a str,
-        since: &'a Since,
-        until: Timestamp,
+        which: Which<'a>,
         count_max: u32,
     ) -> TierFuture<'a, Vec<ForeignRow>>;
 }

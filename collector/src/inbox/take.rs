@@ -2,19 +2,19 @@
 
 use super::OWN;
 use super::rows::{self, Line};
-use super::settings::{ForeignInbox, Twice};
+use super::settings::ForeignInbox;
 use super::sort::{Rhythm, Sorted};
 use super::store::InboxNews;
 use crate::etl::{Now, Progress};
 use crate::flush::Write;
 use crate::grants::Grants;
 use crate::import::Settings;
-use crate::tiers::{Flush, SeriesKey, TierError, WarmTier};
+use crate::resolve::Timely;
+use crate::tiers::{ColdTier, Flush, LateReadings, SeriesKey, TierError, WarmTier};
 use shared::ids::GatewayId;
-use shared::reading::{Timestamp, micros};
+use shared::reading::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// Rows of one transaction.
@@ -74,10 +74,12 @@ impl Taken {
 /// Takes what is in inboxes.
 pub struct Inbox {
     pub(super) warm: Arc<dyn WarmTier>,
+    /// What stands there isn't contradicted either.
+    pub(super) cold: Option<Arc<dyn ColdTier>>,
     write: Write,
     pub(super) grants: Grants,
     tables: Vec<ForeignInbox>,
-    future_max: Duration,
+    pub(super) timely: Timely,
     pub(super) now: Now,
     /// One at a time in this collector: whoever comes second finds nothing left.
     turn: Mutex<()>,
@@ -86,24 +88,27 @@ pub struct Inbox {
 }
 
 /// Who writes, and how it is understood.
+#[derive(Clone)]
 pub(super) struct Source {
     pub(super) name: GatewayId,
     pub(super) settings: Settings,
+    /// What a table held before it was first read: nobody was late with it.
+    pub(super) is_history: bool,
 }
 
 impl Inbox {
     /// Of these tables and our own. Readings go through `write`.
     #[must_use]
     pub fn new(
-        warm: Arc<dyn WarmTier>,
+        (warm, cold): (Arc<dyn WarmTier>, Option<Arc<dyn ColdTier>>),
         write: Write,
         grants: Grants,
         tables: Vec<ForeignInbox>,
-        future_max: Duration,
+        timely: Timely,
         now: Now,
     ) -> Self {
         let (turn, rhythms) = (Mutex::default(), std::sync::Mutex::default());
-        Self { warm, write, grants, tables, future_max, now, turn, rhythms }
+        Self { warm, cold, write, grants, tables, timely, now, turn, rhythms }
     }
 
     /// Takes all there is. What can't be read is told in what is given back, and stops nothing else.
@@ -126,8 +131,7 @@ impl Inbox {
     }
 
     async fn own(&self, taken: &mut Taken, progress: &Progress) -> Result<(), TierError> {
-        let source =
-            Source { name: GatewayId::new(OWN).map_err(broken)?, settings: rows::settings(None, Twice::Refuse) };
+        let source = Source { name: GatewayId::new(OWN).map_err(broken)?, settings: rows::own(), is_history: false };
         let mut after = i64::MIN;
         for _ in 0..PIECES_MAX {
             let waiting = self.warm.inbox().waiting(after, PIECE).await?;
@@ -152,12 +156,13 @@ impl Inbox {
         progress: &Progress,
     ) -> Result<Taken, TierError> {
         let batch = rows::read(&lines, &source.settings).map_err(broken)?;
-        let Sorted { readings, quarantine, rejected } = self.sort(source, batch).await?;
+        let Sorted { readings, quarantine, rejected, late } = self.sort(source, batch).await?;
         let mut taken =
             Taken { rows, quarantined: quarantine.len() as u64, rejected: rejected.len() as u64, ..Taken::default() };
         news.rejected = rejected;
         if !(readings.is_empty() && quarantine.is_empty() && news.is_empty()) {
-            let report = (self.write)(Flush { readings, quarantine, inbox: news, ..Flush::default() }).await?;
+            let late = late.into_iter().map(|hours| LateReadings { block: None, hours }).collect();
+            let report = (self.write)(Flush { readings, quarantine, late, inbox: news, ..Flush::default() }).await?;
             taken.stored = report.written;
         }
         for (outcome, count) in
@@ -173,7 +178,7 @@ impl Inbox {
 
     /// Up to when a reading isn't in the future.
     pub(super) fn latest(&self) -> Timestamp {
-        (self.now)().plus_micros(micros(self.future_max))
+        self.timely.latest((self.now)())
     }
 }
 

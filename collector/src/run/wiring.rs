@@ -205,8 +205,8 @@ impl<'a> Wiring<'a> {
 
     fn inbox(&self, flusher: &Arc<Flusher>) -> Inbox {
         let (grants, tables) = (self.config.grants.clone(), self.config.inbox.clone());
-        let future_max = self.config.ingest.future_max.0;
-        Inbox::new(self.warm.clone(), flusher.writing(), grants, tables, future_max, Arc::new(Timestamp::wall_clock))
+        let (now, timely) = (Arc::new(Timestamp::wall_clock), self.timely());
+        Inbox::new((self.warm.clone(), self.cold.clone()), flusher.writing(), grants, tables, timely, now)
     }
 
     pub(super) fn limits(&self) -> Limits {

@@ -1,44 +1,35 @@
 //! Tables of other producers in our database. Everything is read as text, whatever its type.
 
-use super::PostgresWarm;
 use super::fault::{broken, failed};
+use super::pools::{self, Use};
+use super::{PostgresWarm, named};
 use crate::inbox::rows::CELL_MAX;
 use crate::inbox::settings::{ForeignInbox, quoted};
-use crate::inbox::store::{ForeignRow, ForeignTables, NODES_MAX, Shape, Since};
+use crate::inbox::store::{ForeignRow, ForeignTables, NODES_MAX, Shape, Since, Which};
+use crate::tiers::warm::settings::WarmSettings;
 use crate::tiers::{TierError, TierFuture};
 use shared::reading::Timestamp;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use std::collections::BTreeMap;
 
 const WITH_ZONE: &str = "with time zone";
 const WITHOUT_ZONE: &str = "without time zone";
 
 impl PostgresWarm {
-    async fn look_at(&self, table: &ForeignInbox) -> Result<Shape, TierError> {
-        let mut connection = self.primary().await?;
-        let wrong = |key: &str, why: String| broken(format!("{}: {why}", table.key(key)));
-        let sql = "SELECT to_regclass($1)::oid::bigint";
-        let query = sqlx::query_scalar(sql).bind(table.quoted_table());
-        let number: Option<i64> = query.fetch_one(&mut *connection).await.map_err(failed)?;
-        let number = number.ok_or_else(|| wrong("table", format!("there is no table {}", table.table)))?;
-        let sql = "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute \
-                   WHERE attrelid = $1::bigint::oid AND attnum > 0 AND NOT attisdropped";
-        let query = sqlx::query_as(sql).bind(number);
-        let all: Vec<(String, String)> = query.fetch_all(&mut *connection).await.map_err(failed)?;
-        let columns: BTreeMap<&str, &str> = all.iter().map(|(name, kind)| (name.as_str(), kind.as_str())).collect();
-        let kind = |key: &str, name: &str| {
-            let missing = || wrong(key, format!("{} has no column {name}", table.table));
-            columns.get(name).copied().ok_or_else(missing)
-        };
-        for (key, name) in table.read_columns() {
-            kind(key, name)?;
+    /// Looks whether these tables can be read as they are mapped, and changes nothing.
+    ///
+    /// # Errors
+    /// When the server can't be asked.
+    pub async fn check_foreign(
+        settings: &WarmSettings,
+        tables: &[ForeignInbox],
+    ) -> Result<Vec<Result<(), TierError>>, TierError> {
+        let mut connection = pools::connect(settings, Use::Read).await.map_err(|error| named(settings, error))?;
+        let mut found = Vec::with_capacity(tables.len());
+        for table in tables {
+            found.push(look_at(&mut connection, table).await.map(drop));
         }
-        let (node, time) = (kind("node", &table.node)?, kind("time", &table.time)?);
-        let is_local = time.ends_with(WITHOUT_ZONE);
-        if !time.starts_with("timestamp") || !(is_local || time.ends_with(WITH_ZONE)) {
-            return Err(wrong("time", format!("column {} is {time}, and must be a timestamp", table.time)));
-        }
-        Ok(Shape { node: node.to_owned(), is_local })
+        Ok(found)
     }
 
     /// From one node to the next by their index, if there is one: a table may have millions of rows of each.
@@ -60,30 +51,31 @@ impl PostgresWarm {
         &self,
         table: &ForeignInbox,
         shape: &Shape,
-        node: &str,
-        since: &Since,
-        until: Timestamp,
+        which: Which<'_>,
         count_max: u32,
     ) -> Result<Vec<ForeignRow>, TierError> {
-        let time = quoted(&table.time);
-        let cells: String =
-            table.read_columns().map(|(_, name)| format!(", left({}::text, {CELL_MAX})", quoted(name))).collect();
+        let (node, time) = (quoted(&table.node), quoted(&table.time));
+        let cells: String = table.read_columns().map(|(key, name)| format!(", {}", cell(key, &quoted(name)))).collect();
         // What is compared has the column's own type, so that an index helps.
+        let of_node = format!("{node} = $2::text::{}", shape.node);
         let moment = if shape.is_local { "timestamp" } else { "timestamptz" };
-        let begin = match since {
-            Since::Ever => String::new(),
-            Since::Before(..) => format!("AND {time} >= $4::text::{moment} - make_interval(secs => $5)"),
+        let wanted = match which {
+            Which::Of { since: Since::Ever, .. } => {
+                format!("{of_node} AND {time} <= $3::text::{moment} ORDER BY {time}")
+            }
+            Which::Of { since: Since::Before(..), .. } => format!(
+                "{of_node} AND {time} <= $3::text::{moment} \
+                 AND {time} >= $4::text::{moment} - make_interval(secs => $5) ORDER BY {time}"
+            ),
+            Which::Astray { .. } => format!("{of_node} AND ({time} IS NULL OR {time} > $3::text::{moment})"),
+            Which::Nowhere => format!("{node} IS NULL"),
         };
-        let sql = format!(
-            "SELECT {time}::text{cells} FROM {} WHERE {} = $1::text::{} AND {time} <= $2::text::{moment} {begin} \
-             ORDER BY {time} LIMIT $3",
-            table.quoted_table(),
-            quoted(&table.node),
-            shape.node,
-        );
-        let until = as_there(until, shape, table)?;
-        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(node).bind(until).bind(i64::from(count_max));
-        if let Since::Before(mark, back) = since {
+        let sql = format!("SELECT {time}::text{cells} FROM {} WHERE {wanted} LIMIT $1", table.quoted_table());
+        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(i64::from(count_max));
+        if let Which::Of { node, until, .. } | Which::Astray { node, until } = which {
+            query = query.bind(node).bind(as_there(until, shape, table)?);
+        }
+        if let Which::Of { since: Since::Before(mark, back), .. } = which {
             query = query.bind(mark).bind(back.as_secs_f64());
         }
         let rows = query.fetch_all(&mut *self.primary().await?).await.map_err(failed)?;
@@ -96,6 +88,47 @@ impl PostgresWarm {
     }
 }
 
+/// A column as text. A flag of one byte, type "char", is an empty text when it is zero, and that is not the same as none.
+fn cell(key: &str, name: &str) -> String {
+    let text = format!("left({name}::text, {CELL_MAX})");
+    match key {
+        "quality" => format!(
+            "CASE WHEN {name}::text = '' AND pg_typeof({name}) = '\"char\"'::regtype THEN '\\000' ELSE {text} END"
+        ),
+        _ => text,
+    }
+}
+
+async fn look_at(connection: &mut PgConnection, table: &ForeignInbox) -> Result<Shape, TierError> {
+    let wrong = |key: &str, why: String| broken(format!("{}: {why}", table.key(key)));
+    let sql = "SELECT to_regclass($1)::oid::bigint";
+    let query = sqlx::query_scalar(sql).bind(table.quoted_table());
+    let number: Option<i64> = query.fetch_one(&mut *connection).await.map_err(failed)?;
+    let number = number.ok_or_else(|| wrong("table", format!("there is no table {}", table.table)))?;
+    let sql = "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute \
+               WHERE attrelid = $1::bigint::oid AND attnum > 0 AND NOT attisdropped";
+    let query = sqlx::query_as(sql).bind(number);
+    let all: Vec<(String, String)> = query.fetch_all(&mut *connection).await.map_err(failed)?;
+    let columns: BTreeMap<&str, &str> = all.iter().map(|(name, kind)| (name.as_str(), kind.as_str())).collect();
+    let kind = |key: &str, name: &str| {
+        let missing = || wrong(key, format!("{} has no column {name}", table.table));
+        columns.get(name).copied().ok_or_else(missing)
+    };
+    for (key, name) in table.read_columns() {
+        kind(key, name)?;
+    }
+    let (node, time) = (kind("node", &table.node)?, kind("time", &table.time)?);
+    let is_local = time.ends_with(WITHOUT_ZONE);
+    if !time.starts_with("timestamp") || !(is_local || time.ends_with(WITH_ZONE)) {
+        return Err(wrong("time", format!("column {} is {time}, and must be a timestamp", table.time)));
+    }
+    if is_local && table.zone.is_none() {
+        let why = format!("column {} has no time zone: say which, like \"Europe/Rome\"", table.time);
+        return Err(wrong("zone", why));
+    }
+    Ok(Shape { node: node.to_owned(), is_local })
+}
+
 /// A moment as it would stand in the table.
 fn as_there(at: Timestamp, shape: &Shape, table: &ForeignInbox) -> Result<String, TierError> {
     let Some(zone) = table.zone.as_deref().filter(|_| shape.is_local) else { return Ok(at.to_string()) };
@@ -106,7 +139,7 @@ fn as_there(at: Timestamp, shape: &Shape, table: &ForeignInbox) -> Result<String
 
 impl ForeignTables for PostgresWarm {
     fn shape<'a>(&'a self, table: &'a ForeignInbox) -> TierFuture<'a, Shape> {
-        self.soon(Box::pin(self.look_at(table)))
+        self.soon(Box::pin(async move { look_at(&mut *self.primary().await?, table).await }))
     }
 
     fn nodes<'a>(&'a self, table: &'a ForeignInbox) -> TierFuture<'a, Vec<String>> {
@@ -117,11 +150,9 @@ impl ForeignTables for PostgresWarm {
         &'a self,
         table: &'a ForeignInbox,
         shape: &'a Shape,
-        node: &'a str,
-        since: &'a Since,
-        until: Timestamp,
+        which: Which<'a>,
         count_max: u32,
     ) -> TierFuture<'a, Vec<ForeignRow>> {
-        self.soon(Box::pin(self.read_rows(table, shape, node, since, until, count_max)))
+        self.soon(Box::pin(self.read_rows(table, shape, which, count_max)))
     }
 }

@@ -10,6 +10,12 @@ use shared::reading::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
+/// As bytes: the text functions of SQLite end a text at a byte that is zero, and a row would say something else then.
+const WAITING: &str = "SELECT number, substr(CAST(ts AS BLOB), 1, ?1), substr(CAST(node AS BLOB), 1, ?1), \
+    substr(CAST(metric AS BLOB), 1, ?1), substr(CAST(channel AS BLOB), 1, ?1), value, substr(CAST(unit AS BLOB), 1, ?1), \
+    substr(CAST(quality AS BLOB), 1, ?1), CAST(CAST(revision AS TEXT) AS BLOB) \
+    FROM inbox WHERE number > ?2 ORDER BY number LIMIT ?3";
+
 /// Notes what was taken.
 pub(super) async fn take(connection: &mut SqliteConnection, news: &InboxNews) -> Result<(), TierError> {
     if !news.taken.is_empty() {
@@ -38,29 +44,19 @@ pub(super) async fn take(connection: &mut SqliteConnection, news: &InboxNews) ->
 }
 
 fn waiting(row: &SqliteRow) -> Result<Waiting, TierError> {
-    let text =
-        |at: usize| Ok::<_, TierError>(row.try_get::<Option<String>, _>(at).map_err(failed)?.unwrap_or_default());
+    let bytes =
+        |at: usize| Ok::<_, TierError>(row.try_get::<Option<Vec<u8>>, _>(at).map_err(failed)?.unwrap_or_default());
+    let text = |at: usize| Ok::<_, TierError>(String::from_utf8_lossy(&bytes(at)?).into_owned());
     let value: Option<f64> = row.try_get(5).map_err(failed)?;
-    let cells = [
-        text(1)?,
-        text(2)?,
-        text(3)?,
-        text(4)?,
-        value.map_or_else(String::new, |value| value.to_string()),
-        text(6)?,
-        text(7)?,
-        text(8)?,
-    ];
+    let value = value.map_or_else(String::new, |value| value.to_string());
+    let cells = [text(1)?, text(2)?, text(3)?, text(4)?, value, text(6)?, text(7)?, text(8)?];
     Ok(Waiting { number: row.try_get(0).map_err(failed)?, line: Line(cells) })
 }
 
 impl InboxStore for SqliteWarm {
     fn waiting(&self, after: i64, count_max: u32) -> TierFuture<'_, Vec<Waiting>> {
         Box::pin(async move {
-            let sql = "SELECT number, substr(ts, 1, ?1), substr(node, 1, ?1), substr(metric, 1, ?1), \
-                       substr(channel, 1, ?1), value, substr(unit, 1, ?1), substr(quality, 1, ?1), \
-                       CAST(revision AS TEXT) FROM inbox WHERE number > ?2 ORDER BY number LIMIT ?3";
-            let query = sqlx::query(sql).bind(CELL_MAX as i64).bind(after).bind(count_max);
+            let query = sqlx::query(WAITING).bind(CELL_MAX as i64).bind(after).bind(count_max);
             query.fetch_all(&self.read).await.map_err(failed)?.iter().map(waiting).collect()
         })
     }
