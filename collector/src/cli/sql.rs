@@ -5,16 +5,20 @@ use super::print::{YELLOW, table};
 use crate::config::Config;
 use crate::sql::rows::{Json, columns, rows};
 use crate::sql::{Answer, Sql};
+use crate::tiers::cold::missing;
 use crate::tiers::cold::settings::Store;
+use crate::tiers::warm;
 use anstream::eprintln;
 use anyhow::{Context, bail};
 use clap::Args;
+use futures::FutureExt as _;
 use parquet::arrow::ArrowWriter;
 use serde_json::Value;
 use shared::config::HumanDuration;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Read as _, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -76,11 +80,19 @@ pub(super) fn ask(asked: &Ask) -> anyhow::Result<()> {
         bail!("the archive is in BigQuery ({}): ask it there", config.cold.place(&config.cold_dir()));
     }
     let folder = config.cold.folder.clone().unwrap_or_else(|| config.cold_dir());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let left = runtime.block_on(warm::left(&config.warm, &config.warm_file())).unwrap_or_else(|error| {
+        eprintln!("{YELLOW}unsure{YELLOW:#}  the database can't say which days the archive must have: {error}");
+        Vec::new()
+    });
     if config.cold.url.is_none() && !folder.is_dir() {
+        if !left.is_empty() {
+            bail!(missing::words(&folder.display().to_string(), &left));
+        }
         bail!("{}: there is no archive yet; `collector jobs run daily_sync` makes it", folder.display());
     }
-    let sql = Sql::new(config.cold.open_files(&folder)?, settings)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let expected = move || std::future::ready(left.clone()).boxed();
+    let sql = Sql::new(config.cold.open_files(&folder)?, settings)?.expecting(Arc::new(expected));
     let (more, until) = runtime.block_on(async {
         let mut answer = sql.ask(&text, None).await?;
         match &asked.out {

@@ -70,6 +70,10 @@ impl Archive {
     pub async fn bring(&self, entry: &DayEntry, progress: &Progress) -> Result<Archived, TierError> {
         let brought = match entry.raw {
             Raw::Here => self.whole(entry, progress).await,
+            // What came late would be all of the day there, and nobody would miss the rest.
+            Raw::Leaving | Raw::Gone if !self.cold.has(entry.day).await? => {
+                Err(broken(format!("it has left, and {} doesn't have it", self.cold.place())))
+            }
             Raw::Leaving | Raw::Gone if entry.is_dirty() => self.late(entry, progress).await,
             Raw::Leaving | Raw::Gone => self.warm.days().clear(entry.day).await.map(|_| Archived::Late(0)),
         };
@@ -84,7 +88,7 @@ impl Archive {
     async fn whole(&self, entry: &DayEntry, progress: &Progress) -> Result<Archived, TierError> {
         let day = entry.day;
         // What the archive holds from elsewhere stays: from before this warm tier was made, or another installation's.
-        let ours = entry.is_ours() || self.cold.days(day, day.next()).await?.is_empty();
+        let ours = entry.is_ours() || !self.cold.has(day).await?;
         let (rows, tally) = self.reading(entry, progress);
         let cold = if ours { self.cold.replace_day(day, rows).await? } else { self.cold.merge_day(day, rows).await? };
         let warm = tally.sum();

@@ -114,6 +114,14 @@ pub trait DayLedger: Send + Sync {
     /// The days with `from <= day < to` that something is known of, ascending.
     fn days(&self, from: Day, to: Day) -> TierFuture<'_, Vec<DayEntry>>;
 
+    /// The days that the archive answers for, ascending.
+    fn left(&self) -> TierFuture<'_, Vec<Day>> {
+        Box::pin(async move {
+            let all = self.days(Day::FIRST, Day::LAST.next()).await?;
+            Ok(all.into_iter().filter(|entry| entry.raw != Raw::Here).map(|entry| entry.day).collect())
+        })
+    }
+
     /// The readings of a day that are in the warm tier. What is committed meanwhile may be among them or not; what was
     /// before is.
     fn rows(&self, day: Day) -> Runs<'_>;

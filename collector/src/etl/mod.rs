@@ -4,6 +4,7 @@
 //! * `store`: what is kept of runs, and what keeps collectors from doing one thing twice (a trait of the warm tier)
 //! * `archive`: a day on its way from the warm tier into the archive
 //! * `ledger`: of each archive day whether the archive has what the warm tier has (another one)
+//! * `missing`: days that the archive should have and hasn't
 //! * `plan`: what is to be started now (pure)
 //! * `scheduler`: starts, watches, writes down
 //! * `jobs`: the jobs themselves
@@ -11,6 +12,7 @@
 pub mod archive;
 pub mod jobs;
 pub mod ledger;
+pub mod missing;
 mod plan;
 pub mod schedule;
 mod scheduler;

@@ -9,6 +9,7 @@ pub use stores::{Tiers, moved};
 
 use crate::api;
 use crate::config::Config;
+use crate::etl::missing;
 use crate::flush::keep_rollups;
 use crate::ingest::accept::Door;
 use crate::ingest::heard;
@@ -262,6 +263,10 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     ];
     if let Some((flusher, stop)) = alone {
         others.push(tokio::spawn(async move { flusher.stay_alone(stop).await }));
+    }
+    if let Some(cold) = wiring.cold.clone() {
+        let (warm, alarm) = (wiring.warm.clone(), wiring.alarms.archive.clone());
+        others.push(tokio::spawn(missing::watch(warm, cold, alarm, last.clone())));
     }
     if let Some(alerts) = alerts {
         others.push(tokio::spawn(alerts.run(last.clone())));

@@ -8,7 +8,7 @@ use crate::ingest::intake::OpenGaps;
 use crate::ingest::ledger::Ledger;
 use crate::ingest::restore;
 use crate::moving;
-use crate::sql::Sql;
+use crate::sql::{Expected, Sql};
 use crate::tiers::hot::days::{DayCache, Days, MemoryDays};
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::memory::MemoryHot;
@@ -50,7 +50,8 @@ impl Tiers {
             cold::settings::Store::BigQuery => (config.cold.open(&config.cold_dir())?, None),
             cold::settings::Store::Parquet => {
                 let files = config.cold.open_files(&config.cold_dir())?;
-                (files.clone(), Some(Arc::new(Sql::new(files, config.sql)?)))
+                let sql = Sql::new(files.clone(), config.sql)?.expecting(left(warm.clone()));
+                (files, Some(Arc::new(sql)))
             }
         };
         let cold = Some(cold);
@@ -68,6 +69,14 @@ impl Tiers {
             }
         }
     }
+}
+
+/// The days that have left; none while the warm tier can't say.
+fn left(warm: Arc<dyn WarmTier>) -> Expected {
+    Arc::new(move || {
+        let warm = warm.clone();
+        Box::pin(async move { warm.days().left().await.unwrap_or_default() })
+    })
 }
 
 /// Whether the data is still where the configuration says.

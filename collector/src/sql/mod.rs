@@ -19,6 +19,7 @@ use crate::tiers::cold::parquet::ParquetCold;
 use crate::tiers::{Day, TierError};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use futures::future::BoxFuture;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,9 +57,13 @@ pub enum SqlError {
     Tier(#[from] TierError),
 }
 
+/// Says which days the archive must have.
+pub type Expected = Arc<dyn Fn() -> BoxFuture<'static, Vec<Day>> + Send + Sync>;
+
 /// Answers queries.
 pub struct Sql {
     archive: Arc<ParquetCold>,
+    expected: Option<Expected>,
     settings: SqlSettings,
     turns: Arc<Semaphore>,
     /// Taken when it ends.
@@ -82,7 +87,14 @@ impl Sql {
             .build()
             .map_err(no_threads)?;
         let turns = Arc::new(Semaphore::new(settings.queries));
-        Ok(Self { archive, settings, turns, runtime: Some(runtime) })
+        Ok(Self { archive, expected: None, settings, turns, runtime: Some(runtime) })
+    }
+
+    /// Whoever asks for days that must be there and aren't is told so.
+    #[must_use]
+    pub fn expecting(mut self, days: Expected) -> Self {
+        self.expected = Some(days);
+        self
     }
 
     /// What a query may take.
@@ -106,6 +118,7 @@ impl Sql {
         let deadline = Instant::now() + self.settings.time.0;
         let query = run::Query {
             archive: self.archive.clone(),
+            expected: self.expected.clone(),
             text: text.to_owned(),
             memory: self.settings.memory,
             rows: rows.unwrap_or(self.settings.rows),

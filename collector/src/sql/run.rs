@@ -1,7 +1,7 @@
 //! One query, from its text to its last row.
 
 use super::brake::{Stop, braked};
-use super::{Part, SqlError, allowed, words};
+use super::{Expected, Part, SqlError, allowed, words};
 use crate::tiers::cold::parquet::{ParquetCold, STORE_URL, Snapshot};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -28,6 +28,7 @@ const PARTITIONS: usize = 2;
 
 pub(super) struct Query {
     pub(super) archive: Arc<ParquetCold>,
+    pub(super) expected: Option<Expected>,
     pub(super) text: String,
     pub(super) memory: ByteSize,
     pub(super) rows: u64,
@@ -82,7 +83,12 @@ impl Query {
         statement: &Statement,
     ) -> Result<(Snapshot, SendableRecordBatchStream, Option<arrow_array::RecordBatch>), SqlError> {
         loop {
-            let snapshot = self.archive.snapshot().await?;
+            // Asked for before: what leaves meanwhile is not missed.
+            let expected = match &self.expected {
+                Some(expected) => expected().await,
+                None => Vec::new(),
+            };
+            let snapshot = self.archive.snapshot().await?.with(&expected);
             let begun = async {
                 let mut rows = self.rows(&snapshot, statement.clone()).await?;
                 let first = rows.next().await.transpose()?;

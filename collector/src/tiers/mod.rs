@@ -261,6 +261,14 @@ pub trait ColdTier: Send + Sync + 'static {
     /// The days with `from <= day < to` that it holds, ascending.
     fn days(&self, from: Day, to: Day) -> TierFuture<'_, Vec<Day>>;
 
+    /// Whether it holds a day.
+    fn has(&self, day: Day) -> TierFuture<'_, bool> {
+        Box::pin(async move { Ok(!self.days(day, day.next()).await?.is_empty()) })
+    }
+
+    /// Where it lies, for people.
+    fn place(&self) -> String;
+
     /// The readings with `from <= at < to`, ascending, at most `count_max` of them.
     fn range(
         &self,

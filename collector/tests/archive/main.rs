@@ -11,6 +11,7 @@ mod crowd;
 mod faults;
 mod kill;
 mod late;
+mod lost;
 mod stops;
 mod world;
 

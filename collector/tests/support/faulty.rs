@@ -381,6 +381,9 @@ impl ColdTier for FaultyCold {
     fn days(&self, from: Day, to: Day) -> TierFuture<'_, Vec<Day>> {
         self.answers(self.inner.days(from, to))
     }
+    fn place(&self) -> String {
+        self.inner.place()
+    }
     fn range(
         &self,
         series: SeriesId,

@@ -146,6 +146,10 @@ impl Cleanup {
                 }
             }
         }
+        if entry.raw == Raw::Leaving && !cold.has(day).await? {
+            done.waiting.push(format!("{} doesn't have {day} any more", cold.place()));
+            return Ok(());
+        }
         // What is marked as leaving and isn't removed in time is removed the next time.
         match self.ledger().clear(day).await {
             Ok(true) => {

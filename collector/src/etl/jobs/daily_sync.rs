@@ -3,8 +3,10 @@
 
 use super::Alarm;
 use crate::etl::archive::{Archive, Archived, CLOSED_AFTER, first_open};
+use crate::etl::missing::missing;
 use crate::etl::{Job, JobError, Now, Outcome, Progress};
 use crate::inbox::{Inbox, Reach, Taken};
+use crate::tiers::cold::missing::words;
 use crate::tiers::cold::rows::MICROS_PER_DAY;
 use crate::tiers::{ColdTier, Day, TierError, WarmTier};
 use futures::future::BoxFuture;
@@ -87,6 +89,11 @@ impl DailySync {
             detail = format!("{}; {detail}", taken.words());
         }
         let mut trouble = done.failed.clone();
+        match missing(&*self.warm, &**cold).await {
+            Ok(missing) if missing.is_empty() => {}
+            Ok(missing) => trouble.insert(0, words(&cold.place(), &missing)),
+            Err(error) => trouble.push(error.to_string()),
+        }
         match cold.tidy(Day::of((self.now)().plus_micros(-CLOSED_AFTER - TIDY_AFTER))).await {
             Ok(0) => {}
             Ok(files) => detail.push_str(&format!("; {files} files put together")),

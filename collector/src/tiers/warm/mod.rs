@@ -7,7 +7,7 @@ pub mod settings;
 pub mod sqlite;
 pub mod transfer;
 
-use super::{TierError, WarmTier};
+use super::{Day, TierError, WarmTier};
 use postgres::PostgresWarm;
 use serde::Serialize;
 use settings::{Store, WarmSettings};
@@ -51,6 +51,17 @@ pub async fn check(settings: &WarmSettings, file: &Path) -> Result<SchemaReport,
     match settings.store() {
         Store::Sqlite => SqliteWarm::check(file).await,
         Store::Postgres => PostgresWarm::check(settings).await,
+    }
+}
+
+/// Reads which days the archive answers for, ascending, and changes nothing; SQLite's file is `file`.
+///
+/// # Errors
+/// When the tables can't be read.
+pub async fn left(settings: &WarmSettings, file: &Path) -> Result<Vec<Day>, TierError> {
+    match settings.store() {
+        Store::Sqlite => SqliteWarm::left(file).await,
+        Store::Postgres => PostgresWarm::left(settings).await,
     }
 }
 

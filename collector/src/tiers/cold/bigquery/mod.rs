@@ -134,6 +134,10 @@ impl ColdTier for BigQueryCold {
         })
     }
 
+    fn place(&self) -> String {
+        self.settings.place()
+    }
+
     fn range(
         &self,
         series: SeriesId,

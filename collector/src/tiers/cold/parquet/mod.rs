@@ -268,6 +268,10 @@ impl ColdTier for ParquetCold {
         Box::pin(async move { Ok(self.shelf().picture().await?.days(from, to).collect()) })
     }
 
+    fn place(&self) -> String {
+        self.shelf().place.to_string()
+    }
+
     fn range(
         &self,
         series: SeriesId,

@@ -33,7 +33,7 @@ const ASIDE: &str = "aside";
 #[derive(Debug)]
 pub(super) struct Shelf {
     pub(super) store: Arc<dyn ObjectStore>,
-    place: Place,
+    pub(super) place: Place,
     /// Files that are being written, by their names under `aside/`.
     under_way: UnderWay,
     /// What was summed up and found right, as it was then.

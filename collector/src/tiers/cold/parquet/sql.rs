@@ -3,10 +3,12 @@
 //! A file that a question's times can't touch is not opened; of one that is, DataFusion reads the row groups and pages
 //! that their statistics don't rule out. Rows of days that a later version of another file holds are left out.
 
+use super::TIER;
 use super::names::{FileName, Holding, Picture};
 use super::reader::FileReader;
 use super::shelf::Shelf;
 use super::table::{self, TS};
+use crate::tiers::cold::missing::words;
 use crate::tiers::{Day, TierError};
 use arrow_array::{ArrayRef, BooleanArray, TimestampMicrosecondArray};
 use async_trait::async_trait;
@@ -49,11 +51,20 @@ pub const STORE_URL: &str = "archive://files";
 pub struct Snapshot {
     shelf: Arc<Shelf>,
     picture: Arc<Picture>,
+    /// Days that it should hold and doesn't.
+    missing: Arc<[Day]>,
 }
 
 impl Snapshot {
     pub(super) fn new(shelf: Arc<Shelf>, picture: Picture) -> Self {
-        Self { shelf, picture: Arc::new(picture) }
+        Self { shelf, picture: Arc::new(picture), missing: Arc::default() }
+    }
+
+    /// Of days that should be there, those that aren't are told to whoever asks for them.
+    #[must_use]
+    pub fn with(self, expected: &[Day]) -> Self {
+        let there: HashSet<Day> = self.picture.days(Day::FIRST, Day::LAST.next()).collect();
+        Self { missing: expected.iter().filter(|day| !there.contains(day)).copied().collect(), ..self }
     }
 
     /// The last day it holds.
@@ -154,7 +165,12 @@ impl TableProvider for Snapshot {
         let predicate =
             conjunction(filters.to_vec()).map(|all| state.create_physical_expr(all, &schema)).transpose()?;
         let predicate = predicate.as_ref();
-        let touched = touched(self.picture.holdings(), predicate)?;
+        let missing = touched(self.missing.to_vec(), |day| *day..day.next(), predicate)?;
+        if !missing.is_empty() {
+            let why = words(&self.shelf.place.to_string(), &missing);
+            return Err(DataFusionError::External(Box::new(TierError::Unavailable { tier: TIER, why })));
+        }
+        let touched = touched(self.picture.holdings(), |holding| holding.days.clone(), predicate)?;
         let (whole, parts): (Vec<_>, Vec<_>) = touched.into_iter().partition(|holding| holding.whole);
         let mut inputs = Vec::new();
         if !whole.is_empty() {
@@ -173,13 +189,17 @@ impl TableProvider for Snapshot {
 }
 
 /// Those that may have what is asked for, by their days.
-fn touched(holdings: Vec<Holding>, predicate: Option<&Arc<dyn PhysicalExpr>>) -> Result<Vec<Holding>> {
-    let Some(predicate) = predicate else { return Ok(holdings) };
-    let days: Vec<_> = holdings.iter().map(|holding| holding.days.clone()).collect();
+fn touched<T>(
+    all: Vec<T>,
+    days: impl Fn(&T) -> Range<Day>,
+    predicate: Option<&Arc<dyn PhysicalExpr>>,
+) -> Result<Vec<T>> {
+    let Some(predicate) = predicate else { return Ok(all) };
+    let days: Vec<_> = all.iter().map(days).collect();
     let pruning =
         PruningPredicateBuilder::new().with_file_schema(table::SCHEMA.clone()).try_build(predicate.clone())?;
     let may = pruning.prune(&Days(days))?;
-    Ok(holdings.into_iter().zip(may).filter_map(|(holding, may)| may.then_some(holding)).collect())
+    Ok(all.into_iter().zip(may).filter_map(|(one, may)| may.then_some(one)).collect())
 }
 
 /// The days of each file, as DataFusion asks for them.

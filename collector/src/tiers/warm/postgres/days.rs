@@ -4,17 +4,19 @@
 //! account then. So no reading is removed that the archive doesn't have.
 
 use super::fault::{Failure, failed};
+use super::pools::Use;
 use super::rows::{self, get, narrow, number, strange};
 use super::time::PgTime;
-use super::{Layout, PostgresWarm, partitions, pools};
+use super::{Layout, PostgresWarm, named, partitions, pools};
 use crate::etl::ledger::{DayEntry, DayLedger, Export, Leave, Raw};
 use crate::tiers::warm::rules;
+use crate::tiers::warm::settings::WarmSettings;
 use crate::tiers::{Day, Proof, Runs, SeriesId, StoredReading, TierError, TierFuture};
 use futures::channel::mpsc;
 use futures::stream::{self, StreamExt as _};
 use shared::reading::Timestamp;
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -84,6 +86,21 @@ pub(super) async fn touch(connection: &mut PgConnection, days: &[Day]) -> Result
 }
 
 impl PostgresWarm {
+    /// Reads which days have left, ascending, without looking whether the tables are in order.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn left(settings: &WarmSettings) -> Result<Vec<Day>, TierError> {
+        let read = async {
+            let mut connection = pools::connect(settings, Use::Read).await?;
+            let sql = "SELECT day FROM archive_days WHERE raw <> 'here' ORDER BY day";
+            let days: Vec<i32> = sqlx::query_scalar(sql).fetch_all(&mut connection).await.map_err(failed)?;
+            connection.close().await.map_err(failed)?;
+            Ok(days.into_iter().map(Day).collect())
+        };
+        read.await.map_err(|error| named(settings, error))
+    }
+
     async fn list_days(&self, from: Day, to: Day) -> Result<Vec<DayEntry>, TierError> {
         let query = sqlx::query("SELECT * FROM archive_days WHERE day >= $1 AND day < $2 ORDER BY day");
         let rows = query.bind(from.0).bind(to.0).fetch_all(&mut *self.primary().await?).await.map_err(failed)?;

@@ -1,7 +1,7 @@
 //! The account of archive days in SQLite.
 
 use super::rows::{self, get, narrow};
-use super::{SqliteWarm, broken, failed, rollups};
+use super::{SqliteWarm, broken, failed, named, rollups};
 use crate::etl::ledger::{DayEntry, DayLedger, Export, Leave, Raw};
 use crate::tiers::cold::rows::MICROS_PER_DAY;
 use crate::tiers::warm::rules;
@@ -10,15 +10,18 @@ use futures::TryStreamExt as _;
 use futures::stream::{self, StreamExt as _};
 use shared::reading::{Held, Quality, Timestamp};
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, Sqlite, SqliteConnection};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _, Sqlite, SqliteConnection};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 /// Readings of a run at most.
 const PAGE: u32 = 8 * 1024;
 /// Readings that are removed in one transaction: a commit that waits has its turn after it.
 const SLICE: u64 = 50_000;
+
+const LEFT: &str = "SELECT day FROM archive_days WHERE raw <> 'here' ORDER BY day";
 
 static KEEP_LATEST: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -132,6 +135,22 @@ async fn page(
 }
 
 impl SqliteWarm {
+    /// Reads which days of a file have left, ascending; none when it isn't there.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn left(path: &Path) -> Result<Vec<Day>, TierError> {
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let read = async {
+            let mut connection = SqliteConnectOptions::new().filename(path).read_only(true).connect().await?;
+            let days = sqlx::query_scalar(LEFT).fetch_all(&mut connection).await?;
+            connection.close().await.map(|()| days)
+        };
+        Ok(read.await.map_err(|error| named(path, failed(error)))?.into_iter().map(Day).collect())
+    }
+
     async fn cursor(&self, day: Day) -> Result<Cursor, TierError> {
         let mut connection = self.read.acquire().await.map_err(failed)?;
         let query = sqlx::query("SELECT series_id, node, metric, channel FROM series ORDER BY series_id");
