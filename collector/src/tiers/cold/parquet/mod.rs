@@ -191,7 +191,7 @@ impl ParquetCold {
             file.abort().await;
             return Err(error);
         }
-        let back = Proof::of(self.scanner.runs(self.shelf().meta(aside).await?, None)).await?;
+        let back = self.scanner.proof(self.shelf().meta(aside).await?).await?;
         if back == proof {
             return Ok((back, crc));
         }
@@ -249,9 +249,9 @@ impl ColdTier for ParquetCold {
 
     fn proof(&self, day: Day) -> TierFuture<'_, Option<Proof>> {
         Box::pin(self.look(move |picture| async move {
-            match picture.pieces(day, day.next()).is_empty() {
-                true => Ok(None),
-                false => Proof::of(self.scanner.day(&picture, day)).await.map(Some),
+            match picture.pieces(day, day.next()).pop() {
+                None => Ok(None),
+                Some(piece) => self.scanner.day_proof(piece).await.map(Some),
             }
         }))
     }

@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Reads parts of one file.
+#[derive(Clone)]
 pub(super) struct FileReader {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) path: Path,

@@ -1,24 +1,27 @@
 //! Reading files. Of a file that has one series among thousands, its footer is read, the columns of series and time of
 //! the row groups that may have it, and then only the pages that hold its readings.
 
-use super::Fault;
 use super::names::{Picture, Piece};
 use super::reader::FileReader;
 use super::shelf::Shelf;
 use super::table::{self, READING, SERIES, TS};
-use crate::tiers::{Day, Runs, SeriesId, StoredReading, TierError};
+use super::{Fault, TIER};
+use crate::tiers::{Day, Proof, Runs, SeriesId, StoredReading, TierError};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{TimestampMicrosecondType, UInt32Type};
 use arrow_array::{BooleanArray, RecordBatch};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
-use parquet::arrow::arrow_reader::{ArrowPredicateFn, ArrowReaderOptions, RowFilter};
+use parquet::arrow::arrow_reader::{ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, RowFilter};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
 use shared::reading::Timestamp;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Files that are opened ahead of the one that is read.
 const AHEAD: usize = 4;
@@ -73,7 +76,60 @@ pub(super) struct Scanner {
     pub(super) shelf: Arc<Shelf>,
 }
 
+/// A file whose footer was read.
+#[derive(Clone)]
+struct Opened {
+    reader: FileReader,
+    footer: ArrowReaderMetadata,
+    /// As people find it.
+    shown: String,
+}
+
+impl Opened {
+    fn builder(self) -> ParquetRecordBatchStreamBuilder<FileReader> {
+        ParquetRecordBatchStreamBuilder::new_with_metadata(self.reader, self.footer).with_batch_size(BATCH_ROWS)
+    }
+
+    /// Of the rows of a row group.
+    async fn proof(self, group: usize) -> Result<Proof, TierError> {
+        let what = self.shown.clone();
+        let mut batches = self.builder().with_row_groups(vec![group]).build().fault(&what)?;
+        let (mut proof, mut last) = (Proof::default(), None);
+        while let Some(batch) = batches.try_next().await.fault(&what)? {
+            table::runs(&batch, &mut last)?.iter().for_each(|run| proof.add(run));
+        }
+        Ok(proof)
+    }
+}
+
 impl Scanner {
+    async fn open(&self, file: ObjectMeta) -> Result<Opened, TierError> {
+        let shown = self.shelf.shown(&file.location);
+        let mut reader = FileReader { store: self.shelf.store.clone(), path: file.location, bytes: file.size };
+        let options = ArrowReaderOptions::new()
+            .with_schema(table::SCHEMA.clone())
+            .with_offset_index_policy(PageIndexPolicy::Optional);
+        let footer = ArrowReaderMetadata::load_async(&mut reader, options).await.fault(&shown)?;
+        Ok(Opened { reader, footer, shown })
+    }
+
+    /// The proof of all rows of a file, whose row groups are read side by side, as many as there are processors.
+    pub(super) async fn proof(&self, file: ObjectMeta) -> Result<Proof, TierError> {
+        let opened = self.open(file).await?;
+        let groups = 0..opened.footer.metadata().num_row_groups();
+        let at_once = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let proofs = stream::iter(groups)
+            .map(|group| AbortOnDropHandle::new(tokio::spawn(opened.clone().proof(group))))
+            .buffer_unordered(at_once);
+        let ended = |error: JoinError| TierError::Broken { tier: TIER, why: format!("{}: {error}", opened.shown) };
+        let all = proofs.map(|proof| proof.map_err(ended).flatten());
+        let joined = |mut all: Proof, one| {
+            all.join(one);
+            std::future::ready(Ok(all))
+        };
+        all.try_fold(Proof::default(), joined).await
+    }
+
     /// What is wanted of a file, in the order of the file.
     async fn batches(
         self,
@@ -81,15 +137,9 @@ impl Scanner {
         wanted: Option<Wanted>,
         columns: Option<&[usize]>,
     ) -> Result<Batches, TierError> {
-        let what = self.shelf.shown(&file.location);
-        let reader = FileReader { store: self.shelf.store.clone(), path: file.location, bytes: file.size };
-        let options = ArrowReaderOptions::new()
-            .with_schema(table::SCHEMA.clone())
-            .with_offset_index_policy(PageIndexPolicy::Optional);
-        let mut reader = ParquetRecordBatchStreamBuilder::new_with_options(reader, options)
-            .await
-            .fault(&what)?
-            .with_batch_size(BATCH_ROWS);
+        let opened = self.open(file).await?;
+        let what = opened.shown.clone();
+        let mut reader = opened.builder();
         if let Some(columns) = columns {
             let mask = ProjectionMask::leaves(reader.parquet_schema(), columns.iter().copied());
             reader = reader.with_projection(mask);
@@ -133,6 +183,15 @@ impl Scanner {
         let mut last = None;
         let runs = batches.and_then(move |batch| std::future::ready(table::runs(&batch, &mut last)));
         Box::pin(runs.map_ok(|runs| stream::iter(runs.into_iter().map(Ok))).try_flatten())
+    }
+
+    /// The proof of a day that a file holds.
+    pub(super) async fn day_proof(&self, piece: Piece) -> Result<Proof, TierError> {
+        self.shelf.check(piece.file, &piece.meta).await?;
+        if piece.file.days().count() == 1 {
+            return self.proof(piece.meta).await;
+        }
+        Proof::of(self.runs(piece.meta, Some(Wanted::day(piece.days.start)))).await
     }
 
     /// All rows of a day.

@@ -1,5 +1,6 @@
 //! The account of archive days in SQLite.
 
+use super::page::{PAGE, page};
 use super::rows::{self, get, narrow};
 use super::{SqliteWarm, broken, failed, named, rollups};
 use crate::etl::ledger::{DayEntry, DayLedger, Export, Leave, Raw};
@@ -8,16 +9,14 @@ use crate::tiers::warm::rules;
 use crate::tiers::{Day, Proof, Run, Runs, SeriesId, SeriesKey, StoredReading, TierError, TierFuture};
 use futures::TryStreamExt as _;
 use futures::stream::{self, StreamExt as _};
-use shared::reading::{Held, Quality, Timestamp};
+use shared::reading::Timestamp;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, Sqlite, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-/// Readings of a run at most.
-const PAGE: u32 = 8 * 1024;
 /// Readings that are removed in one transaction: a commit that waits has its turn after it.
 const SLICE: u64 = 50_000;
 
@@ -103,35 +102,6 @@ impl Cursor {
             }
         }
     }
-}
-
-/// Few columns, because each costs: quality and revision are one number.
-async fn page(
-    connection: &mut SqliteConnection,
-    series: SeriesId,
-    from: i64,
-    end: i64,
-) -> Result<Vec<StoredReading>, TierError> {
-    let query = sqlx::query(
-        "SELECT ts, value, revision * 256 + quality FROM readings \
-         WHERE series_id = ? AND ts >= ? AND ts < ? ORDER BY ts LIMIT ?",
-    );
-    let mut rows = query.bind(series.0).bind(from).bind(end).bind(PAGE).fetch(connection);
-    let mut readings = Vec::new();
-    while let Some(row) = rows.try_next().await.map_err(failed)? {
-        let both: i64 = row.try_get(2).map_err(failed)?;
-        let out_of_range = |_| broken(format!("readings.quality or revision of series {series} is out of range"));
-        readings.push(StoredReading {
-            series,
-            at: Timestamp(row.try_get(0).map_err(failed)?),
-            held: Held {
-                value: row.try_get(1).map_err(failed)?,
-                quality: Quality((both & 0xff) as u8),
-                revision: u32::try_from(both >> 8).map_err(out_of_range)?,
-            },
-        });
-    }
-    Ok(readings)
 }
 
 impl SqliteWarm {

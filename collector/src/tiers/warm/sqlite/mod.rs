@@ -16,6 +16,7 @@ mod hot;
 mod inbox;
 mod jobs;
 mod lists;
+mod page;
 mod quality;
 mod rollups;
 mod rows;
