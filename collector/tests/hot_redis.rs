@@ -517,3 +517,41 @@ async fn wrong_settings_are_named() {
     let why = error(ask(missing).await);
     assert!(why.contains("password_file = \"/nowhere\""), "{why}");
 }
+
+#[tokio::test]
+async fn over_tls_the_server_proves_its_name() {
+    use collector::ca::Authority;
+    use collector::tiers::hot::redis::probe;
+    let folder = tempfile::tempdir().unwrap();
+    let [ours, theirs] = ["ours", "theirs"].map(|name| folder.path().join(name));
+    Authority::init(&ours, &["localhost".into()]).unwrap();
+    Authority::init(&theirs, &["localhost".into()]).unwrap();
+    let port = services::free_port();
+    let file = |name: &str| ours.join(name).display().to_string();
+    let (number, cert, key, ca) = (port.to_string(), file("server.pem"), file("server.key"), file("ca.pem"));
+    let options = ["--tls-port", &number, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+    let redis = Redis::start_with(&[&options[..], &["--tls-auth-clients", "no", "--save", ""]].concat()).await;
+    let settings = HotSettings {
+        host: "localhost".into(),
+        port,
+        tls: true,
+        tls_ca: Some(ours.join("ca.pem")),
+        ..redis.settings()
+    };
+    let tier = |settings: &HotSettings| RedisHot::new(settings, FUTURE_MAX, Arc::new(|| Timestamp(START))).unwrap();
+    let one = reading(1, START, 1.0);
+    let right = tier(&settings);
+    right.put(&[one]).await.unwrap();
+    assert_eq!(right.latest(&[SeriesId(1)]).await.unwrap(), [one]);
+    let asked = settings.clone();
+    assert!(tokio::task::spawn_blocking(move || probe(&asked)).await.unwrap().unwrap().contains("version"));
+    let stranger = HotSettings { tls_ca: Some(theirs.join("ca.pem")), ..settings.clone() };
+    let other_name = HotSettings { host: "127.0.0.1".into(), ..settings.clone() };
+    for wrong in [stranger, other_name] {
+        let why = tier(&wrong).put(&[one]).await.unwrap_err().to_string();
+        assert!(why.contains("tls_ca"), "{why}");
+    }
+    let nowhere = HotSettings { tls_ca: Some("/nowhere".into()), ..settings };
+    let why = RedisHot::new(&nowhere, FUTURE_MAX, Arc::new(|| Timestamp(START))).err().unwrap().to_string();
+    assert!(why.contains("tls_ca = \"/nowhere\""), "{why}");
+}

@@ -33,6 +33,10 @@ pub struct HotSettings {
     /// Redis: the password; only from `REDIS_PASSWORD`.
     #[serde(skip)]
     pub password: Option<Secret>,
+    /// Redis: whether the connection is encrypted, and the server proves its name.
+    pub tls: bool,
+    /// Redis: authority of the server's certificate; default: the well-known ones.
+    pub tls_ca: Option<PathBuf>,
     /// Redis: first part of all keys, so that several installations can share a server.
     pub prefix: String,
     /// Redis: longest wait for a connection or an answer.
@@ -67,6 +71,8 @@ impl Default for HotSettings {
             user: None,
             password_file: None,
             password: None,
+            tls: false,
+            tls_ca: None,
             prefix: "telemetry".into(),
             timeout: HumanDuration(Duration::from_secs(1)),
         }
@@ -147,6 +153,9 @@ impl HotSettings {
         if self.prefix.is_empty() || self.prefix.len() > 64 || !self.prefix.chars().all(plain) {
             return Some(("hot.prefix", self.prefix.clone(), "letters, digits and _-.: are possible, 64 at most"));
         }
+        if self.tls && self.host.starts_with('/') {
+            return Some(("hot.tls", "true".into(), "a socket of this machine has no TLS"));
+        }
         if !(Duration::from_millis(50)..=Duration::from_secs(10)).contains(&self.timeout.0) {
             return Some(("hot.timeout", self.timeout.to_string(), "50ms to 10s are possible"));
         }
@@ -193,6 +202,7 @@ mod tests {
         assert_eq!(mistake(|s| s.ttl_hours = 0), Some("hot.ttl_hours"));
         assert_eq!(mistake(|s| s.readings_max = Some(1)), Some("hot.readings_max"));
         assert_eq!(mistake(|s| s.prefix = "a{b}".into()), Some("hot.prefix"));
+        assert_eq!(mistake(|s| (s.tls, s.host) = (true, "/run/redis.sock".into())), Some("hot.tls"));
         assert_eq!(mistake(|s| s.timeout = Duration::from_secs(60).into()), Some("hot.timeout"));
     }
 }

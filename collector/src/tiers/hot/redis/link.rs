@@ -5,8 +5,12 @@ use super::TIER;
 use crate::tiers::TierError;
 use crate::tiers::hot::settings::HotSettings;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, ScriptInvocation};
+use redis::{
+    Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, ScriptInvocation,
+    TlsCertificates,
+};
 use std::fs;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,6 +65,9 @@ fn client(settings: &HotSettings) -> Result<Client, TierError> {
     let broken = |why: String| TierError::Broken { tier: TIER, why };
     let address = if settings.host.starts_with('/') {
         ConnectionAddr::Unix(settings.host.clone().into())
+    } else if settings.tls {
+        let (host, port) = (settings.host.clone(), settings.port);
+        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
     } else {
         ConnectionAddr::Tcp(settings.host.clone(), settings.port)
     };
@@ -73,7 +80,22 @@ fn client(settings: &HotSettings) -> Result<Client, TierError> {
     if let Some(password) = password(settings)? {
         login = login.set_password(password);
     }
-    Client::open(info.set_redis_settings(login)).map_err(wrong)
+    let info = info.set_redis_settings(login);
+    if settings.tls {
+        let certificates = TlsCertificates { client_tls: None, root_cert: authority(settings)? };
+        return Client::build_with_tls(info, certificates).map_err(wrong);
+    }
+    Client::open(info).map_err(wrong)
+}
+
+fn authority(settings: &HotSettings) -> Result<Option<Vec<u8>>, TierError> {
+    let read = |path: &PathBuf| {
+        fs::read(path).map_err(|error| {
+            let why = format!("[hot] tls_ca = \"{}\": {error}", path.display());
+            TierError::Broken { tier: TIER, why }
+        })
+    };
+    settings.tls_ca.as_ref().map(read).transpose()
 }
 
 impl Link {
@@ -157,6 +179,7 @@ fn explained(place: &str, error: &RedisError) -> String {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS")) => {
             "; see [hot] user and password_file, or REDIS_PASSWORD"
         }
+        _ if text.contains("certificate") => "; see [hot] tls_ca, and the name in host",
         (_, Some("NOPERM")) => "; the user of [hot] needs all commands on the keys and channels of [hot] prefix",
         (_, Some("OOM")) => "; raise Redis' maxmemory, or lower [hot] readings_max",
         _ => "",
