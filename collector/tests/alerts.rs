@@ -147,7 +147,9 @@ impl World {
         let silent = 15 * MINUTE;
         let gather = Gather::new(self.warm.clone(), jobs, Arc::new(Vec::new), "here".into(), silent);
         let channels = self.settings.channels().unwrap();
-        Alerts::new(self.warm.clone(), gather, channels, When::default(), now, self.alarm.clone())
+        let zone = collector::etl::schedule::zone("Europe/Rome").unwrap();
+        let when = When { quiet: None, repeat_us: None, zone };
+        Alerts::new(self.warm.clone(), gather, channels, when, now, self.alarm.clone())
     }
 
     /// Looks at each of some minutes.
@@ -230,6 +232,9 @@ async fn what_stands_is_told_once_to_everybody_and_that_it_is_over() {
         "To: duty@example.net",
         "chief@example.net",
         "expected 4.200 bar, seen 1.125 bar",
+        "since 2026-02-02 03:40:00 +01:00",
+        "\nMessage-ID: <",
+        "\nDate: ",
     ] {
         assert!(mails[0].contains(words), "{words}: {}", mails[0]);
     }
@@ -279,7 +284,10 @@ async fn a_person_tries_it_on_the_command_line() {
         "[alerts.mail]\nserver = '127.0.0.1'\nport = {nobody}\ntls = 'off'\nfrom = 'a@example.net'\nto = ['b@example.net']\n"
     );
     let (code, said) = run(&mail).await;
-    assert!(code == 1 && said.contains("failed  mail 127.0.0.1: ") && said.contains("onnection refused"), "{said}");
+    assert!(code == 1 && said.contains(&format!("failed  mail 127.0.0.1: port {nobody}: ")), "{said}");
+    assert!(said.contains("onnection refused") && said.contains("[alerts.mail] port"), "{said}");
+    let (code, said) = run(&mail.replace("'127.0.0.1'", &format!("'127.0.0.1:{nobody}'"))).await;
+    assert!(code == 2 && said.contains(&format!("say the port by itself: port = {nobody}")), "{code} {said}");
     let wrong = mail.replace("b@example.net", "nobody");
     let (code, said) = run(&wrong).await;
     assert!(code == 2 && said.contains("alerts.mail.to = \"nobody\""), "{code} {said}");

@@ -494,6 +494,7 @@ async fn what_was_told_is_kept_by_channel(tier: impl WarmTier) {
         since: Timestamp(START),
         at: Timestamp(START + 1),
         gone: gone.map(Timestamp),
+        until: None,
     };
     let (one, other) = (("anomaly/1".to_owned(), told("it's wrong", None)), ("job/x".to_owned(), told("ü", None)));
     let store = tier.alerts();

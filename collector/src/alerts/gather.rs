@@ -84,6 +84,7 @@ impl Gather {
             title: format!("collector {}: {part}", self.me),
             detail: why,
             since: *self.since.entry(part).or_insert(now),
+            until: None,
             in_hand: false,
         };
         troubles.into_iter().map(alert).collect()
@@ -113,6 +114,7 @@ impl Gather {
             title: format!("gateway {} is silent", gateway.gateway),
             detail: "it keeps on its disk what it reads; look at its power, its link, its certificate".into(),
             since: gateway.last_heard,
+            until: None,
             in_hand: false,
         };
         Ok(silent.map(alert).collect())
@@ -130,6 +132,7 @@ impl Gather {
                 title: format!("job {name} failed"),
                 detail: run.error.unwrap_or_default(),
                 since: run.finished_at.unwrap_or(run.started_at),
+                until: None,
                 in_hand: false,
             });
         }
@@ -150,6 +153,7 @@ fn anomaly(one: &Anomaly, series: Option<&SeriesInfo>) -> Alert {
         title: format!("{place}: {}", one.kind.as_str().replace('_', " ")),
         detail: lines.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n"),
         since: one.start,
+        until: one.end,
         in_hand: one.state == State::Acknowledged,
     }
 }

@@ -1,6 +1,7 @@
 //! The words of a message. Pure.
 
 use super::news::{Alert, Tell, Told};
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use shared::reading::Timestamp;
 use std::fmt::Write as _;
@@ -17,17 +18,19 @@ pub struct Message {
     pub at: Timestamp,
     /// What it tells.
     pub tell: Tell,
+    /// Whose clock people read.
+    pub zone: TimeZone,
 }
 
 impl Message {
     /// With these news.
     #[must_use]
-    pub fn new(mut tell: Tell, at: Timestamp) -> Self {
+    pub fn new(mut tell: Tell, at: Timestamp, zone: TimeZone) -> Self {
         // What is worst is read first.
         for list in [&mut tell.new, &mut tell.again] {
             list.sort_by_key(|alert| std::cmp::Reverse(alert.severity));
         }
-        Self { at, tell }
+        Self { at, tell, zone }
     }
 
     /// In one line.
@@ -53,13 +56,15 @@ impl Message {
     pub fn text(&self) -> String {
         let Tell { new, again, over } = &self.tell;
         let mut text = String::new();
-        alerts(&mut text, "New", new);
-        alerts(&mut text, "Still so", again);
+        let (over_already, lasting): (Vec<_>, Vec<_>) = new.iter().partition(|alert| alert.until.is_some());
+        self.alerts(&mut text, "New", &lasting);
+        self.alerts(&mut text, "New, and over already", &over_already);
+        self.alerts(&mut text, "Still so", &again.iter().collect::<Vec<_>>());
         if !over.is_empty() {
             let _ = writeln!(text, "Over");
             for (_, told) in over.iter().take(TOLD_MAX) {
-                let until = told.gone.map_or_else(String::new, |gone| format!(" until {gone}"));
-                let _ = writeln!(text, "  {}\n    from {}{until}", told.title, told.since);
+                let until = self.until(told.gone);
+                let _ = writeln!(text, "  {}\n    from {}{until}", told.title, self.time(told.since));
             }
             rest(&mut text, over.len());
         }
@@ -73,7 +78,7 @@ impl Message {
         let alert = |state: &'static str| {
             move |alert: &Alert| {
                 json!({ "key": alert.key, "state": state, "severity": alert.severity, "title": alert.title,
-                        "detail": alert.detail, "since": alert.since })
+                        "detail": alert.detail, "since": alert.since, "until": alert.until })
             }
         };
         let ended = |(key, told): &(String, Told)| {
@@ -87,21 +92,35 @@ impl Message {
         let count = new.len() + again.len() + over.len();
         json!({ "at": self.at, "subject": self.subject(), "text": self.text(), "count": count, "alerts": all })
     }
-}
 
-fn alerts(text: &mut String, head: &str, all: &[Alert]) {
-    if all.is_empty() {
-        return;
+    fn alerts(&self, text: &mut String, head: &str, all: &[&Alert]) {
+        if all.is_empty() {
+            return;
+        }
+        let _ = writeln!(text, "{head}");
+        for alert in all.iter().take(TOLD_MAX) {
+            let word = if alert.until.is_some() { "from" } else { "since" };
+            let (since, until) = (self.time(alert.since), self.until(alert.until));
+            let _ = writeln!(text, "  {}: {}\n    {word} {since}{until}", alert.severity.as_str(), alert.title);
+            for line in alert.detail.lines() {
+                let _ = writeln!(text, "    {line}");
+            }
+        }
+        rest(text, all.len());
+        text.push('\n');
     }
-    let _ = writeln!(text, "{head}");
-    for alert in all.iter().take(TOLD_MAX) {
-        let _ = writeln!(text, "  {}: {}\n    since {}", alert.severity.as_str(), alert.title, alert.since);
-        for line in alert.detail.lines() {
-            let _ = writeln!(text, "    {line}");
+
+    fn until(&self, end: Option<Timestamp>) -> String {
+        end.map_or_else(String::new, |end| format!(" until {}", self.time(end)))
+    }
+
+    /// As a clock on the wall has it, with its distance from UTC.
+    fn time(&self, at: Timestamp) -> String {
+        match jiff::Timestamp::from_microsecond(at.0) {
+            Ok(at) => at.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
+            Err(_) => at.to_string(),
         }
     }
-    rest(text, all.len());
-    text.push('\n');
 }
 
 fn rest(text: &mut String, count: usize) {
@@ -115,6 +134,10 @@ mod tests {
     use super::*;
     use crate::analytics::anomaly::Severity;
 
+    fn rome() -> TimeZone {
+        crate::etl::schedule::zone("Europe/Rome").unwrap()
+    }
+
     fn alert(n: usize) -> Alert {
         let title = format!("pressure at DIST_{n}\r\nBcc: everybody");
         let detail = "expected 4.2 bar, seen 1.1".into();
@@ -124,13 +147,15 @@ mod tests {
             title,
             detail,
             since: Timestamp(0),
+            until: None,
             in_hand: false,
         }
     }
 
     #[test]
     fn a_thousand_alerts_are_one_message_of_a_bounded_size() {
-        let message = Message::new(Tell { new: (0..1_000).map(alert).collect(), ..Tell::default() }, Timestamp(1));
+        let message =
+            Message::new(Tell { new: (0..1_000).map(alert).collect(), ..Tell::default() }, Timestamp(1), rome());
         assert_eq!(message.subject(), "pressure at DIST_0  Bcc: everybody and 999 more");
         assert!(message.text().ends_with("  and 950 more\n\n") && message.text().len() < 10_000);
         assert_eq!((message.json()["alerts"].as_array().unwrap().len(), &message.json()["count"]), (50, &json!(1_000)));
@@ -144,10 +169,27 @@ mod tests {
             since: Timestamp(0),
             at: Timestamp(0),
             gone: Some(Timestamp(60_000_000)),
+            until: None,
         };
-        let message = Message::new(Tell { over: vec![("g".into(), told)], ..Tell::default() }, Timestamp(1));
+        let message = Message::new(Tell { over: vec![("g".into(), told)], ..Tell::default() }, Timestamp(1), rome());
         assert_eq!(message.subject(), "over: gateway STATION_7 is silent");
-        let text = "Over\n  gateway STATION_7 is silent\n    from 1970-01-01T00:00:00Z until 1970-01-01T00:01:00Z\n";
+        let text = "Over\n  gateway STATION_7 is silent\n    from 1970-01-01 01:00:00 +01:00 until 1970-01-01 01:01:00 +01:00\n";
         assert_eq!(message.text(), text);
+    }
+
+    #[test]
+    fn what_ended_before_it_was_told_is_told_so() {
+        let summer: Timestamp = "2026-07-01T06:00:00.123456Z".parse().unwrap();
+        let ended = Alert { since: summer, until: Some(summer.plus_micros(300_000_000)), ..alert(1) };
+        let new = vec![ended, Alert { since: summer, ..alert(2) }];
+        let text = Message::new(Tell { new, ..Tell::default() }, Timestamp(1), rome()).text();
+        let lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.contains("DIST") && !line.contains("Bcc")).collect();
+        let seen = "expected 4.2 bar, seen 1.1";
+        let over = "from 2026-07-01 08:00:00 +02:00 until 2026-07-01 08:05:00 +02:00";
+        assert_eq!(
+            lines,
+            ["New", "since 2026-07-01 08:00:00 +02:00", seen, "", "New, and over already", over, seen, ""]
+        );
     }
 }

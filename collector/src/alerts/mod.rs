@@ -23,6 +23,7 @@ use crate::etl::Now;
 use crate::etl::jobs::Alarm;
 use crate::tiers::{TierError, TierFuture, WarmTier};
 use futures::future::BoxFuture;
+use jiff::tz::TimeZone;
 use news::{News, Rules, news};
 use settings::Quiet;
 use shared::backoff::Backoff;
@@ -56,12 +57,14 @@ pub trait AlertStore: Send + Sync {
 }
 
 /// When something is told, beside what is critical and new.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct When {
     /// When only what is critical is told.
     pub quiet: Option<Quiet>,
     /// What stands is told again after so long, microseconds; `None`: never.
     pub repeat_us: Option<i64>,
+    /// Whose clock people read.
+    pub zone: TimeZone,
 }
 
 /// Looks what stands, and tells it.
@@ -148,7 +151,7 @@ impl Alerts {
         let rules = Rules { repeat_us: self.when.repeat_us, quiet };
         let store = self.warm.alerts();
         for seat in &mut self.seats {
-            if let Err(error) = seat.tell(store, &standing, now, &rules).await {
+            if let Err(error) = seat.tell(store, &standing, now, &rules, &self.when.zone).await {
                 tracing::debug!(%error, "what was told can't be looked up or noted now");
             }
         }
@@ -167,6 +170,7 @@ impl Seat {
         standing: &gather::Standing,
         now: Timestamp,
         rules: &Rules,
+        zone: &TimeZone,
     ) -> Result<(), TierError> {
         if !self.owed.is_empty() {
             store.note_told(self.channel.name(), &self.owed).await?;
@@ -181,7 +185,7 @@ impl Seat {
         let told = self.told.take().unwrap_or_default();
         let News { tell, changes } = news(&told, &standing.alerts, |key| standing.is_ours(key), now, rules);
         let delivered = match tell {
-            Some(tell) => self.send(&Message::new(tell, now)).await,
+            Some(tell) => self.send(&Message::new(tell, now, zone.clone())).await,
             None => false,
         };
         let told_now = changes.told.into_iter().filter(|_| delivered);

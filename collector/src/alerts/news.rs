@@ -23,6 +23,8 @@ pub struct Alert {
     pub detail: String,
     /// Since when.
     pub since: Timestamp,
+    /// Until when, if it is over and nobody has looked at it yet.
+    pub until: Option<Timestamp>,
     /// Someone looks after it: it is not told again.
     pub in_hand: bool,
 }
@@ -40,12 +42,15 @@ pub struct Told {
     pub at: Timestamp,
     /// From when on it stood no more.
     pub gone: Option<Timestamp>,
+    /// Until when it was, when that was told.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
 }
 
 impl Told {
     fn of(alert: &Alert, at: Timestamp) -> Self {
-        let Alert { severity, title, since, .. } = alert.clone();
-        Self { severity, title, since, at, gone: None }
+        let Alert { severity, title, since, until, .. } = alert.clone();
+        Self { severity, title, since, at, gone: None, until }
     }
 }
 
@@ -93,13 +98,26 @@ pub(super) fn news(
     let passes = |severity| !rules.quiet || severity == Severity::Critical;
     for alert in standing {
         let before = told.get(&alert.key);
-        if let Some(back) = before.filter(|before| before.gone.is_some()) {
-            changes.seen.push((alert.key.clone(), Some(Told { gone: None, ..back.clone() })));
+        let back = |before: &&Told| before.gone.is_some() || before.until.is_some() && alert.until.is_none();
+        if let Some(back) = before.filter(back) {
+            changes.seen.push((alert.key.clone(), Some(Told { gone: None, until: None, ..back.clone() })));
+        }
+        let ended = |before: &&Told| before.until.is_none() && passes(before.severity);
+        if let (Some(before), Some(until)) = (before.filter(ended), alert.until)
+            && now.0 - until.0 >= OVER_US
+        {
+            tell.over.push((alert.key.clone(), Told { gone: Some(until), ..before.clone() }));
+            changes.told.push((alert.key.clone(), Some(Told { until: Some(until), ..before.clone() })));
+            continue;
         }
         let list = match before {
             None if now.0 - alert.since.0 >= SETTLED_US => &mut tell.new,
             Some(before) if alert.severity > before.severity => &mut tell.new,
-            Some(before) if !alert.in_hand && rules.repeat_us.is_some_and(|us| now.0 - before.at.0 >= us) => {
+            Some(before)
+                if !alert.in_hand
+                    && alert.until.is_none()
+                    && rules.repeat_us.is_some_and(|us| now.0 - before.at.0 >= us) =>
+            {
                 &mut tell.again
             }
             _ => continue,
@@ -112,6 +130,8 @@ pub(super) fn news(
     let stand: BTreeSet<&str> = standing.iter().map(|alert| alert.key.as_str()).collect();
     for (key, before) in told.iter().filter(|(key, _)| !stand.contains(key.as_str()) && ours(key)) {
         match before.gone {
+            // That was told.
+            _ if before.until.is_some() => changes.seen.push((key.clone(), None)),
             None => changes.seen.push((key.clone(), Some(Told { gone: Some(now), ..before.clone() }))),
             Some(gone) if now.0 - gone.0 >= OVER_US && passes(before.severity) => {
                 tell.over.push((key.clone(), before.clone()));
@@ -132,7 +152,7 @@ mod tests {
 
     fn alert(key: &str, severity: Severity, since: i64) -> Alert {
         let (title, detail) = (format!("{key} is wrong"), String::new());
-        Alert { key: key.into(), severity, title, detail, since: Timestamp(since), in_hand: false }
+        Alert { key: key.into(), severity, title, detail, since: Timestamp(since), until: None, in_hand: false }
     }
 
     /// Lets time go by minute by minute, with everything delivered; gives what was told when, in minutes.
@@ -170,6 +190,23 @@ mod tests {
         let stands =
             |minute| if (10..40).contains(&minute) { vec![alert("a", Severity::Warning, 10 * MINUTE)] } else { vec![] };
         assert_eq!(play(100, usual, stands), said(&[(11, "new a"), (45, "over a")]));
+    }
+
+    #[test]
+    fn what_ends_while_nobody_looks_is_told_to_be_over_when_it_ends_and_not_again_when_somebody_does() {
+        let ends = |minute: i64, end: i64| (minute >= end).then_some(Timestamp(end * MINUTE));
+        let stands = |minute: i64| {
+            let late = Alert { until: ends(minute, 20), ..alert("late", Severity::Warning, 0) };
+            let early = Alert { until: Some(Timestamp(30)), ..alert("early", Severity::Warning, 0) };
+            if minute < 60 { vec![late, early] } else { vec![] }
+        };
+        assert_eq!(play(100, usual, stands), said(&[(1, "new late, new early"), (25, "over late")]));
+        // It goes on after all, and ends again.
+        let again = |minute: i64| {
+            let until = if (30..40).contains(&minute) { None } else { ends(minute, 20) };
+            vec![Alert { until, ..alert("a", Severity::Warning, 0) }]
+        };
+        assert_eq!(play(50, usual, again), said(&[(1, "new a"), (25, "over a"), (40, "over a")]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::config::Config;
 use anstream::println;
 use anyhow::{Context, bail};
 use clap::Subcommand;
+use jiff::tz::TimeZone;
 use shared::reading::Timestamp;
 
 #[derive(Debug, Subcommand)]
@@ -27,12 +28,13 @@ pub(super) enum AlertsCommand {
 
 pub(super) fn alerts(command: AlertsCommand) -> anyhow::Result<()> {
     let AlertsCommand::Test { place, json } = command;
-    let channels = Config::load(&place.config)?.alerts.channels()?;
+    let config = Config::load(&place.config)?;
+    let channels = config.alerts.channels()?;
     if channels.is_empty() {
         bail!("[alerts] of {} names nobody: say webhook = \"https://…\" or [alerts.mail]", place.config.display());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start")?;
-    let message = test();
+    let message = test(config.jobs.zone()?);
     let mut outcomes = Vec::new();
     for channel in &channels {
         outcomes.push((channel.name(), runtime.block_on(channel.send(&message))));
@@ -54,7 +56,7 @@ pub(super) fn alerts(command: AlertsCommand) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn test() -> Message {
+fn test(zone: TimeZone) -> Message {
     let now = Timestamp::wall_clock();
     let alert = crate::alerts::Alert {
         key: "test".into(),
@@ -62,7 +64,8 @@ fn test() -> Message {
         title: "a test: nothing is wrong".into(),
         detail: "someone ran `collector alerts test`".into(),
         since: now,
+        until: None,
         in_hand: false,
     };
-    Message::new(Tell { new: vec![alert], ..Tell::default() }, now)
+    Message::new(Tell { new: vec![alert], ..Tell::default() }, now, zone)
 }

@@ -238,8 +238,9 @@ impl<'a> Wiring<'a> {
         }
         let silent = micros(settings.gateway_silent.0);
         let gather = Gather::new(self.warm.clone(), jobs, self.troubles(), own_name(), silent);
-        let quiet = settings.quiet(self.config.jobs.zone()?)?;
-        let when = When { quiet, repeat_us: settings.repeat.map(|every| micros(every.0)) };
+        let zone = self.config.jobs.zone()?;
+        let quiet = settings.quiet(zone.clone())?;
+        let when = When { quiet, repeat_us: settings.repeat.map(|every| micros(every.0)), zone };
         let (now, alarm) = (Arc::new(Timestamp::wall_clock), self.alarms.alerts.clone());
         Ok(Some(Alerts::new(self.warm.clone(), gather, channels, when, now, alarm)))
     }
