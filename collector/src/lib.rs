@@ -3,6 +3,7 @@
 pub mod access;
 pub mod alerts;
 pub mod analytics;
+pub mod anomalies;
 pub mod api;
 pub mod ca;
 pub mod cli;

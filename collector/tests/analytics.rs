@@ -8,6 +8,7 @@ mod support;
 use collector::analytics::anomaly::{Kind as Wrong, Severity};
 use collector::analytics::forecast::{Point, Score, Scores};
 use collector::analytics::store::{Action, Anomaly, Forecast, Judgement, Note, State, Wanted};
+use collector::anomalies::Anomalies;
 use collector::etl::jobs::anomaly_detection::AnomalyDetection;
 use collector::etl::jobs::forecast::Forecasting;
 use collector::etl::schedule::{Schedule, zone};
@@ -294,7 +295,8 @@ async fn a_burst_and_a_stuck_sensor_are_found_once_and_go_on_until_they_end() {
     let hands = clock.clone();
     let now: collector::etl::Now = Arc::new(move || Timestamp(hands.load(Ordering::SeqCst)));
     let rome = zone("Europe/Rome").unwrap();
-    let job = AnomalyDetection { warm: warm.clone(), zone: rome.clone(), now: now.clone() };
+    let anomalies = Arc::new(Anomalies::new(warm.clone(), None));
+    let job = AnomalyDetection { warm: warm.clone(), anomalies, zone: rome.clone(), now: now.clone() };
     let schedule = Some(Schedule::parse("*/15 * * * *", rome).unwrap());
     let pace = Pace { tick: std::time::Duration::from_millis(10), ..Pace::default() };
     let scheduler = Scheduler::new(warm.clone(), vec![Planned { job: Arc::new(job), schedule }], "a".into(), now, pace);
@@ -342,16 +344,6 @@ async fn a_burst_and_a_stuck_sensor_are_found_once_and_go_on_until_they_end() {
     assert!(all.iter().all(|one| one.series == flow || [Wrong::Stuck, Wrong::Profile].contains(&one.kind)), "{all:#?}");
 }
 
-async fn post(collector: &support::Collector, path: &str, body: Value) -> (u16, Value) {
-    let address = format!("http://{}/api/v1/{path}", collector.api);
-    let asking = move || {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut answer = agent.post(address).send(body.to_string().as_bytes()).unwrap();
-        (answer.status().as_u16(), serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap())
-    };
-    tokio::task::spawn_blocking(asking).await.unwrap()
-}
-
 /// By the program that runs, over HTTP: found, acknowledged, commented, closed, and all of it in the audit.
 #[tokio::test(flavor = "multi_thread")]
 async fn anomalies_are_served_and_people_decide_about_them() {
@@ -363,7 +355,7 @@ async fn anomalies_are_served_and_people_decide_about_them() {
     fill(&warm, flow, Timestamp(hour - DAY), Timestamp(hour - 5 * HOUR), |at| Some(demand(at))).await;
     warm.close().await;
     let collector = site.start().await;
-    let (status, _) = post(&collector, "jobs/anomaly_detection/run", json!({})).await;
+    let (status, _) = collector.post("jobs/anomaly_detection/run", json!({})).await;
     assert_eq!(status, 202);
     let found = async || !collector.get("anomalies").await["items"].as_array().unwrap().is_empty();
     assert!(until(found).await, "{}", collector.get("jobs/runs").await);
@@ -372,11 +364,11 @@ async fn anomalies_are_served_and_people_decide_about_them() {
     assert_eq!((&one["metric"], &one["kind"], &one["end"]), (&json!("flow_rate"), &json!("silence"), &Value::Null));
     let id = one["id"].as_i64().unwrap();
     let said = json!({ "author": "M. Rossi", "comment": "the battery" });
-    let (status, answer) = post(&collector, &format!("anomalies/{id}/acknowledge"), said.clone()).await;
+    let (status, answer) = collector.post(&format!("anomalies/{id}/acknowledge"), said.clone()).await;
     assert_eq!((status, &answer["state"]), (200, &json!("acknowledged")), "{answer}");
-    assert_eq!(post(&collector, &format!("anomalies/{id}/acknowledge"), said.clone()).await.0, 409);
-    assert_eq!(post(&collector, &format!("anomalies/{id}/comment"), said.clone()).await.0, 200);
-    let (status, answer) = post(&collector, &format!("anomalies/{id}/close"), said.clone()).await;
+    assert_eq!(collector.post(&format!("anomalies/{id}/acknowledge"), said.clone()).await.0, 409);
+    assert_eq!(collector.post(&format!("anomalies/{id}/comment"), said.clone()).await.0, 200);
+    let (status, answer) = collector.post(&format!("anomalies/{id}/close"), said.clone()).await;
     let notes: Vec<_> = answer["notes"].as_array().unwrap().iter().map(|note| note["what"].clone()).collect();
     assert_eq!(
         (status, &answer["state"], notes),
@@ -389,7 +381,7 @@ async fn anomalies_are_served_and_people_decide_about_them() {
         (format!("anomalies/{id}/comment"), json!({ "author": "x", "comment": "x", "normal": true }), 400),
         (format!("anomalies/{id}/comment"), json!({ "comment": "x" }), 400),
     ] {
-        assert_eq!(post(&collector, &path, body).await.0, status, "{path}");
+        assert_eq!(collector.post(&path, body).await.0, status, "{path}");
     }
     assert_eq!(collector.get("anomalies?state=open").await["items"], json!([]));
     assert_eq!(collector.get("anomalies?kind=burst").await["parameter"], "kind");

@@ -55,6 +55,16 @@ impl Watcher {
         }
     }
 
+    /// Hears until something is told of anomalies.
+    async fn told_of_anomalies(&mut self) -> Value {
+        loop {
+            let said = self.hear().await;
+            if said["type"] == "anomalies" {
+                return said;
+            }
+        }
+    }
+
     /// Hears until this value comes; all that came.
     async fn until(&mut self, value: f64) -> Vec<f64> {
         let mut heard = Vec::new();
@@ -117,6 +127,50 @@ async fn a_snapshot_first_then_values_as_they_arrive() {
     let stopping = tokio::spawn(collector.stop());
     assert_eq!(one.sent_away().await, (1001, "the collector stops".into()));
     stopping.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_out_of_the_ordinary_is_told_as_soon_as_it_is_seen() {
+    let site = Site::new(&["STATION_7"], |config| config.jobs.anomaly_detection = "off".into());
+    let collector = site.start().await;
+    let leads = async || collector.metrics().await.contains("collector_jobs_leader 1");
+    assert!(until(leads).await, "nobody leads");
+    let (mut gateway, hash) = Client::ready(&collector, "STATION_7", &["DIST_001", "DIST_002"]).await;
+    let (mut watcher, _) = Watcher::watching(&collector, json!({ "nodes": ["DIST_001"], "anomalies": true })).await;
+    let first = watcher.told_of_anomalies().await;
+    assert_eq!((&first["whole"], &first["items"], &first["truncated"]), (&json!(true), &json!([]), &json!(false)));
+
+    // Wherever it is, whatever else is watched.
+    let at = now();
+    let late = at - 3_600 * SECOND; // the job's
+    gateway.block(1, block(hash, TimeBase::Utc, &[(0, late, 8_000.0), (0, at, 4.0), (1, at, 9_000.0)])).await;
+    let told = watcher.told_of_anomalies().await;
+    let one = &told["items"][0];
+    assert_eq!((&told["whole"], &one["kind"], &one["seen"]), (&json!(false), &json!("out_of_range"), &json!(9_000.0)));
+    assert_eq!((&one["node"], &one["state"], &one["end"]), (&json!("DIST_002"), &json!("open"), &Value::Null));
+    gateway.block(2, block(hash, TimeBase::Utc, &[(0, at + SECOND, 4.5), (1, at + SECOND, 9_999.0)])).await;
+    gateway.wait_committed(seqs([1, 2])).await;
+    assert_eq!(collector.get("anomalies").await["items"].as_array().unwrap().len(), 1);
+
+    // The job that looks at the same readings goes on with it.
+    assert_eq!(collector.post("jobs/anomaly_detection/run", json!({})).await.0, 202);
+    let done = async || collector.get("jobs/runs?job=anomaly_detection").await["items"][0]["status"] == "done";
+    assert!(until(done).await, "{}", collector.get("jobs/runs").await);
+    let all = collector.get("anomalies").await;
+    let all = all["items"].as_array().unwrap();
+    let found: Vec<_> = all.iter().filter(|one| one["kind"] == "out_of_range").collect();
+    assert_eq!((found.len(), &found[0]["id"], &found[0]["seen"]), (2, &one["id"], &json!(9_999.0)), "{all:?}");
+
+    // Closed, it is active no more.
+    let said = json!({ "author": "M. Rossi", "comment": "a test" });
+    let (status, closed) = collector.post(&format!("anomalies/{}/close", one["id"]), said).await;
+    assert_eq!(status, 200, "{closed}");
+    let mut gone = watcher.told_of_anomalies().await;
+    while gone["gone"] == json!([]) {
+        gone = watcher.told_of_anomalies().await; // the job's findings
+    }
+    assert_eq!(gone["gone"], json!([one["id"]]));
+    collector.stop().await;
 }
 
 #[tokio::test]

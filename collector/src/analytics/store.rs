@@ -3,7 +3,7 @@
 use super::anomaly::{Kind, Severity};
 use super::forecast::{Point, Scores};
 use crate::tiers::{SeriesId, TierFuture};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::reading::Timestamp;
 use utoipa::ToSchema;
 
@@ -42,7 +42,7 @@ pub trait ForecastStore: Send + Sync {
 }
 
 /// How far people are with an anomaly.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = AnomalyState)]
 pub enum State {
@@ -73,7 +73,7 @@ impl State {
 }
 
 /// What a person does about an anomaly.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = AnomalyAction)]
 pub enum Action {
@@ -104,7 +104,7 @@ impl Action {
 }
 
 /// What a person said about an anomaly.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AnomalyNote)]
 pub struct Note {
     /// When.
@@ -129,7 +129,7 @@ pub struct Judgement {
 }
 
 /// Something out of the ordinary.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Anomaly {
     /// Its number; 0 while it has none.
     pub number: i64,
@@ -184,6 +184,17 @@ impl Wanted {
     pub fn all(count_max: u32) -> Self {
         let (from, to) = (Timestamp(i64::MIN), Timestamp(i64::MAX));
         Self { number: None, series: None, kind: None, state: None, from, to, count_max }
+    }
+
+    /// Whether it is one of those.
+    #[must_use]
+    pub fn fits(&self, one: &Anomaly) -> bool {
+        self.number.is_none_or(|number| one.number == number)
+            && self.series.as_ref().is_none_or(|series| series.contains(&one.series))
+            && self.kind.is_none_or(|kind| one.kind == kind)
+            && self.state.is_none_or(|state| one.state == state)
+            && (one.end.is_none() || one.last >= self.from)
+            && one.start < self.to
     }
 }
 

@@ -27,7 +27,7 @@ use utoipa::{IntoParams, ToSchema};
 /// Something out of the ordinary.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Anomaly)]
-pub(super) struct View {
+pub(in crate::api) struct View {
     /// Its number.
     id: i64,
     series: SeriesId,
@@ -61,7 +61,7 @@ pub(super) struct View {
 }
 
 impl View {
-    fn of(series: Option<&SeriesInfo>, one: Anomaly) -> Self {
+    pub(in crate::api) fn of(series: Option<&SeriesInfo>, one: Anomaly) -> Self {
         Self {
             id: one.number,
             series: one.series,
@@ -109,7 +109,7 @@ pub(super) async fn list(State(api): State<Api>, params: Params) -> Answered<Lis
         to: params.moment("to", now)?.unwrap_or(all.to),
         ..all
     };
-    let found = api.sources.warm.anomalies().find_anomalies(&wanted).await?;
+    let found = api.sources.anomalies.find(&wanted).await?;
     let series: HashMap<SeriesId, &SeriesInfo> = series.iter().map(|series| (series.id, series)).collect();
     let view = |one: Anomaly| View::of(series.get(&one.series).copied(), one);
     Ok(Json(page.of(found.into_iter().map(view))))
@@ -208,7 +208,8 @@ async fn judge(api: &Api, who: &Principal, what: Action, id: i64, headers: &Head
     let detail = json!({ "anomaly": id, "action": what, "comment": comment, "normal": form.normal });
     let audit = vec![Audited { at, who: who.clone(), what: "anomaly".into(), detail }];
     let judgements = vec![Judgement { anomaly: id, note: Note { at, who, what, comment }, normal: form.normal }];
-    (api.sources.write)(Flush { judgements, audit, ..Flush::default() }).await?;
+    let flush = Flush { judgements, audit, ..Flush::default() };
+    api.sources.anomalies.change((api.sources.write)(flush)).await?;
     let one = find(api, id).await?;
     let series = api.sources.warm.series(None).await?;
     let series = series.iter().find(|series| series.id == one.series);

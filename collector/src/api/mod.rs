@@ -39,6 +39,7 @@ pub use problem::Problem;
 
 use crate::access::{Access, Role};
 use crate::alerts::Troubles;
+use crate::anomalies::Anomalies;
 use crate::config::Places;
 use crate::costs::Paid;
 use crate::etl::Scheduler;
@@ -95,6 +96,8 @@ pub struct Sources {
     pub warm: Arc<dyn WarmTier>,
     /// The hot tier.
     pub hot: Arc<dyn HotTier>,
+    /// What is out of the ordinary.
+    pub anomalies: Arc<Anomalies>,
     /// Regular work.
     pub jobs: Arc<Scheduler>,
     /// Rollups of past days.

@@ -83,6 +83,7 @@ async fn bench_with(rates: crate::config::Rates) -> Bench {
     let sources = Sources {
         warm: warm.clone(),
         hot,
+        anomalies: Arc::new(crate::anomalies::Anomalies::new(warm.clone(), None)),
         jobs: crate::etl::Scheduler::new(
             warm.clone(),
             Vec::new(),

@@ -221,9 +221,9 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     let (listener, ingest_at) = listen(config.ingest.listen).await?;
     let asked = doors::Asked::open(config).await?;
     let api_at = asked.address;
-    let days = tiers.days(config);
+    let kept = tiers.kept(config);
     let hot = Arc::new(Guarded::new(tiers.hot));
-    let mut wiring = Wiring::new(config, Disk::open(config).await?, tiers.warm, hot.clone(), days, tiers.cold);
+    let mut wiring = Wiring::new(config, Disk::open(config).await?, tiers.warm, hot.clone(), kept, tiers.cold);
     wiring.sql = tiers.sql;
 
     let flusher = Arc::new(wiring.flusher());
@@ -235,6 +235,7 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     let access = asked.access(wiring.warm.clone(), tiers.redis.as_deref());
     access.look_up().await;
     let sources = wiring.sources(scheduler.clone(), &flusher, access); // starts the counting, too
+    let watching = wiring.live(scheduler.clone());
     let (live, live_queue) = mpsc::channel(LIVE_MAX);
     let (intake, intake_task) = wiring.desk().open();
     let door = Door {
@@ -259,6 +260,8 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
         tokio::spawn(async move { warm_up_stop.run_until_cancelled(warm_up(warm, hot)).await.unwrap_or(()) }),
         tokio::spawn(async move { pressure.relieve(&spool, relief_stop).await }),
         tokio::spawn(scheduler.run(last.clone())),
+        tokio::spawn(watching.run(stop.clone())),
+        tokio::spawn(wiring.anomalies.clone().keep(stop.clone())),
         tokio::spawn(notify::watchdog(stop.clone(), || true)),
     ];
     if let Some((flusher, stop)) = alone {

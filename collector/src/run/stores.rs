@@ -9,7 +9,7 @@ use crate::ingest::ledger::Ledger;
 use crate::ingest::restore;
 use crate::moving;
 use crate::sql::{Expected, Sql};
-use crate::tiers::hot::days::{DayCache, Days, MemoryDays};
+use crate::tiers::hot::days::{Days, MemoryDays};
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::memory::MemoryHot;
 use crate::tiers::hot::redis::RedisHot;
@@ -93,16 +93,14 @@ pub fn moved(config: &Config) -> Result<(), RunError> {
 }
 
 impl Tiers {
-    /// The cache of past days, where every commit can be seen by all and is seen at once: in memory only when nobody
-    /// else commits, and not at all when answers come from a replica, which may be behind.
-    pub(super) fn days(&self, config: &Config) -> Option<Arc<DayCache>> {
-        let days: Arc<dyn Days> = match &self.redis {
-            _ if config.warm.replica.is_some() => return None,
-            Some(redis) => Arc::new(redis.days()),
-            None if config.warm.store() == warm::settings::Store::Sqlite => Arc::new(MemoryDays::default()),
-            None => return None,
-        };
-        Some(Arc::new(DayCache::new(days)))
+    /// Where things are kept under versions, so that everybody who commits can be seen by all: in memory only when nobody
+    /// else commits.
+    pub(super) fn kept(&self, config: &Config) -> Option<Arc<dyn Days>> {
+        match &self.redis {
+            Some(redis) => Some(Arc::new(redis.days())),
+            None if config.warm.store() == warm::settings::Store::Sqlite => Some(Arc::new(MemoryDays::default())),
+            None => None,
+        }
     }
 }
 

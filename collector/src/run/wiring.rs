@@ -5,6 +5,7 @@ use super::refill::Refill;
 use super::stores::{Disk, put_newest};
 use crate::access::Access;
 use crate::alerts::{Alerts, Gather, Troubles, When};
+use crate::anomalies::{Anomalies, Live};
 use crate::api;
 use crate::config::Config;
 use crate::costs::Paid;
@@ -20,7 +21,7 @@ use crate::ingest::pressure::Pressure;
 use crate::ingest::sessions::Sessions;
 use crate::resolve::{Resolver, Timely};
 use crate::sql::Sql;
-use crate::tiers::hot::days::DayCache;
+use crate::tiers::hot::days::{DayCache, Days};
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::redis::RedisHot;
 use crate::tiers::{ColdTier, StoredReading, WarmTier, hot, warm};
@@ -45,6 +46,7 @@ pub(super) struct Wiring<'a> {
     pub(super) hot: Arc<Guarded>,
     pub(super) followed: Arc<Followed>,
     pub(super) days: Option<Arc<DayCache>>,
+    pub(super) anomalies: Arc<Anomalies>,
     pub(super) cold: Option<Arc<dyn ColdTier>>,
     pub(super) sql: Option<Arc<Sql>>,
     pub(super) resolver: Arc<Resolver>,
@@ -64,9 +66,12 @@ impl<'a> Wiring<'a> {
         disk: Disk,
         warm: Arc<dyn WarmTier>,
         hot: Arc<Guarded>,
-        days: Option<Arc<DayCache>>,
+        kept: Option<Arc<dyn Days>>,
         cold: Option<Arc<dyn ColdTier>>,
     ) -> Self {
+        let anomalies = Arc::new(Anomalies::new(warm.clone(), kept.clone()));
+        // A replica, from which answers come, may be behind.
+        let days = kept.filter(|_| config.warm.replica.is_none()).map(|kept| Arc::new(DayCache::new(kept)));
         Self {
             config,
             disk,
@@ -74,6 +79,7 @@ impl<'a> Wiring<'a> {
             hot,
             followed: Arc::default(),
             days,
+            anomalies,
             cold,
             sql: None,
             resolver: Arc::default(),
@@ -166,6 +172,7 @@ impl<'a> Wiring<'a> {
         let owner = format!("{}/{}", own_name(), StreamId::random());
         let planned = self.config.jobs.planned(&Means {
             warm: self.warm.clone(),
+            anomalies: self.anomalies.clone(),
             cold: self.cold.clone(),
             inbox: Arc::new(self.inbox(flusher)),
             fill: self.fill(refill),
@@ -200,6 +207,17 @@ impl<'a> Wiring<'a> {
             followed: self.followed.clone(),
             appended: self.appended.clone(),
             turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// What looks at newest values.
+    pub(super) fn live(&self, jobs: Arc<Scheduler>) -> Live {
+        Live {
+            anomalies: self.anomalies.clone(),
+            hot: self.hot.clone(),
+            warm: self.warm.clone(),
+            leads: Arc::new(move || jobs.leads()),
+            now: Arc::new(Timestamp::wall_clock),
         }
     }
 
@@ -250,6 +268,7 @@ impl<'a> Wiring<'a> {
         api::Sources {
             warm: self.warm.clone(),
             hot: self.hot.clone(),
+            anomalies: self.anomalies.clone(),
             jobs,
             troubles: self.troubles(),
             access,

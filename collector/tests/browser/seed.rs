@@ -6,6 +6,7 @@
 use crate::support::{SECOND, Site};
 use collector::analytics::anomaly::Kind as Wrong;
 use collector::analytics::store::Wanted;
+use collector::anomalies::Anomalies;
 use collector::config::Config;
 use collector::etl::jobs::anomaly_detection::AnomalyDetection;
 use collector::etl::jobs::data_quality::DataQuality;
@@ -195,7 +196,12 @@ pub async fn seed(config: &Config, now: i64, harmless: bool) {
         job.run(&Progress::default()).await.unwrap();
     }
     let clock = Arc::new(move || Timestamp(now));
-    let job = AnomalyDetection { warm: warm.clone(), zone: rome.clone(), now: clock.clone() };
+    let job = AnomalyDetection {
+        warm: warm.clone(),
+        anomalies: Arc::new(Anomalies::new(warm.clone(), None)),
+        zone: rome.clone(),
+        now: clock.clone(),
+    };
     job.run(&Progress::default()).await.unwrap();
     if harmless {
         let job = DataQuality { warm: warm.clone(), zone: rome, now: clock };

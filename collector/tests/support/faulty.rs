@@ -1,6 +1,7 @@
 //! Tiers that fail on command: injected faults around the real ones.
 
 use collector::access::AccessStore;
+use collector::analytics::store::{Anomaly, AnomalyStore, Wanted};
 use collector::etl::ledger::{DayEntry, DayLedger, Export, Leave};
 use collector::inbox::store::InboxStore;
 use collector::rollup::Rollup;
@@ -22,14 +23,7 @@ use tokio::sync::broadcast;
 
 /// Wraps the tiers of a configuration.
 pub fn faulty(tiers: Tiers) -> (Tiers, Arc<FaultyWarm>, Arc<FaultyHot>) {
-    let warm = Arc::new(FaultyWarm {
-        inner: tiers.warm,
-        away: AtomicBool::new(false),
-        loses_answers: AtomicU64::new(0),
-        refuses: Mutex::default(),
-        commits: AtomicU64::new(0),
-        before_range: Mutex::default(),
-    });
+    let warm = Arc::new(FaultyWarm::around(tiers.warm));
     let hot = Arc::new(FaultyHot { inner: tiers.hot, away: AtomicBool::new(false), forgotten: Mutex::default() });
     (Tiers { warm: warm.clone(), hot: hot.clone(), redis: tiers.redis, cold: tiers.cold, sql: tiers.sql }, warm, hot)
 }
@@ -53,6 +47,18 @@ pub struct FaultyWarm {
 }
 
 impl FaultyWarm {
+    /// One that works as yet.
+    pub fn around(inner: Arc<dyn WarmTier>) -> Self {
+        Self {
+            inner,
+            away: AtomicBool::new(false),
+            loses_answers: AtomicU64::new(0),
+            refuses: Mutex::default(),
+            commits: AtomicU64::new(0),
+            before_range: Mutex::default(),
+        }
+    }
+
     fn answers<'a, T: Send + 'a>(&'a self, call: TierFuture<'a, T>) -> TierFuture<'a, T> {
         if self.away.load(Ordering::SeqCst) { Box::pin(async { Err(unavailable()) }) } else { call }
     }
@@ -201,14 +207,23 @@ impl WarmTier for FaultyWarm {
         self.inner.alerts()
     }
 
-    fn anomalies(&self) -> &dyn collector::analytics::store::AnomalyStore {
-        self.inner.anomalies()
+    fn anomalies(&self) -> &dyn AnomalyStore {
+        self
     }
     fn state(&self) -> TierFuture<'_, WarmState> {
         self.answers(self.inner.state())
     }
     fn close(&self) -> BoxFuture<'_, ()> {
         self.inner.close()
+    }
+}
+
+impl AnomalyStore for FaultyWarm {
+    fn put_anomalies<'a>(&'a self, anomalies: &'a [Anomaly], keep_from: Timestamp) -> TierFuture<'a, ()> {
+        self.answers(self.inner.anomalies().put_anomalies(anomalies, keep_from))
+    }
+    fn find_anomalies<'a>(&'a self, wanted: &'a Wanted) -> TierFuture<'a, Vec<Anomaly>> {
+        self.answers(self.inner.anomalies().find_anomalies(wanted))
     }
 }
 

@@ -115,6 +115,17 @@ impl Collector {
         serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"))
     }
 
+    /// Status and answer.
+    pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        let address = format!("http://{}/api/v1/{path}", self.api);
+        let asking = move || {
+            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            let mut answer = agent.post(address).send(body.to_string().as_bytes()).unwrap();
+            (answer.status().as_u16(), serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap())
+        };
+        tokio::task::spawn_blocking(asking).await.unwrap()
+    }
+
     pub async fn metrics(&self) -> String {
         http(self.api, "/metrics").await
     }

@@ -1,12 +1,13 @@
 //! What a series shows in the last day, against what it showed before.
 
+use super::limits::{Hit, Range, Still, Taught, near_for_steps, near_for_stills};
 use super::night::night_flow;
 use super::profile::profile;
 use super::{Finding, Kind, Severity};
 use crate::rollup::{Rollup, Sample, Usable};
 use crate::tiers::Bucket;
 use jiff::tz::TimeZone;
-use shared::metric::{self, Metric};
+use shared::metric;
 use shared::reading::Timestamp;
 use std::time::Duration;
 
@@ -18,16 +19,8 @@ pub const WINDOW: i64 = 24 * HOUR;
 pub const TEACHING: i64 = 8 * 24 * HOUR;
 /// At least so much of it must be known: a whole week.
 const TAUGHT_MIN: i64 = 7 * 24 * HOUR;
-/// How many times what was seen before is too much.
-const TIMES: f64 = 2.0;
-/// A value that stands still for less is not stuck, microseconds.
-const STUCK_MIN: i64 = 3 * HOUR;
-/// Who never changes more often than this in a week can't be stuck.
-const CHANGES_MIN: usize = 10;
 /// What is on its way is not missing yet, microseconds.
 const ON_THE_WAY: i64 = 15 * MINUTE;
-/// Buckets without a finding that don't part two of them, microseconds.
-const JOIN: i64 = HOUR;
 
 /// What is known of a series.
 pub struct Look<'a> {
@@ -53,19 +46,19 @@ pub struct Look<'a> {
     pub alarmed: &'a [(Timestamp, Timestamp)],
 }
 
-/// Everything that is out of the ordinary.
+/// Everything that is out of the ordinary, with what [`Taught::of`] says of it.
 #[must_use]
-pub fn detect(look: &Look<'_>) -> Vec<Finding> {
+pub fn detect(look: &Look<'_>, taught: &Taught) -> Vec<Finding> {
     let mut found = silence(look);
     found.extend(out_of_range(look));
     if look.kind == metric::Kind::State {
         return found;
     }
-    found.extend(stuck(look));
+    found.extend(runs(look).last().and_then(|run| taught.stuck(run)));
     let teaches = |at: Timestamp| look.teaches(at, at.plus_micros(HOUR));
     found.extend(profile(look.hours, look.zone, look.from(), teaches));
     if look.kind == metric::Kind::Gauge {
-        found.extend(rate_of_change(look));
+        found.extend(rate_of_change(look, taught));
         if look.metric == "flow_rate" {
             found.extend(night_flow(look.hours, look.zone, look.from(), teaches));
         }
@@ -103,114 +96,61 @@ impl Look<'_> {
     }
 }
 
-/// Buckets that are out of the ordinary: their start, what was expected and what was seen.
-type Hit = (Timestamp, Option<f64>, Option<f64>);
-
-fn episodes(
-    look: &Look<'_>,
-    kind: Kind,
-    severity: Severity,
-    hits: &[Hit],
-    detail: impl Fn(&Hit) -> String,
-) -> Vec<Finding> {
-    let off = |hit: &Hit| hit.1.zip(hit.2).map_or(0.0, |(expected, seen)| (seen - expected).abs());
-    let step = Bucket::FiveMinutes.micros();
-    let finding = |of_one: &[Hit]| {
-        let worst = of_one.iter().max_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or(&of_one[0]);
-        let last = of_one[of_one.len() - 1].0.plus_micros(step);
-        Finding {
-            kind,
-            start: of_one[0].0,
-            last,
-            ongoing: last >= look.end(),
-            opens: true,
-            severity,
-            expected: worst.1,
-            seen: worst.2,
-            detail: detail(worst),
-        }
-    };
-    hits.chunk_by(|a, b| b.0.since(a.0) <= step + JOIN).map(finding).collect()
-}
-
 fn out_of_range(look: &Look<'_>) -> Vec<Finding> {
-    let (low, high) = Metric::named(look.metric).map_or((f64::MIN, f64::MAX), |metric| metric.range);
+    let range = Range::of(look.metric);
     let mut hits: Vec<Hit> = look.refused.iter().map(|start| (*start, None, None)).collect();
-    for (start, usable, _) in look.usable().filter(|(start, ..)| *start >= look.from()) {
-        match (usable.min < low, usable.max > high) {
-            (true, _) => hits.push((start, Some(low), Some(usable.min))),
-            (_, true) => hits.push((start, Some(high), Some(usable.max))),
-            _ => {}
+    let recent = look.usable().filter(|(start, ..)| *start >= look.from());
+    hits.extend(recent.filter_map(|(start, usable, _)| range.hit(start, &usable)));
+    hits.sort_by_key(|hit| hit.0);
+    range.findings(&hits, look.end())
+}
+
+fn rate_of_change(look: &Look<'_>, taught: &Taught) -> Vec<Finding> {
+    let near = near_for_steps(look.hold);
+    let known: Vec<(Timestamp, f64)> = look.usable().map(|(start, _, mean)| (start, mean)).collect();
+    let now = known.windows(2).filter(|pair| pair[1].0 >= look.from());
+    let hits: Vec<Hit> = now.filter_map(|pair| taught.hit(pair[0], pair[1], near)).collect();
+    taught.steps(&hits, look.end())
+}
+
+impl Taught {
+    /// What the days before the window say.
+    #[must_use]
+    pub fn of(look: &Look<'_>) -> Self {
+        let near = near_for_steps(look.hold);
+        let known: Vec<(Timestamp, f64)> = look.usable().map(|(start, _, mean)| (start, mean)).collect();
+        let steps = known.windows(2).filter(|pair| pair[1].0.since(pair[0].0) <= near && pair[1].0 < look.from());
+        let steps = steps.filter(|pair| look.teaches(pair[0].0, pair[1].0.plus_micros(near)));
+        let runs = runs(look);
+        let ended = runs.split_last().map_or(&[][..], |(_, before)| before);
+        let stills = ended.iter().filter(|run| run.last < look.from());
+        let stills = stills.filter(|run| look.teaches(run.start, run.last.plus_micros(1)));
+        let stills: Vec<i64> = stills.map(Still::length).collect();
+        let whole = |(start, _): &&(Timestamp, f64)| start.plus_micros(Bucket::FiveMinutes.micros()) <= look.now;
+        Self {
+            enough: look.is_taught(),
+            step: steps.map(|pair| (pair[1].1 - pair[0].1).abs()).fold(0.0, f64::max),
+            longest: stills.iter().copied().max().unwrap_or(0),
+            stills: stills.len(),
+            run: runs.last().copied(),
+            before: known.iter().rev().find(whole).copied(),
         }
     }
-    hits.sort_by_key(|hit| hit.0);
-    episodes(look, Kind::OutOfRange, Severity::Critical, &hits, |hit| match hit.2 {
-        Some(seen) => format!("{seen} can't be: believable is {low} to {high}"),
-        None => "the gateway refused values beyond the point's range".into(),
-    })
 }
 
-fn rate_of_change(look: &Look<'_>) -> Vec<Finding> {
-    let near = look.hold.unwrap_or(0).max(Bucket::FiveMinutes.micros());
-    let known: Vec<(Timestamp, f64)> = look.usable().map(|(start, _, mean)| (start, mean)).collect();
-    let steps = known.windows(2).filter(|pair| pair[1].0.since(pair[0].0) <= near);
-    let (before, now): (Vec<_>, Vec<_>) = steps.partition(|pair| pair[1].0 < look.from());
-    let taught = before.iter().filter(|pair| look.teaches(pair[0].0, pair[1].0.plus_micros(near)));
-    let most = taught.map(|pair| (pair[1].1 - pair[0].1).abs()).fold(0.0, f64::max);
-    if most == 0.0 || !look.is_taught() {
-        return Vec::new(); // what never changed may change
-    }
-    let fast = now.iter().filter(|pair| (pair[1].1 - pair[0].1).abs() > TIMES * most);
-    let hits: Vec<Hit> = fast.map(|pair| (pair[1].0, Some(pair[0].1), Some(pair[1].1))).collect();
-    let detail = |hit: &Hit| {
-        let (was, is) = (hit.1.unwrap_or(0.0), hit.2.unwrap_or(0.0));
-        format!("from {was:.2} to {is:.2} at once; the greatest step of the week before is {most:.2}")
-    };
-    episodes(look, Kind::RateOfChange, Severity::Warning, &hits, detail)
-}
-
-/// A run of buckets in which the value is one and the same.
-struct Still {
-    start: Timestamp,
-    last: Timestamp,
-    value: f64,
-}
-
-fn stuck(look: &Look<'_>) -> Vec<Finding> {
-    let near = look.hold.unwrap_or(0).max(Bucket::FiveMinutes.micros() * 2);
+/// Every standstill, however short.
+fn runs(look: &Look<'_>) -> Vec<Still> {
+    let near = near_for_stills(look.hold);
     let mut runs: Vec<Still> = Vec::new();
     for (_, usable, _) in look.usable() {
-        let (first, last) = (usable.first, usable.last);
-        let goes_on = |run: &&mut Still| run.value == first.value && first.at.since(run.last) <= near;
-        if usable.min != usable.max {
-            runs.push(Still { start: last.at, last: last.at, value: last.value });
-        } else if let Some(run) = runs.last_mut().filter(goes_on) {
-            run.last = last.at;
-        } else {
-            runs.push(Still { start: first.at, last: last.at, value: first.value });
+        let before = runs.last().copied();
+        let run = Still::after(before, &usable, near);
+        if before.is_some_and(|before| before.start == run.start) {
+            runs.pop();
         }
+        runs.push(run);
     }
-    let length = |run: &Still| run.last.since(run.start);
-    let Some((run, before)) = runs.split_last() else { return Vec::new() };
-    let taught = before.iter().filter(|run| run.last < look.from() && look.teaches(run.start, run.last.plus_micros(1)));
-    let taught: Vec<i64> = taught.map(length).collect();
-    let longest = taught.iter().copied().max().unwrap_or(0);
-    let long_enough = length(run) > STUCK_MIN.max(2 * longest);
-    if !long_enough {
-        return Vec::new();
-    }
-    let since = humantime::format_duration(Duration::from_secs((length(run) / 1_000_000).unsigned_abs()));
-    vec![Finding {
-        kind: Kind::Stuck,
-        start: run.start,
-        last: run.last,
-        ongoing: true,
-        opens: look.is_taught() && taught.len() >= CHANGES_MIN,
-        severity: Severity::Warning,
-        expected: None,
-        seen: Some(run.value),
-        detail: format!("it stands at {} for {since}", run.value),
-    }]
+    runs
 }
 
 fn silence(look: &Look<'_>) -> Vec<Finding> {

@@ -1,24 +1,29 @@
 //! What is out of the ordinary. Pure.
 //!
 //! * `detect`: what a series shows in the last day, against what it showed before
+//! * `live`: what its newest value shows at once, by the same `limits`
 //! * `settle`: what that means for the anomalies that are known: an ongoing one is continued, never repeated
 //!
 //! What is alarmed teaches nothing, unless a person says that it is how things are now.
 
 mod detect;
+mod limits;
+mod live;
 mod night;
 mod profile;
 mod settle;
 
 pub use detect::{Look, TEACHING, WINDOW, detect};
-pub use settle::settle;
+pub use limits::Taught;
+pub use live::Watch;
+pub use settle::{add, settle};
 
 use serde::{Deserialize, Serialize};
 use shared::reading::Timestamp;
 use utoipa::ToSchema;
 
 /// What is wrong.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, ToSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = AnomalyKind)]
 pub enum Kind {
@@ -112,14 +117,17 @@ pub struct Finding {
     pub detail: String,
 }
 
+const HOUR: i64 = 3_600_000_000;
+/// The greatest [`grace`].
+pub const GRACE_MAX: i64 = 26 * HOUR;
+
 /// How far a finding may lie behind an anomaly of its kind and still be the same one, microseconds.
 fn grace(kind: Kind) -> i64 {
-    const HOUR: i64 = 3_600_000_000;
     match kind {
         Kind::Silence => HOUR / 4,
         Kind::OutOfRange | Kind::RateOfChange | Kind::Stuck => HOUR,
         Kind::Profile => 3 * HOUR,
-        Kind::NightFlow => 26 * HOUR, // the next night, also when the clock goes back
+        Kind::NightFlow => GRACE_MAX, // the next night, also when the clock goes back
     }
 }
 

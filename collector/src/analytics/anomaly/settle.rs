@@ -3,14 +3,39 @@
 use super::{Finding, grace};
 use crate::analytics::store::{Anomaly, State};
 use crate::tiers::SeriesId;
+use shared::reading::Timestamp;
 
-/// The anomalies of a series that are new or have changed. `known` are its anomalies of late, `found` what is seen now.
-/// One that was closed while it goes on stays closed.
+/// The anomalies of a series that are new or have changed at `now`. `known` are its anomalies of late, `found` all that is
+/// seen now: what isn't seen is over, unless it reaches beyond `now`. One that was closed while it goes on stays closed.
 #[must_use]
-pub fn settle(series: SeriesId, known: &[Anomaly], found: &[Finding]) -> Vec<Anomaly> {
-    let mut now = known.to_vec();
-    let mut continued = vec![false; now.len()];
-    for finding in found {
+pub fn settle(series: SeriesId, known: &[Anomaly], found: &[Finding], now: Timestamp) -> Vec<Anomaly> {
+    let mut all = Known::of(known);
+    found.iter().for_each(|finding| all.meet(series, finding));
+    for (one, _) in all.now.iter_mut().zip(&all.continued).filter(|(one, continued)| !**continued && one.last <= now) {
+        one.end = one.end.or(Some(one.last));
+    }
+    all.changed(known)
+}
+
+/// As [`settle`], when `found` is something and not all that is seen now.
+#[must_use]
+pub fn add(series: SeriesId, known: &[Anomaly], found: &[Finding]) -> Vec<Anomaly> {
+    let mut all = Known::of(known);
+    found.iter().for_each(|finding| all.meet(series, finding));
+    all.changed(known)
+}
+
+struct Known {
+    now: Vec<Anomaly>,
+    continued: Vec<bool>,
+}
+
+impl Known {
+    fn of(known: &[Anomaly]) -> Self {
+        Self { now: known.to_vec(), continued: vec![false; known.len()] }
+    }
+
+    fn meet(&mut self, series: SeriesId, finding: &Finding) {
         let near = |one: &Anomaly| {
             let grace = grace(finding.kind);
             one.kind == finding.kind
@@ -18,24 +43,24 @@ pub fn settle(series: SeriesId, known: &[Anomaly], found: &[Finding]) -> Vec<Ano
                 && finding.start <= one.last.plus_micros(grace)
         };
         // The one that reaches furthest, if several are near.
-        let place = (0..now.len()).filter(|n| near(&now[*n])).max_by_key(|n| now[*n].last);
+        let place = (0..self.now.len()).filter(|n| near(&self.now[*n])).max_by_key(|n| self.now[*n].last);
         match place {
             Some(n) => {
-                go_on(&mut now[n], finding, continued[n]);
-                continued[n] = true;
+                go_on(&mut self.now[n], finding, self.continued[n]);
+                self.continued[n] = true;
             }
             None if finding.opens => {
-                now.push(open(series, finding));
-                continued.push(true);
+                self.now.push(open(series, finding));
+                self.continued.push(true);
             }
             None => {}
         }
     }
-    for (one, _) in now.iter_mut().zip(&continued).filter(|(_, continued)| !**continued) {
-        one.end = one.end.or(Some(one.last));
+
+    fn changed(self, known: &[Anomaly]) -> Vec<Anomaly> {
+        let changed = |(n, one): &(usize, Anomaly)| known.get(*n) != Some(one);
+        self.now.into_iter().enumerate().filter(changed).map(|(_, one)| one).collect()
     }
-    let changed = |(n, one): &(usize, Anomaly)| known.get(*n) != Some(one);
-    now.into_iter().enumerate().filter(changed).map(|(_, one)| one).collect()
 }
 
 fn open(series: SeriesId, finding: &Finding) -> Anomaly {

@@ -3,9 +3,10 @@ use crate::analytics::hours::{Carried, hourly};
 use crate::analytics::store::{Anomaly, State};
 use crate::etl::schedule::zone;
 use crate::rollup::Rollup;
-use crate::tiers::{Bucket, SeriesId};
+use crate::tiers::{Bucket, SeriesId, SeriesInfo, SeriesKey};
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
+use shared::ids::{GatewayId, NodeId};
 use shared::metric;
 use shared::reading::{Held, Quality};
 use std::collections::BTreeMap;
@@ -61,7 +62,7 @@ fn look_at(
     let hours = hourly(kind, HOLD, (full.plus_micros(-57 * DAY), full), &coarse, Carried::default());
     let from = Bucket::Hour.start_of(now.plus_micros(-TEACHING - WINDOW));
     let buckets: Vec<_> = fine.range(from..).map(|(start, sum)| (*start, *sum)).collect();
-    detect(&Look {
+    let look = Look {
         metric,
         kind,
         hold: Some(HOLD),
@@ -72,7 +73,8 @@ fn look_at(
         last,
         refused: &[],
         alarmed,
-    })
+    };
+    detect(&look, &Taught::of(&look))
 }
 
 const FLOW: (&str, metric::Kind) = ("flow_rate", metric::Kind::Gauge);
@@ -194,6 +196,11 @@ proptest! {
 
 // --- settling
 
+/// With a clock that no finding reaches beyond.
+fn settled(series: SeriesId, known: &[Anomaly], found: &[Finding]) -> Vec<Anomaly> {
+    settle(series, known, found, Timestamp(i64::MAX))
+}
+
 fn finding(kind: Kind, start: i64, last: i64, ongoing: bool) -> Finding {
     Finding {
         kind,
@@ -216,36 +223,234 @@ fn stored(mut all: Vec<Anomaly>, number: i64) -> Anomaly {
 #[test]
 fn an_ongoing_one_is_continued_ended_and_not_repeated() {
     let series = SeriesId(1);
-    let first = stored(settle(series, &[], &[finding(Kind::Profile, 0, HOUR, true)]), 7);
+    let first = stored(settled(series, &[], &[finding(Kind::Profile, 0, HOUR, true)]), 7);
     assert_eq!((first.end, first.state), (None, State::Open));
     assert_eq!(
-        settle(series, std::slice::from_ref(&first), &[finding(Kind::Profile, 0, HOUR, true)]),
+        settled(series, std::slice::from_ref(&first), &[finding(Kind::Profile, 0, HOUR, true)]),
         [],
         "nothing new"
     );
     let worse =
         Finding { seen: Some(9.0), severity: Severity::Critical, ..finding(Kind::Profile, HOUR, 3 * HOUR, true) };
-    let second = stored(settle(series, &[first], &[worse]), 7);
+    let second = stored(settled(series, &[first], &[worse]), 7);
     assert_eq!((second.start.0, second.last.0, second.end, second.seen), (0, 3 * HOUR, None, Some(9.0)));
     let better =
-        stored(settle(series, std::slice::from_ref(&second), &[finding(Kind::Profile, 2 * HOUR, 5 * HOUR, true)]), 7);
+        stored(settled(series, std::slice::from_ref(&second), &[finding(Kind::Profile, 2 * HOUR, 5 * HOUR, true)]), 7);
     assert_eq!((better.seen, better.severity, better.last.0), (Some(9.0), Severity::Critical, 5 * HOUR));
-    let over = stored(settle(series, &[better], &[]), 7);
+    let over = stored(settled(series, &[better], &[]), 7);
     assert_eq!(over.end, Some(Timestamp(5 * HOUR)));
-    assert_eq!(settle(series, std::slice::from_ref(&over), &[]), []);
-    let again = settle(series, std::slice::from_ref(&over), &[finding(Kind::Profile, 20 * HOUR, 21 * HOUR, true)]);
+    assert_eq!(settled(series, std::slice::from_ref(&over), &[]), []);
+    let again = settled(series, std::slice::from_ref(&over), &[finding(Kind::Profile, 20 * HOUR, 21 * HOUR, true)]);
     assert_eq!(stored(again, 8).start.0, 20 * HOUR, "later it is another one");
-    let other = settle(series, &[over], &[finding(Kind::Stuck, 5 * HOUR, 6 * HOUR, true)]);
+    let other = settled(series, &[over], &[finding(Kind::Stuck, 5 * HOUR, 6 * HOUR, true)]);
     assert_eq!(stored(other, 9).kind, Kind::Stuck);
+}
+
+#[test]
+fn what_reaches_beyond_the_clock_is_not_over() {
+    let first = stored(settled(SeriesId(1), &[], &[finding(Kind::OutOfRange, 0, HOUR, true)]), 7);
+    let known = std::slice::from_ref(&first);
+    assert_eq!(
+        settle(SeriesId(1), known, &[], Timestamp(HOUR - 1)),
+        [],
+        "its bucket is open: what is seen may be on its way"
+    );
+    assert_eq!(stored(settle(SeriesId(1), known, &[], Timestamp(HOUR)), 7).end, Some(Timestamp(HOUR)));
+    assert_eq!(add(SeriesId(1), known, &[]), [], "nor is it when only some of it was looked at");
 }
 
 #[test]
 fn a_closed_one_that_goes_on_stays_closed_and_what_is_unsure_opens_nothing() {
     let series = SeriesId(1);
-    let first = stored(settle(series, &[], &[finding(Kind::Stuck, 0, HOUR, true)]), 7);
+    let first = stored(settled(series, &[], &[finding(Kind::Stuck, 0, HOUR, true)]), 7);
     let closed = Anomaly { state: State::Closed, ..first };
     let unsure = Finding { opens: false, ..finding(Kind::Stuck, 0, 2 * HOUR, true) };
-    let on = stored(settle(series, &[closed], std::slice::from_ref(&unsure)), 7);
+    let on = stored(settled(series, &[closed], std::slice::from_ref(&unsure)), 7);
     assert_eq!((on.state, on.last.0), (State::Closed, 2 * HOUR));
-    assert_eq!(settle(series, &[], &[unsure]), []);
+    assert_eq!(settled(series, &[], &[unsure]), []);
+}
+
+// --- live
+
+fn series(metric: &str, kind: metric::Kind, interval_ms: u32) -> SeriesInfo {
+    SeriesInfo {
+        id: SeriesId(1),
+        key: SeriesKey { node: NodeId::new("DIST_001").unwrap(), metric: metric.into(), channel: String::new() },
+        kind,
+        unit: "1".into(),
+        gateway: GatewayId::new("STATION_7").unwrap(),
+        resolution_exp: None,
+        interval_ms,
+        silence_ms_max: 0,
+    }
+}
+
+/// What the job finds at `now` in these readings, which begin long before.
+fn by_the_job(of: &SeriesInfo, readings: &[(Timestamp, Held)], now: Timestamp) -> (Vec<Finding>, Taught) {
+    let hold = crate::rollup::hold(of.interval_ms, of.silence_ms_max);
+    let mut sums = BTreeMap::<Timestamp, Rollup>::new();
+    let mut refused = Vec::new();
+    for (at, held) in readings.iter().filter(|(at, _)| *at <= now) {
+        let (start, one) = (Bucket::FiveMinutes.start_of(*at), Rollup::of(*at, held));
+        sums.entry(start).and_modify(|sum| *sum = sum.then(&one, hold)).or_insert(one);
+        if held.quality == Quality::BAD_OUT_OF_RANGE && !refused.contains(&start) {
+            refused.push(start);
+        }
+    }
+    let buckets: Vec<_> = sums.into_iter().collect();
+    let last = buckets.iter().rev().find_map(|(_, sum)| sum.usable.map(|usable| usable.last));
+    let look = Look {
+        metric: &of.key.metric,
+        kind: of.kind,
+        hold: Some(hold),
+        now,
+        zone: &rome(),
+        buckets: &buckets,
+        hours: &[],
+        last,
+        refused: &refused,
+        alarmed: &[],
+    };
+    let taught = Taught::of(&look);
+    (detect(&look, &taught), taught)
+}
+
+fn good(value: f64) -> Held {
+    Held { value: Some(value), quality: Quality::GOOD, revision: 0 }
+}
+
+/// Nine days and six hours of a district, one reading a minute.
+fn past(now: Timestamp) -> Vec<(Timestamp, Held)> {
+    let minutes = (1..=9 * 24 * 60 + 360).rev().map(|n| now.plus_micros(-n * MINUTE));
+    minutes.map(|at| (at, good(district(at)))).collect()
+}
+
+/// The kinds that newest values can say anything of.
+fn at_once(found: Vec<Finding>) -> Vec<Finding> {
+    let kinds = [Kind::OutOfRange, Kind::RateOfChange, Kind::Stuck];
+    found.into_iter().filter(|one| kinds.contains(&one.kind)).collect()
+}
+
+#[test]
+fn a_value_that_cant_be_is_found_with_it_and_its_end_ten_minutes_later() {
+    let of = series("pressure", metric::Kind::Gauge, 1_000);
+    let mut watch = Watch::new(&of);
+    let start = at("2026-06-10T06:21:10Z");
+    assert_eq!(watch.take(start, &good(4.0)), []);
+    let found = watch.take(start.plus_micros(1), &good(9_000.0));
+    assert_eq!((kinds(&found), found[0].seen, found[0].ongoing), (vec![Kind::OutOfRange], Some(9_000.0), true));
+    assert_eq!((found[0].start, found[0].last), (at("2026-06-10T06:20:00Z"), at("2026-06-10T06:25:00Z")));
+    assert_eq!(watch.take(start.plus_micros(2), &good(9_500.0)), [], "once in five minutes");
+    assert_eq!(watch.take(start.plus_micros(1), &good(-9.0)), [], "what isn't newer was here already");
+    let worst = watch.take(start.plus_micros(5 * MINUTE), &good(4.0));
+    assert_eq!((worst.len(), worst[0].seen, worst[0].ongoing), (1, Some(9_500.0), true), "and the worst of it");
+    let over = watch.take(start.plus_micros(10 * MINUTE), &good(4.0));
+    assert_eq!((over.len(), over[0].last, over[0].ongoing), (1, at("2026-06-10T06:25:00Z"), false));
+    assert_eq!(watch.take(start.plus_micros(15 * MINUTE), &good(4.0)), []);
+    let refused = Held { value: None, quality: Quality::BAD_OUT_OF_RANGE, revision: 0 };
+    let found = watch.take(start.plus_micros(16 * MINUTE), &refused);
+    assert_eq!((kinds(&found), found[0].seen), (vec![Kind::OutOfRange], None), "the gateway says so itself");
+}
+
+#[test]
+fn a_step_is_found_as_soon_as_nothing_that_follows_can_undo_it() {
+    let (of, now) = (series("flow_rate", metric::Kind::Gauge, 60_000), at("2026-06-10T06:20:00Z"));
+    let history = past(now);
+    let (_, taught) = by_the_job(&of, &history, now);
+    let mut watch = Watch::new(&of);
+    watch.learn(taught);
+    let minute = |n: i64| now.plus_micros(n * MINUTE);
+    assert_eq!(watch.take(minute(0), &good(district(minute(0)))), []);
+    let found = watch.take(minute(1), &good(district(minute(1)) + 30.0));
+    assert_eq!(kinds(&found), [Kind::RateOfChange], "two of five readings, and it is far beyond");
+    assert!(found[0].seen.unwrap() < found[0].expected.unwrap() + 30.0, "as far as is certain: {found:?}");
+    let mut untaught = Watch::new(&of);
+    for n in 0..20 {
+        assert_eq!(untaught.take(minute(n), &good(if n < 10 { 1.0 } else { 99.0 })), [], "nobody knows what is usual");
+    }
+}
+
+#[test]
+fn a_standstill_of_hours_is_found_while_it_lasts() {
+    let (of, now) = (series("pressure", metric::Kind::Gauge, 60_000), at("2026-06-10T06:20:00Z"));
+    let (_, taught) = by_the_job(&of, &past(now), now);
+    let mut watch = Watch::new(&of);
+    watch.learn(taught);
+    let found: Vec<(i64, Finding)> = (0..300)
+        .flat_map(|n| {
+            watch.take(now.plus_micros(n * MINUTE), &good(district(now))).into_iter().map(move |one| (n, one))
+        })
+        .collect();
+    assert_eq!((found[0].0, found[0].1.kind, found[0].1.start), (181, Kind::Stuck, now), "{found:#?}");
+    assert!(found.len() < 30, "once in five minutes: {}", found.len());
+    let moved = watch.take(now.plus_micros(305 * MINUTE), &good(district(now) + 0.05));
+    let over = watch.take(now.plus_micros(310 * MINUTE), &good(district(now) + 0.06));
+    let ended: Vec<_> = moved.iter().chain(&over).filter(|one| !one.ongoing).collect();
+    assert_eq!((ended.len(), ended[0].kind), (1, Kind::Stuck), "{moved:?} {over:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    /// Hours of a district with levels that jump, values that can't be, refusals, standstills and holes: what was stored by
+    /// the live watch is what the job stores, each once, whoever comes first.
+    #[test]
+    fn newest_values_and_the_job_say_the_same(
+        jumps in prop::collection::vec((0i64..480, -40.0f64..40.0), 0..5),
+        wild in prop::collection::vec((0i64..480, prop::bool::ANY), 0..4),
+        still in (0i64..480, 0i64..300),
+        hole in (0i64..480, 0i64..120),
+        interval_min in 1i64..6,
+    ) {
+        let of = series("flow_rate", metric::Kind::Gauge, u32::try_from(interval_min * 60_000).unwrap());
+        let now = at("2026-06-10T06:20:00Z");
+        let mut all: Vec<_> = past(now).into_iter().filter(|(at, _)| at.0 / MINUTE % interval_min == 0).collect();
+        let (_, taught) = by_the_job(&of, &all, now);
+        let mut watch = Watch::new(&of);
+        watch.learn(taught);
+        let (mut live, mut number) = (Vec::<Anomaly>::new(), 0);
+        let mut note = |known: &mut Vec<Anomaly>, changed: Vec<Anomaly>| for mut one in changed {
+            if one.number == 0 {
+                number += 1;
+                one.number = number;
+                known.push(one);
+            } else if let Some(old) = known.iter_mut().find(|old| old.number == one.number) {
+                *old = one;
+            }
+        };
+        for minute in (0..490).filter(|minute| (now.0 / MINUTE + minute) % interval_min == 0) {
+            if (hole.0..hole.0 + hole.1).contains(&minute) { continue; }
+            let moment = now.plus_micros(minute * MINUTE);
+            let frozen = (still.0..still.0 + still.1).contains(&minute);
+            let at_day = if frozen { now.plus_micros(still.0 * MINUTE) } else { moment };
+            let level: f64 = jumps.iter().filter(|(from, _)| *from <= minute && !frozen).map(|(_, by)| by).sum();
+            let held = match wild.iter().find(|(when, _)| *when / interval_min == minute / interval_min) {
+                Some((_, true)) => good(60_000.0),
+                Some((_, false)) => Held { value: None, quality: Quality::BAD_OUT_OF_RANGE, revision: 0 },
+                None => good(district(at_day) + level),
+            };
+            all.push((moment, held));
+            let found = watch.take(moment, &held);
+            let before = live.len();
+            let changed = add(SeriesId(1), &live, &found);
+            note(&mut live, changed);
+            prop_assert!(live.len() <= before + found.len());
+        }
+        let end = now.plus_micros(490 * MINUTE);
+        let (found, _) = by_the_job(&of, &all, end);
+        let found: Vec<Finding> = opened(at_once(found)).into_iter().filter(|one| one.last > now).collect();
+        let alone = settled(SeriesId(1), &[], &found);
+        // Of the last bucket newest values say nothing for good before the next one begins.
+        let over = end.plus_micros(-5 * MINUTE);
+        let found: Vec<Finding> = found.into_iter().filter(|one| one.start < over).collect();
+        let both = add(SeriesId(1), &live, &found);
+        let new: Vec<_> = both.iter().filter(|one| one.number == 0).collect();
+        prop_assert!(new.is_empty(), "the job would open {new:#?}\nbeside {live:#?}");
+        for one in live.iter().filter(|one| one.start < over) {
+            let near = |other: &&Anomaly| other.kind == one.kind
+                && other.start <= one.last.plus_micros(grace(one.kind)) && one.start <= other.last.plus_micros(grace(one.kind));
+            // A standstill that ended is none of the job's any more: it looks at the last one only.
+            let known = one.kind == Kind::Stuck || alone.iter().any(|other| near(&other));
+            prop_assert!(known, "only newest values say {one:#?}\nthe job {alone:#?}");
+        }
+    }
 }

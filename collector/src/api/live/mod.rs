@@ -1,22 +1,27 @@
 //! The live feed: newest values by WebSocket, as they arrive.
 //!
 //! ```text
-//! client    {"type":"watch","all":true}   or   {"type":"watch","nodes":["DIST_001"],"series":[7]}
+//! client    {"type":"watch","all":true}   or   {"type":"watch","nodes":["DIST_001"],"series":[7],"anomalies":true}
 //! server    {"type":"snapshot","now":…,"items":[as in /latest],"unknown":[…],"degraded":[…]}
 //! server    {"type":"values","now":…,"items":[{"series":7,"at":…,"value":1.5,"quality":"good"}]}  again and again
+//! server    {"type":"anomalies","now":…,"whole":true,"truncated":false,"items":[as in /anomalies],"gone":[17]}
 //! server    {"type":"alive","now":…}                                                every 20 s
 //! ```
 //!
 //! A later `watch` takes the place of the one before, and is answered by a snapshot of its own. Values are news to
-//! `latest`: they never go back in time, and a client that is slow gets the newest of each series only. Whoever sends
-//! anything else, takes nothing or says nothing for too long is sent away with the reason.
+//! `latest`: they never go back in time, and a client that is slow gets the newest of each series only. Who wants anomalies
+//! is told all that aren't closed at first (`whole`), then those that are new or have changed, and in `gone` the numbers of
+//! those that were closed. Whoever sends anything else, takes nothing or says nothing for too long is sent away with the reason.
 
 mod seats;
+mod told;
 
 use super::access::who;
 use super::document::Upgrade;
 use super::origin::same_origin;
-use super::{Api, Problem, views};
+use super::{Api, Problem, anomalies, views};
+use crate::analytics::store::Anomaly;
+use crate::anomalies::Standing;
 use crate::tiers::{SeriesId, StoredReading, TierError};
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -30,10 +35,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::ids::NodeId;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{Notify, mpsc};
+use told::{News, Told};
 
 /// Most clients at a time.
 pub(super) const CLIENTS_MAX: usize = 1_000;
@@ -71,6 +78,9 @@ enum Asked {
         /// These series.
         #[serde(default)]
         series: Vec<u32>,
+        /// And what is out of the ordinary, wherever it is.
+        #[serde(default)]
+        anomalies: bool,
     },
 }
 
@@ -116,7 +126,9 @@ impl End {
 /// A WebSocket with newest values as they arrive. Send `{"type":"watch","all":true}` or
 /// `{"type":"watch","nodes":["DIST_001"],"series":[7]}`; a later `watch` takes the place of the one before. Each is answered
 /// by a `snapshot` with items as in `/api/v1/latest`, then come `values`, at most every 50 ms and of each series the newest
-/// only, and `alive` every 20 s. Values never go back in time. Whoever takes nothing or says nothing for too long is sent
+/// only, and `alive` every 20 s. Values never go back in time. With `"anomalies":true` there come `anomalies`, too: all that
+/// aren't closed at first, with `whole`, then in `items` those that are new or have changed and in `gone` the ids of those
+/// that were closed. Whoever takes nothing or says nothing for too long is sent
 /// away with the reason; answering pings is enough.
 #[utoipa::path(get, path = "/api/v1/live", tag = "Readings",
     responses((status = 101, description = "From here on it is a WebSocket."), Upgrade))]
@@ -139,7 +151,8 @@ async fn serve(api: Api, headers: HeaderMap, socket: WebSocket) {
     metrics::gauge!("collector_live_clients").increment(1.0);
     let feed = api.sources.hot.subscribe();
     let stop = api.stop.clone();
-    let client = Client { api, headers, seats: Mutex::default(), news: Notify::new() };
+    let client =
+        Client { api, headers, seats: Mutex::default(), news: Notify::new(), anomalies: AtomicBool::new(false) };
     let (mut sink, stream) = socket.split();
     let (snapshots, queue) = mpsc::channel(1);
     let end = tokio::select! {
@@ -161,6 +174,8 @@ struct Client {
     headers: HeaderMap,
     seats: Mutex<Seats>,
     news: Notify,
+    /// Whether it wants to know what is out of the ordinary.
+    anomalies: AtomicBool,
 }
 
 impl Client {
@@ -196,7 +211,7 @@ impl Client {
         }
     }
 
-    async fn watch(&self, Asked::Watch { all, nodes, series }: Asked) -> Result<String, End> {
+    async fn watch(&self, Asked::Watch { all, nodes, series, anomalies }: Asked) -> Result<String, End> {
         let known = self.api.directory.get().await.map_err(End::Tier)?;
         let mut nodes: HashMap<NodeId, bool> = nodes.into_iter().map(|node| (node, false)).collect();
         let mut numbers: BTreeSet<u32> = series.into_iter().collect();
@@ -213,6 +228,10 @@ impl Client {
         }
         let nodes = nodes.into_iter().filter(|(_, seen)| !seen).map(|(node, _)| json!(node));
         let unknown: Vec<Value> = nodes.chain(numbers.into_iter().map(|number| json!(number))).collect();
+        if anomalies && !self.anomalies.load(Ordering::Relaxed) {
+            self.api.sources.anomalies.look().await;
+            self.anomalies.store(true, Ordering::Relaxed); // seen when the snapshot is told
+        }
         self.seats().watch(ids.iter().copied());
         let mut degraded: Vec<String> = known.doubt.clone().into_iter().collect();
         degraded.extend(self.look(&ids).await.map_err(End::Tier)?);
@@ -269,14 +288,12 @@ impl Client {
     /// What the client is told.
     async fn tell(&self, sink: &mut SplitSink<WebSocket, Message>, mut queue: mpsc::Receiver<String>) -> End {
         let mut asking = tokio::time::interval_at(tokio::time::Instant::now() + ASK_EVERY, ASK_EVERY);
+        let (mut standing, mut told) = (self.api.sources.anomalies.watch(), Told::default());
         loop {
+            // A snapshot goes before what builds on it, and values, of which there may always be some, after all else.
             let text = tokio::select! {
-                biased; // a snapshot goes before what builds on it
+                biased;
                 Some(snapshot) = queue.recv() => snapshot,
-                () = self.news.notified() => match self.news() {
-                    Some(text) => text,
-                    None => continue,
-                },
                 _ = asking.tick() => {
                     if matches!(who(&self.api, &self.headers).await, Ok(None)) {
                         return End::Wrong("log in again".into());
@@ -285,6 +302,17 @@ impl Client {
                     let _ = tokio::time::timeout(SEND_WITHIN, sink.feed(Message::Ping(Vec::new().into()))).await;
                     json!({ "type": "alive", "now": (self.api.sources.now)().to_string() }).to_string()
                 }
+                Ok(()) = standing.changed(), if self.anomalies.load(Ordering::Relaxed) => {
+                    let now = standing.borrow_and_update().clone();
+                    match self.of_anomalies(&mut told, now).await {
+                        Some(text) => text,
+                        None => continue,
+                    }
+                }
+                () = self.news.notified() => match self.news() {
+                    Some(text) => text,
+                    None => continue,
+                },
             };
             match tokio::time::timeout(SEND_WITHIN, sink.send(Message::Text(text.into()))).await {
                 Ok(Ok(())) => tokio::time::sleep(PACE).await,
@@ -299,5 +327,17 @@ impl Client {
         let items: Vec<views::Value> = news.iter().map(views::Value::of).collect();
         let now = (self.api.sources.now)();
         (!items.is_empty()).then(|| json!({ "type": "values", "now": now.to_string(), "items": items }).to_string())
+    }
+
+    async fn of_anomalies(&self, told: &mut Told, standing: Option<Standing>) -> Option<String> {
+        let (standing, known) = (standing?, self.api.directory.get().await.ok()?);
+        let News { whole, items, gone } = told.news(&standing)?;
+        let view = |one: Anomaly| anomalies::View::of(known.one(one.series), one);
+        let (items, now): (Vec<_>, _) = (items.into_iter().map(view).collect(), (self.api.sources.now)());
+        let (truncated, now) = (standing.truncated, now.to_string());
+        let news = json!({
+            "type": "anomalies", "now": now, "whole": whole, "truncated": truncated, "items": items, "gone": gone,
+        });
+        Some(news.to_string())
     }
 }

@@ -1,21 +1,20 @@
 //! What is out of the ordinary, every quarter of an hour: the last day of every series against what it showed before.
 
 use super::sums::{hours, sums};
-use crate::analytics::anomaly::{Look, TEACHING, WINDOW, detect, settle};
+use crate::analytics::anomaly::{Look, TEACHING, Taught, WINDOW, detect};
 use crate::analytics::forecast::TRAINING;
-use crate::analytics::store::{Anomaly, Wanted};
+use crate::anomalies::{Anomalies, Stored};
 use crate::etl::{Job, JobError, Now, Outcome, Progress};
 use crate::rollup::{Sample, hold};
 use crate::tiers::{Bucket, SeriesInfo, TierError, WarmTier};
 use futures::future::BoxFuture;
 use jiff::tz::TimeZone;
 use shared::reading::{Quality, Timestamp};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 const HOUR: i64 = 3_600_000_000;
-/// Anomalies are kept for so long after their end.
-const KEPT: i64 = 400 * 24 * HOUR;
 /// Anomalies of a series that are looked at: what they cover teaches nothing.
 const KNOWN_MAX: u32 = 1_000;
 /// Refusals by the gateway are looked for in so much, microseconds: they are looked for among readings.
@@ -24,8 +23,10 @@ const PAGE: u32 = 10_000;
 
 /// The job.
 pub struct AnomalyDetection {
-    /// Where readings are, and anomalies go.
+    /// Where readings are.
     pub warm: Arc<dyn WarmTier>,
+    /// Where anomalies go.
+    pub anomalies: Arc<Anomalies>,
     /// In which hours of the week are alike.
     pub zone: TimeZone,
     /// The clock.
@@ -33,13 +34,13 @@ pub struct AnomalyDetection {
 }
 
 impl AnomalyDetection {
-    /// The anomalies of a series that are new or have changed.
-    async fn of(&self, series: &SeriesInfo, now: Timestamp) -> Result<Vec<Anomaly>, TierError> {
+    /// Looks at a series; `None` when it never had a value.
+    async fn of(&self, series: &SeriesInfo, now: Timestamp) -> Result<Option<(Stored, Taught)>, TierError> {
         let warm = &*self.warm;
-        let Some(last) = warm.last_before(series.id, now.plus_micros(1), true).await? else { return Ok(Vec::new()) };
+        let Some(last) = warm.last_before(series.id, now.plus_micros(1), true).await? else { return Ok(None) };
         let since = Bucket::Hour.start_of(now.plus_micros(-TRAINING - WINDOW));
-        let wanted = Wanted { series: Some(vec![series.id]), from: since, ..Wanted::all(KNOWN_MAX) };
-        let known = warm.anomalies().find_anomalies(&wanted).await?;
+        let turn = self.anomalies.turn().await;
+        let known = turn.known(series.id, since, KNOWN_MAX).await?;
         let taught_not = known.iter().filter(|one| !one.normal);
         let alarmed: Vec<_> = taught_not.map(|one| (one.start, one.end.map_or(now, |_| one.last))).collect();
         let from = Bucket::Hour.start_of(now.plus_micros(-TEACHING - WINDOW));
@@ -49,7 +50,7 @@ impl AnomalyDetection {
         let refused = self.refused(series, now, buckets.iter().map(|(start, sum)| (*start, sum.bad))).await?;
         let buckets: Vec<_> = buckets.into_iter().collect();
         let spaced = series.interval_ms > 0 || series.silence_ms_max > 0;
-        let found = detect(&Look {
+        let look = Look {
             metric: &series.key.metric,
             kind: series.kind,
             hold: spaced.then(|| hold(series.interval_ms, series.silence_ms_max)),
@@ -60,8 +61,11 @@ impl AnomalyDetection {
             last: last.held.value.map(|value| Sample { at: last.at, value }),
             refused: &refused,
             alarmed: &alarmed,
-        });
-        Ok(settle(series.id, &known, &found))
+        };
+        let taught = Taught::of(&look);
+        self.anomalies.learn(series, taught);
+        let stored = turn.settle(series.id, &known, &detect(&look, &taught), now).await?;
+        Ok(Some((stored, taught)))
     }
 
     /// The latest buckets in which the gateway refused values beyond the point's range.
@@ -86,17 +90,20 @@ impl AnomalyDetection {
         let now = (self.now)();
         let series = self.warm.series(None).await?;
         progress.of(series.len() as u64);
-        let (mut rows, mut opened) = (0, 0);
+        let (mut rows, mut opened, mut young) = (0, 0, 0);
         for one in &series {
-            let changed = self.of(one, now).await?;
-            if !changed.is_empty() {
-                self.warm.anomalies().put_anomalies(&changed, now.plus_micros(-KEPT)).await?;
-            }
-            rows += changed.len() as u64;
-            opened += changed.iter().filter(|one| one.number == 0).count();
+            let (stored, taught) = self.of(one, now).await?.unwrap_or_default();
+            rows += stored.changed;
+            opened += stored.opened;
+            young += u64::from(!taught.enough);
             progress.step();
         }
-        Ok(Outcome { rows, detail: format!("{opened} new in {} series", series.len()) })
+        let mut detail = format!("{opened} new in {} series", series.len());
+        if young > 0 {
+            let _ =
+                write!(detail, "; {young} have no eight days behind them yet and are judged by range and silence only");
+        }
+        Ok(Outcome { rows, detail })
     }
 }
 

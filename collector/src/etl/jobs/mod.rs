@@ -11,6 +11,7 @@ mod sums;
 
 use super::schedule::{Schedule, ScheduleError, zone};
 use super::{Now, Planned};
+use crate::anomalies::Anomalies;
 use crate::inbox::Inbox;
 use crate::tiers::hot::days::DayCache;
 use crate::tiers::{ColdTier, WarmTier};
@@ -52,6 +53,8 @@ pub struct JobSettings {
 pub struct Means {
     /// The warm tier.
     pub warm: Arc<dyn WarmTier>,
+    /// What is out of the ordinary.
+    pub anomalies: Arc<Anomalies>,
     /// The archive, when there is one.
     pub cold: Option<Arc<dyn ColdTier>>,
     /// What other producers leave.
@@ -152,13 +155,14 @@ impl JobSettings {
     /// # Errors
     /// When the time zone or a pattern can't be used.
     pub fn planned(&self, means: &Means) -> Result<Vec<Planned>, SettingsError> {
-        let Means { warm, cold, inbox, fill, cached_days: days, refresh_hours, keep_days, alarms } = means.clone();
+        let Means { warm, anomalies, cold, inbox, fill, cached_days: days, refresh_hours, keep_days, alarms } =
+            means.clone();
         let now: Now = Arc::new(Timestamp::wall_clock);
         let quality = DataQuality { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
         let alarm = alarms.daily_sync.clone();
         let (taken_too, realtime) = (Some(inbox.clone()), RealtimeSync { inbox });
         let sync = DailySync { warm: warm.clone(), cold: cold.clone(), inbox: taken_too, now: now.clone(), alarm };
-        let anomalies = AnomalyDetection { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
+        let anomalies = AnomalyDetection { warm: warm.clone(), anomalies, zone: self.zone()?, now: now.clone() };
         let forecast = Forecasting { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
         let cache = CacheRefresh { warm: warm.clone(), fill, days, now: now.clone() };
         let cleanup = Cleanup::new(warm, cold, keep_days, now, alarms.cleanup.clone());

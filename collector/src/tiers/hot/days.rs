@@ -30,6 +30,9 @@ pub struct SeriesDay {
     pub day: i64,
 }
 
+/// Beside all days: what is active, see [`crate::anomalies`]. No series has this number.
+pub const ACTIVE: SeriesDay = SeriesDay { series: SeriesId(u32::MAX), day: 0 };
+
 /// What is known of a day.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Kept {
