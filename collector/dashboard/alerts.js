@@ -1,9 +1,12 @@
-// Anomalies that nobody has taken care of yet: counted in the menu, on the overview, and at their nodes.
+// Anomalies that nobody has taken care of yet: counted in the menu, on the overview, and at their nodes. The live feed tells
+// of them; while there is none they are asked for.
 
 import { get } from "./api.js";
 
 const LIST_MAX = 500;
 const listeners = new Set();
+let fed = 0; // how often the feed told
+let known = new Map(); // number → anomaly, the latest first; the feed tells of acknowledged ones, too
 
 /** Those in the state `open`, the latest first; `null` while that isn't known. */
 export let open = null;
@@ -14,13 +17,28 @@ export function listen(tell) {
   return () => listeners.delete(tell);
 }
 
+function become(all) {
+  known = new Map(all.sort((a, b) => b.start.localeCompare(a.start) || b.id - a.id).map((one) => [one.id, one]));
+  open = all.filter((one) => one.state === "open");
+  listeners.forEach((tell) => tell());
+}
+
 /** Asks anew. */
 export async function load() {
+  const before = fed;
   const { items } = await get("anomalies", { state: "open", limit: LIST_MAX });
+  if (fed !== before) return; // what it told meanwhile is newer
   const key = (all) => JSON.stringify(all?.map((one) => [one.id, one.severity, one.end]));
-  const same = key(open) === key(items);
-  open = items;
-  if (!same) listeners.forEach((tell) => tell());
+  if (key(open) !== key(items)) become(items);
+}
+
+/** Takes what the feed tells: all of them, or what has changed. */
+export function take({ whole, items, gone }) {
+  fed += 1;
+  const next = whole ? new Map() : new Map(known);
+  for (const one of items) next.set(one.id, one);
+  for (const id of gone) next.delete(id);
+  become([...next.values()]);
 }
 
 /** Those of a node. */

@@ -1,15 +1,18 @@
 // Anomalies: a list with filters, and one of them with its evidence and what people say about it.
 
+import * as alerts from "./alerts.js";
 import { get } from "./api.js";
 import { Detail } from "./anomaly.js";
 import { against, badgeState, when } from "./anomaly-words.js";
 import { fill, h, mark, say } from "./dom.js";
-import { parse } from "./format.js";
+import { ago, parse } from "./format.js";
 import { choice } from "./forms.js";
 import * as network from "./network.js";
 import { seriesName, texts } from "./texts.js";
 
-const EVERY_MS = 10_000;
+const EVERY_MS = 10_000; // without the live feed, and for what was closed
+const SOON_MS = 100; // changes that come together are looked up together
+const JOB = "anomaly_detection";
 const LIST_MAX = 1_000;
 const SHOWN_MAX = 200;
 const WIDE = matchMedia("(min-width: 64rem)"); // both beside one another; as in app.css
@@ -35,7 +38,8 @@ class Page {
     this.place = h("div", { class: "anomaly-detail" });
     fill(root, h("h1", { class: "unseen" }, texts.pages.anomalies), this.filters,
       h("div", { class: "split" }, h("section", { class: "split-list" }, this.count, this.list), this.place));
-    this.unlisten = network.listen((what) => { if (what === "structure") { this.build(); this.choose(); } });
+    const unlisten = [network.listen((what) => { if (what === "structure") { this.build(); this.choose(); } }), alerts.listen(() => this.loadSoon())];
+    this.unlisten = () => unlisten.forEach((end) => end());
     this.timer = setInterval(() => { if (!document.hidden) this.load(); }, EVERY_MS);
     this.wider = () => this.choose();
     WIDE.addEventListener("change", this.wider);
@@ -45,6 +49,7 @@ class Page {
   end() {
     this.unlisten();
     clearInterval(this.timer);
+    clearTimeout(this.soon);
     WIDE.removeEventListener("change", this.wider);
     this.asking?.abort();
     this.detail?.end();
@@ -80,6 +85,10 @@ class Page {
     return `#/anomalies${id === null ? "" : `/${id}`}${query.size ? `?${query}` : ""}`;
   }
 
+  loadSoon() {
+    this.soon ??= setTimeout(() => { this.soon = null; this.load(); }, SOON_MS);
+  }
+
   async load() {
     this.asking?.abort();
     this.asking = new AbortController();
@@ -87,7 +96,9 @@ class Page {
     const { state, severity, kind, node, since } = this.chosen;
     const ask = (of) => get("anomalies", { state: of, kind: kind || undefined, node: node || undefined, from: since ? `now-${since}` : undefined, limit: LIST_MAX }, signal);
     try {
+      const looked = get("jobs/runs", { job: JOB, limit: 10 }, signal).catch(() => null); // what is found is more than when it was looked for
       const answers = await Promise.all(state === "unsettled" ? [ask("open"), ask("acknowledged")] : [ask(state === "all" ? undefined : state)]);
+      this.looked = (await looked)?.items.find((run) => run.status === "done") ?? null;
       this.truncated = answers.some((answer) => answer.truncated);
       this.items = answers.flatMap((answer) => answer.items).filter((one) => !severity || one.severity === severity)
         .sort((a, b) => urgency(b) - urgency(a) || parse(b.start) - parse(a.start));
@@ -136,15 +147,21 @@ class Page {
     const left = this.items.length - shown.length;
     say(this.count, this.items.length === 0 ? "" : words.count(this.items.length) + (left || this.truncated ? `, ${words.more}` : ""));
     const filtered = FILTERS.some((name) => this.chosen[name] !== DEFAULTS[name]);
-    const key = JSON.stringify([shown, this.address(null)]);
+    const key = JSON.stringify([shown, this.address(null), shown.length === 0 && this.looked]);
     if (key === this.key) return this.age();
     this.key = key;
     const focused = this.list.contains(document.activeElement) ? document.activeElement.closest("li").dataset.key : null;
-    fill(this.list, shown.map((one) => this.item(one)), shown.length === 0 && h("li", { class: "part none" },
-      h("p", null, filtered ? words.noneFiltered : words.none), h("p", { class: "faint" }, filtered
-        ? h("a", { href: "#/anomalies" }, words.clear) : words.noneHow)));
+    fill(this.list, shown.map((one) => this.item(one)), shown.length === 0 && h("li", { class: "part none" }, filtered
+      ? [h("p", null, words.noneFiltered), h("p", { class: "faint" }, h("a", { href: "#/anomalies" }, words.clear))] : this.none()));
     if (focused) this.list.querySelector(`li[data-key="${focused}"] a`)?.focus();
     this.age();
+  }
+
+  /** That nothing was found says as much as was looked for. */
+  none() {
+    const run = this.looked;
+    return [h("p", null, run ? words.none : words.noneYet), h("p", { class: "faint" }, words.noneHow),
+      h("p", { class: "faint" }, run ? words.looked(ago(parse(run.finished_at), network.now()), run.detail) : words.lookedNever)];
   }
 
   item(one) {

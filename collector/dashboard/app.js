@@ -1,18 +1,18 @@
 // The frame of all pages: which page is shown, whether there is a connection, what is wrong, and the colours.
 
 import * as alerts from "./alerts.js";
-import { get } from "./api.js";
+import { get, post } from "./api.js";
 import { fill, h, mark, say } from "./dom.js";
 import { clock } from "./format.js";
 import * as live from "./live.js";
-import * as login from "./login.js";
 import * as network from "./network.js";
 import * as session from "./session.js";
 import { texts } from "./texts.js";
 
 const LISTS_EVERY_MS = 30_000;
 const HEALTH_EVERY_MS = 5_000;
-const ALERTS_EVERY_MS = 10_000;
+const ALERTS_EVERY_MS = 10_000; // without the live feed
+const THEME_S = 31_536_000;
 const NEEDS = { entry: "operator", access: "admin" }; // pages that aren't for everybody
 const main = document.getElementById("main");
 const troubles = new Map(); // what → words, of what goes wrong on the page that is open
@@ -21,6 +21,7 @@ let shown = { key: null, end() {} };
 
 document.documentElement.lang = texts.language;
 say(document.getElementById("skip"), texts.skip);
+fill(document.getElementById("foot"), h("a", { href: "/api/docs" }, texts.api));
 
 // --- the bar
 
@@ -40,7 +41,7 @@ function nextTheme() {
   const chosen = order[(order.indexOf(document.documentElement.dataset.theme ?? "system") + 1) % order.length];
   if (chosen === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = chosen;
-  try { localStorage.setItem("theme", chosen); } catch { /* it holds until the page is closed */ }
+  document.cookie = `theme=${chosen}; path=/; max-age=${THEME_S}; samesite=strict`; // the next page comes in these colours
   showTheme();
   dispatchEvent(new Event("theme"));
 }
@@ -66,6 +67,13 @@ function showAlerts() {
   say(unsettled, count > 99 ? "99+" : String(count));
   mark(unsettled, "data-severity", alerts.worst(alerts.open ?? []));
   mark(unsettled, "aria-label", texts.anomalies.openCount(count));
+}
+
+/** Shows who is there; nothing while nobody has to say so. */
+function badge(one) {
+  if (one?.way !== "session") return;
+  const out = async () => { await post("logout"); location.reload(); };
+  fill(who, h("span", { class: "faint" }, texts.login.is(one.name, one.role)), h("button", { type: "button", class: "small", onclick: out }, texts.login.out));
 }
 
 /** Pages that somebody can't use aren't in the menu. */
@@ -120,7 +128,7 @@ function meet() {
   troubles.clear();
   showNotices();
   mark(pill, "hidden", true);
-  login.form(main);
+  import("./login.js").then(({ form }) => form(main));
 }
 
 async function keepLists() {
@@ -149,7 +157,7 @@ async function keepHealth() {
 }
 
 async function keepAlerts() {
-  if (strange || (document.hidden && alerts.open)) return;
+  if (strange || (alerts.open && (document.hidden || live.status.is === "live"))) return;
   try {
     await alerts.load();
     report("alerts", null);
@@ -169,7 +177,13 @@ const pages = {
   entry: { load: () => import("./entry.js"), begin: (module, root, name, query) => module.entry(root, report, name, query), watch: none },
   access: { load: () => import("./access.js"), begin: (module, root) => module.access(root, report), watch: none },
   operations: { load: () => import("./operations.js"), begin: (module, root) => module.operations(root, report), watch: none },
+  missing: { load: () => null, begin: missing, watch: none },
 };
+
+function missing(_, root, name) {
+  fill(root, h("section", { class: "alone" }, h("h1", null, texts.missing.title), h("p", null, texts.missing.what(name)), h("a", { class: "button", href: "#/" }, texts.missing.back)));
+  return () => {};
+}
 
 /** `#/node/DIST_001?span=3600` → page, name, query. */
 function place(address = location.href) {
@@ -177,7 +191,8 @@ function place(address = location.href) {
   const [page, name] = path.split("/");
   let decoded = name;
   try { decoded = name && decodeURIComponent(name); } catch { /* as it stands */ }
-  return { page: pages[page] ? page : "overview", name: decoded, query: new URLSearchParams(query) };
+  const found = page === "" ? "overview" : Object.hasOwn(pages, page) ? page : "missing";
+  return { page: found, name: found === "missing" ? new URL(address).hash : decoded, query: new URLSearchParams(query) };
 }
 
 async function show(event) {
@@ -190,7 +205,7 @@ async function show(event) {
   shown.end();
   troubles.clear();
   shown = { key, end() {} };
-  document.title = `${page === "node" ? network.nodeName(name) : texts.pages[page]} · ${texts.title}`;
+  document.title = `${page === "node" ? network.nodeName(name) : texts.pages[page] ?? texts.missing.title} · ${texts.title}`;
   try {
     const [module] = await Promise.all([pages[page].load(), session.ready]);
     if (shown.key !== key || strange) return; // somebody has gone on meanwhile
@@ -220,7 +235,7 @@ live.listen(() => { showLink(); showNotices(); });
 let wasLive = null;
 live.listen(({ is }) => {
   // Whoever was away may have missed new nodes.
-  if (is === "live" && wasLive === false) { keepLists(); keepHealth(); keepAlerts(); }
+  if (is === "live" && wasLive === false) { keepLists(); keepHealth(); }
   if (is !== "connecting") wasLive = is === "live";
 });
 setInterval(() => { showLink(); say(time, clock(network.now())); }, 1000);
@@ -232,5 +247,5 @@ showLink();
 keepLists();
 keepHealth();
 keepAlerts();
-session.ready.then((one) => { login.badge(who, one); if (!strange) showRoles(); });
+session.ready.then((one) => { badge(one); if (!strange) showRoles(); });
 show();

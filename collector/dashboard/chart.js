@@ -4,7 +4,7 @@ import { get, link } from "./api.js";
 import { axisNumber, hatch, range, tick } from "./chart-axes.js";
 import { extent, noLayers, over, under } from "./chart-layers.js";
 import { append, closest, nothing, shape, summary } from "./chart-marks.js";
-import { fill, h, mark, say, table } from "./dom.js";
+import { fill, h, mark, say, styled, table } from "./dom.js";
 import { ago, length, moment, number, percent, unit, value } from "./format.js";
 import { gestures, keys } from "./gestures.js";
 import * as network from "./network.js";
@@ -19,6 +19,7 @@ const POINTS_MAX = 10_000;
 const APPENDED_MAX = 3_000;
 const ROWS_MAX = 200;
 const words = texts.node;
+await styled("/vendor/uPlot.min.css"); // nothing else needs it
 
 export class Chart {
   /** `options`: `title`, an element in place of the series' name; `below`, one under the chart; `resolution`, when it isn't
@@ -267,7 +268,7 @@ export class Chart {
     const heads = plain ? [words.time, `${words.value} ${unit(series)}`, words.quality] : [words.time, series.kind === "counter" ? words.increase : words.average, words.lowest, words.highest, words.quality];
     const cell = (held) => (held === null || held === undefined ? "–" : value(series, held));
     fill(this.details.lastChild,
-      table(seriesName(series), heads, shown.map((point) => [moment(point.at * 1000), cell(point.value), ...(plain ? [] : [cell(point.low), cell(point.high)]), texts.quality[point.quality] + (point.reason ? `: ${point.reason}` : "")])),
+      table(seriesName(series), heads, shown.map((point) => [moment(point.at * 1000), cell(point.value), ...(plain ? [] : [cell(point.low), cell(point.high)]), texts.quality[point.quality] + (point.reason ? `: ${point.reason}` : "")]), true),
       inside.length > shown.length && h("p", { class: "faint" }, words.tableMore(inside.length - shown.length)));
   }
 

@@ -35,12 +35,18 @@ export function mark(element, name, value) {
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 }
 
-/** A table that scrolls for itself on a small screen. */
-export function table(caption, heads, rows) {
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
-    h("table", null,
+/** Loads a style sheet; fulfilled when it holds, or can't be had. */
+export const styled = (href) => new Promise((done) => {
+  document.head.append(h("link", { rel: "stylesheet", href, onload: done, onerror: done }));
+});
+
+/** A table that scrolls for itself, and on a phone is a list in which each cell says its head, unless it is `narrow`. The roles
+ *  are there because a table that is laid out otherwise is none to some screen readers. */
+export function table(caption, heads, rows, narrow = false) {
+  const cell = (held, n) => (n === 0 ? h("th", { scope: "row", role: "rowheader" }, held) : h("td", { role: "cell", data: { head: heads[n] } }, held ? h("span", null, held) : held));
+  return h("div", { class: narrow ? "scroll" : "scroll stacked", tabindex: 0, role: "region", "aria-label": caption },
+    h("table", { role: "table" },
       h("caption", { class: "unseen" }, caption),
-      h("thead", null, h("tr", null, heads.map((head) => h("th", { scope: "col" }, head)))),
-      h("tbody", null, rows.map((cells) => h("tr", null, cells.map((cell, n) =>
-        n === 0 ? h("th", { scope: "row" }, cell) : h("td", null, cell)))))));
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads.map((head) => h("th", { scope: "col", role: "columnheader" }, head)))),
+      h("tbody", { role: "rowgroup" }, rows.map((cells) => h("tr", { role: "row" }, cells.map(cell))))));
 }

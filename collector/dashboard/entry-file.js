@@ -153,14 +153,17 @@ class Upload {
 
 const without = (all) => Object.fromEntries(Object.entries(all).filter(([, held]) => held !== null && held !== undefined));
 
+/** The word for a sign. */
+const called = (words, sign) => words.find(([one]) => one === sign)?.[1] ?? sign;
+
 /** What the file was taken for, and what of it can't be taken. */
 function outcome(sum, dry, file) {
   const { delimiter, decimal, dates } = sum.dialect;
   const shown = sum.rejects.slice(0, REJECTS_SHOWN);
   const made = [...sum.made];
   return h("div", { class: "report" }, h("h3", null, words.found),
-    h("p", { class: "faint" }, words.dialect(bytes(file.size), delimiter === "\t" ? words.tab : delimiter, decimal, words.orders[dates] ?? words.orders.none)),
-    table(words.found, [words.column, words.takenFor], sum.columns.map((column) => [column.name, column.taken_for])),
+    h("p", { class: "faint" }, words.dialect(bytes(file.size), called(words.delimiters, delimiter === "\t" ? "tab" : delimiter), called(words.decimals, decimal), words.orders[dates] ?? words.orders.none)),
+    table(words.found, [words.column, words.takenFor], sum.columns.map((column) => [column.name, column.taken_for]), true),
     made.length > 0 && h("p", null, dry ? words.wouldMake(made.length) : words.made(made.length), " ", h("span", { class: "faint" }, made.slice(0, 20).join(", "))),
     sum.rejected > 0 && h("section", { "aria-labelledby": "rejects-title" },
       h("div", { class: "row" }, h("h3", { id: "rejects-title" }, words.rejects(whole(sum.rejected))), h("button", { type: "button", class: "small", onclick: () => download(sum.rejects, file.name) }, words.download)),

@@ -1,6 +1,7 @@
 // The live feed: one WebSocket for the page that is open. When it is lost, it is tried again with growing, random pauses,
 // and values are asked for meanwhile.
 
+import * as alerts from "./alerts.js";
 import { get } from "./api.js";
 import { offer, setClock } from "./network.js";
 
@@ -42,7 +43,7 @@ export function watch(what) {
 }
 
 function ask() {
-  socket.send(JSON.stringify({ type: "watch", ...wanted }));
+  socket.send(JSON.stringify({ type: "watch", anomalies: true, ...wanted }));
 }
 
 function connect() {
@@ -68,7 +69,8 @@ function take(message) {
     pause = PAUSE_FIRST_MS;
     become({ is: "live", degraded: message.degraded });
   }
-  if (message.items) offer(message.items);
+  if (message.type === "anomalies") alerts.take(message);
+  else if (message.items) offer(message.items);
 }
 
 function lost(reason) {

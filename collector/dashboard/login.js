@@ -1,4 +1,4 @@
-// Who is there: the way in, when the collector wants to know, and the way out.
+// The way in, when the collector wants to know who is there.
 
 import { post } from "./api.js";
 import { fill, h, say } from "./dom.js";
@@ -26,13 +26,7 @@ export function form(root) {
     button.disabled = false;
   }
   fill(root, h("section", { class: "alone login" }, h("h1", null, words.title), h("p", { class: "faint" }, words.how),
-    h("form", { onsubmit: enter }, h("label", { for: "login-name" }, words.name), name, h("label", { for: "login-password" }, words.password), password, button, wrong)));
+    h("form", { onsubmit: enter }, h("label", { for: "login-name" }, words.name), name, h("label", { for: "login-password" }, words.password), password, button, wrong),
+    h("p", { class: "faint" }, words.over)));
   name.focus();
-}
-
-/** Shows who is there; nothing while nobody has to say so. */
-export function badge(place, who) {
-  if (who?.way !== "session") return;
-  const out = async () => { await post("logout"); location.reload(); };
-  fill(place, h("span", { class: "faint" }, words.is(who.name, who.role)), h("button", { type: "button", class: "small", onclick: out }, words.out));
 }

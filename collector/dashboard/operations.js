@@ -19,7 +19,7 @@ const words = texts.operations;
 /** Builds the page; gives back how to end it. */
 export function operations(root, report) {
   const parts = [
-    part(report, "tiers", words.tiers, async () => showTiers(await get("health"), await metrics(), await get("costs").catch(() => null))),
+    part(report, "tiers", words.tiers, async () => showTiers(...await Promise.all([get("health"), metrics(), get("costs").catch(() => null), get("storage").catch(() => null)]))),
     part(report, "gateways", words.gateways, async () => showGateways(await get("gateways"))),
     jobs(report),
     part(report, "quality", words.quality, async () => showQuality(await get("quality")), h("a", { class: "button small", href: link("quality", { format: "csv" }), download: "" }, words.csv)),
@@ -70,16 +70,16 @@ const fact = (name, text) => h("div", null, h("dt", null, name), h("dd", null, t
 const badge = (state, text) => h("span", { class: "badge", data: { state } }, text);
 const none = (text, how) => h("div", { class: "none" }, h("p", null, text), how && h("p", { class: "faint" }, how));
 
-function showTiers(health, figures, costs) {
-  const facts = (state) => Object.entries(state ?? {}).filter(([, held]) => held !== null).map(([name, held]) =>
-    fact(words.facts[name] ?? name, name === "bytes" ? bytes(held) : name === "first" || name === "last" ? new Date(held * 86400000).toISOString().slice(0, 10) : typeof held === "number" ? whole(held) : String(held)));
+function showTiers(health, figures, costs, storage) {
+  const facts = (state, tier) => Object.entries(state ?? {}).filter(([, held]) => held !== null).map(([name, held]) =>
+    fact(name === "bytes" && tier === "hot" ? words.memory : words.facts[name] ?? name, name === "bytes" ? bytes(held) : name === "first" || name === "last" ? new Date(held * 86400000).toISOString().slice(0, 10) : typeof held === "number" ? whole(held) : String(held)));
   const cards = ["hot", "warm", "cold"].filter((name) => health.tiers[name].state !== null).map((name) => {
     const tier = health.tiers[name];
     const hits = name === "hot" ? hitRate(figures) : null;
     return h("article", { class: "card", data: { state: tier.ok ? "good" : "bad" } },
       h("div", { class: "card-head" }, h("h3", null, words.tierNames[name]), badge(tier.ok ? "good" : "bad", tier.ok ? words.up : words.down)),
       h("p", { class: "faint" }, words.tierWhat[name]),
-      tier.ok ? h("dl", { class: "facts" }, fact(words.answered, length(tier.answered_in_ms / 1000)), hits !== null && fact(words.hitRate, percent(hits)), costs && fact(words.month, words.money(costs[name], costs.currency)), facts(tier.state)) : h("p", { class: "error" }, tier.error));
+      tier.ok ? h("dl", { class: "facts" }, fact(words.answered, length(tier.answered_in_ms / 1000)), hits !== null && fact(words.hitRate, percent(hits)), costs && fact(words.month, words.money(costs[name], costs.currency)), name !== "hot" && storage?.[name]?.readings != null && fact(words.facts.readings, whole(storage[name].readings)), facts(tier.state, name)) : h("p", { class: "error" }, tier.error));
   });
   const spool = [figures.get("collector_spool_bytes"), figures.get("collector_spool_bytes_max"), figures.get("collector_spool_records")];
   cards.push(h("article", { class: "card", data: { state: health.troubles.length ? "bad" : "good" } },

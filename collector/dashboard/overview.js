@@ -3,16 +3,16 @@
 import * as alerts from "./alerts.js";
 import { get } from "./api.js";
 import { fill, h, mark, say } from "./dom.js";
-import { ago, length, number, unit, value, whole } from "./format.js";
+import { ago, length, number, parse, unit, value, whole } from "./format.js";
 import * as map from "./map.js";
 import * as network from "./network.js";
-import * as spark from "./spark.js";
 import { seriesName, texts } from "./texts.js";
 
 const CARDS_MAX = 300;
 const FACTS_EVERY_MS = 15_000;
 const LINES_EVERY_MS = 300_000;
 const words = texts.overview;
+let spark; // loaded when values are on the screen
 
 /** Builds the page; `report(what, error)` tells what went wrong. Gives back how to end it. */
 export function overview(root, report) {
@@ -111,6 +111,7 @@ class Page {
 
   async fetch(numbers) {
     try {
+      spark ??= await import("./spark.js");
       for (const [number, line] of await spark.lines(numbers)) this.lines.set(number, line);
       this.cards.forEach((one) => one.draw(this.lines));
       this.report("sparklines", null);
@@ -151,7 +152,7 @@ class Page {
         this.report(what, error);
       }
     };
-    await Promise.all([ask("gateways", "gateways"), ask("quality", "quality"), ask("gaps", "gaps", { from: "now-24h" })]);
+    await Promise.all([ask("gateways", "gateways"), ask("quality", "quality"), ask("gaps", "gaps", { from: "now-24h" }), ask("looked", "jobs/runs", { job: "anomaly_detection", limit: 10 })]);
     this.tick();
   }
 }
@@ -170,7 +171,7 @@ function figures() {
   const element = h("section", { class: "figures", "aria-label": words.figures }, Object.values(parts).map((part) => part.element));
   return { element, facts, update() {
     showInflow(parts.inflow);
-    showAlerts(parts.alerts);
+    showAlerts(parts.alerts, facts.looked);
     showReporting(parts.reporting);
     showGateways(parts.gateways, facts.gateways);
     showQuality(parts.quality, facts.quality);
@@ -189,11 +190,15 @@ function showInflow(part) {
   part.show(good.length ? `${number(sum, 0.1)} ${unit(meters[0])}` : "–", whole ? words.inflowOf(names) : words.inflowPart(good.length, meters.length), whole ? "good" : "stale");
 }
 
-function showAlerts(part) {
+function showAlerts(part, looked) {
   const { open } = alerts;
   if (!open) return part.show("–", "", null);
+  if (open.length === 0) {
+    const run = looked?.items.find((one) => one.status === "done");
+    return part.show(whole(0), run ? words.alertsNone(ago(parse(run.finished_at), network.now())) : looked ? words.alertsNever : "", run ? "good" : null);
+  }
   const nodes = new Set(open.map((one) => network.nodeName(one.node)));
-  part.show(whole(open.length), open.length ? words.alertsAt(texts.and([...nodes].slice(0, 3)), nodes.size - 3) : words.alertsNone, { critical: "bad", warning: "stale" }[alerts.worst(open)] ?? "good");
+  part.show(whole(open.length), words.alertsAt(texts.and([...nodes].slice(0, 3)), nodes.size - 3), { critical: "bad", warning: "stale" }[alerts.worst(open)] ?? "good");
 }
 
 function showReporting(part) {
@@ -238,7 +243,7 @@ function card(node) {
   return {
     element,
     visible: false,
-    numbers: spark.drawable(node),
+    numbers: node.series.filter((one) => one.kind !== "counter").map((one) => one.series),
     update(number) { byNumber.get(number)?.update(); },
     draw(lines, only) {
       for (const number of only === undefined ? this.numbers : [only]) if (lines.has(number)) byNumber.get(number)?.draw(lines.get(number));
@@ -263,10 +268,10 @@ function row(one) {
   const text = h("span", { class: "value" });
   const note = h("span", { class: "note" });
   const cell = h("dd", null, note, text, h("span", { class: "unit" }, unit(one)));
-  const picture = one.kind === "counter" ? null : spark.picture();
+  let picture = null;
   const about = h("span", { class: "unseen" });
   const key = h("dt", null, seriesName(one));
-  const line = h("dd", { class: "spark-cell" }, picture, about);
+  const line = h("dd", { class: "spark-cell" }, about);
   return {
     elements: h("div", { class: "measure" }, key, line, cell),
     update() {
@@ -278,7 +283,7 @@ function row(one) {
       say(note, noteOf(one, state));
     },
     draw(points) {
-      if (!picture) return;
+      if (!picture) line.prepend(picture = spark.picture());
       spark.draw(picture, points, one.kind);
       const [low, high] = spark.bounds(points);
       const span = length((points.to - points.from) / 1000);

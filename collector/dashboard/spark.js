@@ -105,6 +105,3 @@ export function draw(picture, line, kind) {
   dot.setAttribute("cx", x(last[0]).toFixed(1));
   dot.setAttribute("cy", y((last[1] + last[2]) / 2).toFixed(1));
 }
-
-/** The series of a node that a line says something about. */
-export const drawable = (node) => node.series.filter((one) => one.kind !== "counter").map((one) => one.series);

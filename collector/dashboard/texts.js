@@ -10,6 +10,8 @@ const en = {
   menu: "Pages",
   pages: { overview: "Overview", anomalies: "Anomalies", forecasts: "Forecasts", entry: "Entry", operations: "Operations", access: "Access" },
   theme: { label: "Colours", system: "As the system", light: "Light", dark: "Dark", is: (name) => `Colours: ${name}` },
+  api: "API for programs",
+  missing: { title: "There is no such page", what: (path) => `Nothing is at ${path}. The link may be old, or mistyped.`, back: "To the overview" },
   and: (list) => new Intl.ListFormat("en-GB").format(list),
 
   link: {
@@ -23,6 +25,7 @@ const en = {
   login: {
     title: "Who are you?",
     how: "Users are made on the collector's machine: collector user add NAME --role viewer",
+    over: "A session is over after 12 hours in which nothing was asked, after a week, and when a collector without Redis starts again.",
     name: "Name", password: "Password", in: "Log in", out: "Log out",
     is: (name, role) => `${name}, ${role}`,
   },
@@ -77,7 +80,8 @@ const en = {
     reportingAll: "every value is fresh",
     reportingStale: (n) => count(n, "node is stale or bad", "nodes are stale or bad"),
     alerts: "Open anomalies",
-    alertsNone: "nothing is out of the ordinary",
+    alertsNone: (time) => `none was found, last looked ${time}`,
+    alertsNever: "nobody has looked yet",
     alertsAt: (names, more) => `at ${names}${more > 0 ? ` and ${more} more` : ""}`,
     gateways: "Gateways online",
     gatewaysAll: "all connected",
@@ -191,8 +195,11 @@ const en = {
     openCount: (n) => count(n, "open anomaly", "open anomalies"),
     count: (n) => count(n, "anomaly", "anomalies"),
     more: "older ones are left out: narrow the filters",
-    none: "Nothing is out of the ordinary.",
-    noneHow: "Every quarter of an hour each series is compared with what it did before. What stands out is listed here.",
+    none: "Nothing out of the ordinary was found.",
+    noneYet: "Nothing has been compared with its past yet.",
+    noneHow: "Newest values are looked at as they come, and every quarter of an hour each series is compared with what it did before. What stands out is listed here.",
+    looked: (ago, found) => `Last looked ${ago}: ${found}.`,
+    lookedNever: "Values that can't be are found at once; the first comparison is made by the job anomaly_detection, which can be started under Operations.",
     noneFiltered: "No anomaly fits these filters.",
     clear: "Show all that are open or acknowledged",
     gone: (id) => `There is no anomaly ${id ?? ""}.`,
@@ -286,7 +293,7 @@ const en = {
       done: (readings, written, unchanged, rejects) => `${readings} readings: ${written} new or changed, ${unchanged} there already, ${rejects} not taken.`,
       stopped: "Stopped.", storedUpTo: (line) => `It is stored up to line ${line}, and not from there on. Importing the file again changes nothing that is stored.`, nothingStored: "Nothing of it is stored.",
       empty: "The file is empty.", tooLong: "A row is longer than 256 kB; is a quote left open?",
-      found: "What the file was taken for", column: "Column", takenFor: "Taken for", tab: "tab",
+      found: "What the file was taken for", column: "Column", takenFor: "Taken for",
       dialect: (size, delimiter, decimal, dates) => `${size}; separator ${delimiter}, decimal sign ${decimal}, dates: ${dates}`,
       wouldMake: (n) => `It would make ${count(n, "series", "series")}:`, made: (n) => `It made ${count(n, "series", "series")}:`,
       rejects: (n) => `Not taken: ${n}`, rejectsTable: "Rows that can't be taken", download: "Download all as CSV",
@@ -321,6 +328,7 @@ const en = {
     answered: "Answers in",
     hitRate: "Cache hit rate",
     month: "A month, about",
+    memory: "Memory",
     money: (sum, currency) => `${sum.toFixed(sum < 10 ? 2 : 0)} ${currency}`,
     costs: ({ total, currency, all_in_bigquery: alone }) =>
       `About ${total.toFixed(0)} ${currency} a month for all tiers; everything in BigQuery alone would be at least ${alone.total.toFixed(0)} ${currency}: ` +

@@ -1,12 +1,18 @@
 //! The dashboard: files of `dashboard/`, part of the program, so that there is nothing else to install. A debug build reads
 //! them from there at each request: a page is changed, and seen, without building.
 
-use super::etag;
+use super::{Api, etag, page};
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
 
 /// A file, where it is asked for, and what it is.
 struct File {
@@ -75,29 +81,25 @@ const FILES: &[File] = &[
     file!("span.js", SCRIPT),
     file!("spark.js", SCRIPT),
     file!("texts.js", SCRIPT),
-    file!("theme.js", SCRIPT),
     file!("usual.js", SCRIPT),
     file!("vendor/uPlot.esm.js", SCRIPT),
     file!("vendor/uPlot.min.css", CSS),
     file!("vendor/uPlot.LICENSE", TEXT),
 ];
 
-/// `/`, `/api/docs` and every file.
-pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    let mut router = Router::new();
-    for file in FILES {
+/// `/`, `/api/docs` and every file that they need.
+pub(super) fn routes() -> Router<Api> {
+    let mut router = Router::new().route("/", get(page::index)).route("/api/docs", get(page::docs));
+    for file in FILES.iter().filter(|file| file.kind != HTML) {
         let answer = move |headers: HeaderMap| async move { answer(file, current(file), &headers) };
-        let page = match file.path {
-            "/index.html" => Some("/"),
-            "/docs.html" => Some("/api/docs"),
-            _ => None,
-        };
-        if let Some(page) = page {
-            router = router.route(page, get(answer));
-        }
         router = router.route(file.path, get(answer));
     }
     router
+}
+
+/// The text of a file.
+pub(super) fn text(path: &str) -> Cow<'static, [u8]> {
+    FILES.iter().find(|file| file.path == path).map(current).unwrap_or_default()
 }
 
 /// What was built in, or in a debug build what is in the folder now.
@@ -116,7 +118,28 @@ fn answer(file: &File, bytes: Cow<'static, [u8]>, headers: &HeaderMap) -> Respon
     if etag::known(headers, &tag) {
         return (StatusCode::NOT_MODIFIED, about).into_response();
     }
-    (about, [(header::CONTENT_TYPE, file.kind)], bytes).into_response()
+    let takes = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = [(header::CONTENT_TYPE, file.kind), (header::VARY, "accept-encoding")];
+    let takes = takes.split(',').any(|one| one.trim() == "gzip");
+    match takes.then(|| packed(file, &tag, &bytes)).flatten() {
+        Some(packed) => (about, kind, [(header::CONTENT_ENCODING, "gzip")], packed).into_response(),
+        None => (about, kind, bytes).into_response(),
+    }
+}
+
+/// A file packed as well as can be, once for each change of it; `None` when that can't be.
+fn packed(file: &File, tag: &str, bytes: &[u8]) -> Option<Bytes> {
+    static PACKED: Mutex<Option<HashMap<&str, (String, Bytes)>>> = Mutex::new(None);
+    let mut all = PACKED.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = all.get_or_insert_default();
+    if let Some((_, packed)) = all.get(file.path).filter(|(known, _)| known == tag) {
+        return Some(packed.clone());
+    }
+    let mut out = GzEncoder::new(Vec::new(), Compression::best());
+    out.write_all(bytes).ok()?;
+    let packed = Bytes::from(out.finish().ok()?);
+    all.insert(file.path, (tag.to_owned(), packed.clone()));
+    Some(packed)
 }
 
 /// What a browser may do with our answers: only what comes from here is run, shown or asked; nobody frames it; text is
@@ -165,7 +188,7 @@ mod tests {
 
     #[test]
     fn an_unchanged_file_travels_once() {
-        let file = &FILES[0];
+        let file = FILES.iter().find(|file| file.path == "/app.css").unwrap();
         let with = |known: &str| HeaderMap::from_iter([(header::IF_NONE_MATCH, known.parse().unwrap())]);
         let status = |headers: &HeaderMap| answer(file, file.bytes.into(), headers).status();
         let tag = etag::tag(file.bytes);

@@ -22,6 +22,7 @@ mod inbox;
 mod jobs;
 mod live;
 mod origin;
+mod page;
 mod parameters;
 mod params;
 mod past;
@@ -32,6 +33,7 @@ mod quarantine;
 mod rates;
 mod routes;
 mod sql;
+mod storage;
 pub mod tls;
 mod views;
 
@@ -164,6 +166,7 @@ struct Api {
     rates: Arc<Rates>,
     rules: Arc<Rules>,
     document: Bytes,
+    storage: Arc<storage::Counted>,
     stop: CancellationToken,
 }
 
@@ -244,6 +247,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::runs))
         .routes(routes!(routes::costs))
+        .routes(routes!(storage::storage))
         .routes(routes!(routes::metrics));
     let operator = OpenApiRouter::default()
         .routes(routes!(anomalies::acknowledge))
@@ -282,6 +286,7 @@ fn router(sources: Sources, stop: CancellationToken) -> Router {
         rates: Arc::new(Rates::new(sources.rates)),
         rules: Arc::new(Rules::of(&document)),
         document: document.to_json().unwrap_or_default().into(),
+        storage: Arc::default(),
         stop,
         sources,
     };

@@ -249,8 +249,25 @@ async fn the_dashboard_is_served_compressed_guarded_and_once() {
     {
         assert!(head.contains(says), "{says} is missing in {head}");
     }
+    // What it would ask for first comes along, and can't become anything but data.
+    let (_, given) = body.split_once("<script type=\"application/json\" id=\"given\">").unwrap();
+    let given: Value = serde_json::from_str(given.split_once("</script>").unwrap().0).unwrap();
+    for path in given.as_object().unwrap().keys() {
+        let path = path.strip_prefix("/api/v1/").unwrap();
+        let (mut asked, mut came) = (bench.get(path).await, given[format!("/api/v1/{path}")].clone());
+        for answer in [&mut asked, &mut came] {
+            answer["tiers"] = Value::Null; // how long they took to answer
+        }
+        assert_eq!(came, asked, "{path}");
+    }
+    assert_eq!(given.as_object().unwrap().len(), 6);
+    let dark = "GET / HTTP/1.1\r\nCookie: a=b; theme=dark\r\nX:";
+    assert!(bench.ask(dark, "localhost").await.2.contains("<html data-theme=\"dark\" lang="));
+    let wrong = "GET / HTTP/1.1\r\nCookie: theme=\"><script>\r\nX:";
+    assert!(!bench.ask(wrong, "localhost").await.2.contains("data-theme"));
+    let (_, head, _) = bench.ask("GET /app.css", "localhost").await;
     let tag = head.lines().find_map(|line| line.strip_prefix("etag: w/")).unwrap();
-    let again = format!("GET / HTTP/1.1\r\nIf-None-Match: W/{tag}\r\nX:");
+    let again = format!("GET /app.css HTTP/1.1\r\nIf-None-Match: W/{tag}\r\nX:");
     assert_eq!(bench.ask(&again, "localhost").await.0, 304);
     let file = "GET /api/v1/history?series=1&format=csv HTTP/1.1\r\nAccept-Encoding: gzip\r\nX:";
     let mut socket = tokio::net::TcpStream::connect(bench.address).await.unwrap();
@@ -355,6 +372,7 @@ const ROUTES: &[(&str, Option<Role>)] = &[
     ("GET /api/v1/quality", Some(Role::Viewer)),
     ("GET /api/v1/forecasts", Some(Role::Viewer)),
     ("GET /api/v1/anomalies", Some(Role::Viewer)),
+    ("GET /api/v1/storage", Some(Role::Viewer)),
     ("GET /api/v1/jobs", Some(Role::Viewer)),
     ("GET /api/v1/jobs/runs", Some(Role::Viewer)),
     ("GET /api/v1/export", Some(Role::Viewer)),
@@ -440,6 +458,9 @@ async fn what_is_served_is_described_and_the_other_way_round() {
         assert_eq!(operation["x-role"], json!(least), "{method} {path}");
         assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{path}: its name is there twice");
         assert!(!operation["summary"].as_str().unwrap().is_empty(), "{path}");
+        let json = &operation["responses"]["200"]["content"]["application/json"];
+        let tagged = *method == "get" && json.is_object();
+        assert_eq!(operation["responses"]["304"].is_object(), tagged, "{method} {path}");
         for parameter in operation["parameters"].as_array().into_iter().flatten() {
             let schema = &parameter["schema"];
             let bound = ["enum", "maximum", "maxLength", "pattern"].iter().any(|bound| !schema[bound].is_null());
@@ -454,6 +475,14 @@ async fn what_is_served_is_described_and_the_other_way_round() {
     }
     let (status, head, page) = bench.ask("GET /api/docs", "localhost").await;
     assert!(status == 200 && head.contains("text/html") && page.contains("/docs.js"), "{head}");
+}
+
+#[tokio::test]
+async fn what_the_tiers_hold_is_counted() {
+    let bench = bench().await;
+    let storage = bench.get("storage").await;
+    assert_eq!((&storage["warm"]["readings"], &storage["hot"]["readings"]), (&json!(60), &json!(0)), "{storage}");
+    assert!(storage["warm"]["bytes"].as_u64().unwrap() > 0 && storage["cold"].is_null(), "{storage}");
 }
 
 #[tokio::test]

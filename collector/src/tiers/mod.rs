@@ -198,6 +198,9 @@ pub trait WarmTier: Send + Sync + 'static {
     /// Figures for health and metrics; also the proof that the tier answers.
     fn state(&self) -> TierFuture<'_, WarmState>;
 
+    /// How many readings it holds; where counting takes long, what the server's statistics say. It may read much.
+    fn count_readings(&self) -> TierFuture<'_, u64>;
+
     /// Waits for what is under way and lets go of everything; after it the tier is not used any more.
     fn close(&self) -> BoxFuture<'_, ()>;
 }

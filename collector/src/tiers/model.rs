@@ -351,6 +351,8 @@ pub struct HotState {
     pub readings: u64,
     /// Readings that made room for others before their time.
     pub evicted: u64,
+    /// Bytes of memory, where it can tell; of a server all that it takes.
+    pub bytes: Option<u64>,
 }
 
 /// How the cold tier is.

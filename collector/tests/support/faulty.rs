@@ -213,6 +213,9 @@ impl WarmTier for FaultyWarm {
     fn state(&self) -> TierFuture<'_, WarmState> {
         self.answers(self.inner.state())
     }
+    fn count_readings(&self) -> TierFuture<'_, u64> {
+        self.answers(self.inner.count_readings())
+    }
     fn close(&self) -> BoxFuture<'_, ()> {
         self.inner.close()
     }

@@ -19,8 +19,8 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    Components, ContentBuilder, HeaderBuilder, InfoBuilder, License, OpenApi, OpenApiBuilder, PathItem, Paths, Ref,
-    RefOr, Response, ResponseBuilder, SecurityRequirement, schema::ObjectBuilder, schema::Type,
+    Components, ContentBuilder, Header, HeaderBuilder, InfoBuilder, License, OpenApi, OpenApiBuilder, PathItem, Paths,
+    Ref, RefOr, Response, ResponseBuilder, SecurityRequirement, schema::ObjectBuilder, schema::Type,
 };
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
@@ -67,6 +67,8 @@ pub(super) fn head() -> OpenApi {
     for (status, name, what) in COMMON {
         components.responses.insert((*name).into(), RefOr::T(problem(status, what)));
     }
+    let same = ResponseBuilder::new().description(SAME).header("ETag", etag());
+    components.responses.insert("Same".into(), RefOr::T(same.build()));
     let tag = |(name, what): (&str, &str)| TagBuilder::new().name(name).description(Some(what)).build();
     let license = License::new(env!("CARGO_PKG_LICENSE"));
     let info = InfoBuilder::new()
@@ -101,6 +103,20 @@ const COMMON: &[(&str, &str, &str)] = &[
     ("503", "Away", "A tier is away, or too much is under way."),
     ("504", "TooSlow", "It took too long."),
 ];
+
+/// What is said to those who have it already.
+const SAME: &str = "It is what `If-None-Match` says is known: nothing has changed.";
+
+fn etag() -> Header {
+    let text = ObjectBuilder::new().schema_type(Type::String).build();
+    HeaderBuilder::new().description(Some("What this answer is known by.")).schema(Some(text)).build()
+}
+
+/// Whether `tagged` looks after its answer.
+fn is_tagged(method: &Method, operation: &Operation) -> bool {
+    let ok = operation.responses.responses.get("200");
+    *method == Method::GET && matches!(ok, Some(RefOr::T(ok)) if ok.content.contains_key("application/json"))
+}
 
 fn problem(status: &str, what: &str) -> Response {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(Problem::name()))).build();
@@ -163,6 +179,9 @@ pub(super) fn needing(role: Option<Role>, mut router: OpenApiRouter<Api>) -> Ope
         }
         if *method != Method::GET || role.is_some() {
             add(operation, "403");
+        }
+        if is_tagged(method, operation) {
+            operation.responses.responses.insert("304".into(), Ref::from_response_name("Same").into());
         }
         let Some(role) = role else {
             operation.security = Some(vec![SecurityRequirement::default()]);

@@ -214,8 +214,12 @@ impl HotTier for MemoryHot {
     fn state(&self) -> TierFuture<'_, HotState> {
         let mut table = self.lock();
         table.expire_all(self.horizon());
-        let state =
-            HotState { series: table.series.len() as u64, readings: table.readings as u64, evicted: table.evicted };
+        let state = HotState {
+            series: table.series.len() as u64,
+            readings: table.readings as u64,
+            evicted: table.evicted,
+            bytes: Some((table.readings * size_of::<(Timestamp, Held)>()) as u64),
+        };
         Box::pin(async move { Ok(state) })
     }
 }

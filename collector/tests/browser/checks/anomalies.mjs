@@ -1,7 +1,7 @@
 // Anomalies: found by the job, looked at and decided about.
 
 import assert from "node:assert/strict";
-import { chart, has, open, ready, settled } from "../browser.mjs";
+import { chart, has, open, please, ready, settled } from "../browser.mjs";
 
 export default ({ check, browser, base }) => {
   check("an anomaly is found by its filters, acknowledged, commented and closed, and everybody sees it", async () => {
@@ -45,6 +45,22 @@ export default ({ check, browser, base }) => {
     return page;
   });
 
+  check("where nothing was found it says how far that was looked for", async () => {
+    const page = await open(browser, base, { path: null });
+    const none = { items: [], truncated: false };
+    await page.route(/\/api\/v1\/anomalies/, (route) => route.fulfill({ json: none }));
+    await page.route(/\/api\/v1\/jobs\/runs/, (route) => route.fulfill({ json: none }));
+    await page.goto(`${base}/#/anomalies`);
+    await has(page, "Nothing has been compared with its past yet.");
+    const run = { status: "done", finished_at: new Date().toISOString(), detail: "0 new in 10 series; 4 have no eight days behind them yet" };
+    await page.unroute(/\/api\/v1\/jobs\/runs/);
+    await page.route(/\/api\/v1\/jobs\/runs/, (route) => route.fulfill({ json: { ...none, items: [run] } }));
+    await page.reload();
+    await has(page, "Nothing out of the ordinary was found.");
+    await has(page, /Last looked .*: 0 new in 10 series; 4 have no eight days behind them yet\./);
+    return page;
+  });
+
   check("evidence: the readings around, what is usual, and the way to the node's page", async () => {
     const page = await open(browser, base, { path: "/#/anomalies?kind=profile&node=DIST_002" });
     await ready(page, "anomalies");
@@ -55,7 +71,32 @@ export default ({ check, browser, base }) => {
     await page.locator(".anomaly .anomaly-where a").click();
     await settled(page);
     await chart(page, "Flow").locator(".anomaly-link").first().waitFor();
-    assert.match(page.url(), /node\/DIST_002\?from=/);
+    assert.match(page.url(), /node\/DIST_002\?(from|span)=/);
+    return page;
+  });
+
+  check("a value that can't be is an anomaly on every page at once, without reloading", async () => {
+    const [page, list] = await Promise.all([open(browser, base), open(browser, base, { path: "/#/anomalies" })]);
+    await Promise.all([ready(page, "overview"), ready(list, "anomalies")]);
+    const before = Number(await page.locator("#bar nav .count").innerText());
+    const [card, item] = [page.locator("li.card[data-node=RES_001] .count"), list.locator(".anomaly-item", { hasText: "Out of range" })];
+    const began = performance.now();
+    await please("say RES_001 level 2000");
+    await Promise.all([card.getByText("1").waitFor(), item.waitFor()]);
+    console.log(`  on both pages after ${(performance.now() - began).toFixed(0)} ms`);
+    assert.match(await item.innerText(), /Low basin · Level[\s\S]*2,000 m instead of 1,000/);
+    assert.equal(Number(await page.locator("#bar nav .count").innerText()), before + 1);
+    // The same again is no other one; and it is gone where it is closed, and everywhere else.
+    await please("say RES_001 level 2001");
+    await item.click();
+    await list.getByRole("heading", { name: "Out of range" }).waitFor();
+    await list.getByLabel("Because").selectOption("sensor");
+    await list.getByRole("button", { name: "Close" }).click();
+    await card.waitFor({ state: "hidden" });
+    assert.equal(Number(await page.locator("#bar nav .count").innerText()), before);
+    await please("say RES_001 level 3.4");
+    assert.equal(list.errors.length, 0, list.errors.join("\n"));
+    await list.context().close();
     return page;
   });
 };

@@ -47,7 +47,7 @@ export default ({ check, browser, base }) => {
     await has(page, "48 rows: 45 readings can be stored, 3 can't be taken.");
     const report = page.locator(".report");
     await report.getByText("It would make 1 series:").waitFor();
-    assert.match(await report.innerText(), /separator ;, decimal sign ,/);
+    assert.match(await report.innerText(), /separator semicolon, decimal sign comma, dates/);
     const lines = await report.locator("table").last().locator("tbody tr").allInnerTexts();
     assert.deepEqual(lines.map((line) => line.split("\t")[0].trim()), ["6", "11", "22"], lines.join("\n"));
     const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download all as CSV" }).click()]);

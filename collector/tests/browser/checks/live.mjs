@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { findings, has, open, please, ready, settled } from "../browser.mjs";
+import { findings, has, open, overflow, please, ready, settled } from "../browser.mjs";
 
 export default ({ check, browser, base, folder }) => {
   check("overview shows every node, with values, units and totals", async () => {
@@ -82,12 +82,32 @@ export default ({ check, browser, base, folder }) => {
 
   check("with nothing there yet it says what to do", async () => {
     const page = await open(browser, base, { path: null });
-    await page.route(/\/api\/v1\/(series|nodes|gateways|gaps)/, (route) => route.fulfill({ json: { items: [], truncated: false, degraded: [] } }));
+    await page.route(/\/api\/v1\/(series|nodes|gateways|gaps|anomalies|jobs\/runs)/, (route) => route.fulfill({ json: { items: [], truncated: false, degraded: [] } }));
+    // And without what comes with the page.
+    await page.addInitScript(() => new MutationObserver(() => document.getElementById("given")?.remove()).observe(document, { childList: true, subtree: true }));
     await page.goto(base);
     await has(page, "Nothing has arrived yet");
     assert.match(await page.locator(".alone").innerText(), /collector ca issue/);
     await page.screenshot({ path: join(folder, "empty.png") });
     assert.deepEqual(await findings(page), []);
+    return page;
+  });
+
+  check("a page that isn't there is told so, with a way back, and the API's description is a click away", async () => {
+    const page = await open(browser, base, { path: "/#/nosuch" });
+    await has(page, "There is no such page");
+    await has(page, /Nothing is at #\/nosuch/);
+    assert.deepEqual(await findings(page), []);
+    await page.getByText("To the overview").click();
+    await ready(page, "overview");
+    await page.getByText("API for programs").click();
+    await page.waitForURL(`${base}/api/docs`);
+    await has(page, "/api/v1/anomalies/{id}/acknowledge");
+    assert.deepEqual(await findings(page), []);
+    for (const width of [390, 1440]) {
+      await page.setViewportSize({ width, height: 844 });
+      assert.ok(await overflow(page) <= 0, `${width}: ${await overflow(page)} px too wide`);
+    }
     return page;
   });
 

@@ -147,6 +147,14 @@ impl Link {
         self.watched(outcome)
     }
 
+    /// The bytes that the server takes, when it says so.
+    pub(super) async fn memory(&self) -> Option<u64> {
+        let mut info = redis::cmd("INFO");
+        info.arg("memory");
+        let memory: String = self.command(&info).await.ok()?;
+        field(&memory, "used_memory").parse().ok()
+    }
+
     fn not_quiet(&self) -> Result<(), TierError> {
         let quiet = *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
         match quiet {

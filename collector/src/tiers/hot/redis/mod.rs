@@ -344,6 +344,7 @@ impl Inner {
             series: sum.series + of.series,
             readings: sum.readings + of.readings,
             evicted: sum.evicted + of.evicted,
+            bytes: None,
         }))
     }
 }
@@ -383,7 +384,7 @@ fn state_of(root: &BTreeMap<String, String>, series: u64, horizon: Timestamp) ->
         Ordering::Greater => count,
     };
     let evicted = root.get("evicted").and_then(|n| n.parse().ok()).unwrap_or(0);
-    HotState { series, readings: hours_of(root).map(count).sum(), evicted }
+    HotState { series, readings: hours_of(root).map(count).sum(), evicted, bytes: None }
 }
 
 impl HotTier for RedisHot {
@@ -424,6 +425,9 @@ impl HotTier for RedisHot {
     }
 
     fn state(&self) -> TierFuture<'_, HotState> {
-        Box::pin(self.inner.state())
+        Box::pin(async move {
+            let state = self.inner.state().await?;
+            Ok(HotState { bytes: self.inner.link.memory().await, ..state })
+        })
     }
 }

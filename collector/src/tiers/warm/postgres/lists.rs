@@ -4,6 +4,7 @@
 use super::PostgresWarm;
 use super::fault::failed;
 use super::rows::{self, get, narrow, seq, strange};
+use super::schema::Layout;
 use super::streams;
 use crate::tiers::{GatewayGap, GatewayInfo, Heard, Parked, Quarantined, TierError, WarmState};
 use shared::ids::{BootId, GatewayId};
@@ -123,5 +124,18 @@ impl PostgresWarm {
             parked: narrow(&row, "parked")?,
             bytes: Some(narrow(&row, "bytes")?),
         })
+    }
+
+    /// By the statistics that the server keeps for itself: counting takes minutes.
+    pub(super) async fn estimate_readings(&self) -> Result<u64, TierError> {
+        let sql = match self.ready().await? {
+            Layout::Timescale => "SELECT greatest(approximate_row_count('readings'), 0) AS readings",
+            Layout::Plain => {
+                "SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint AS readings FROM pg_inherits AS i \
+                 JOIN pg_class AS c ON c.oid = i.inhrelid WHERE i.inhparent = 'readings'::regclass"
+            }
+        };
+        let row = sqlx::query(sql).fetch_one(&mut *self.primary().await?).await.map_err(failed)?;
+        narrow(&row, "readings")
     }
 }

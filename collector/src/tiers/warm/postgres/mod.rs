@@ -383,6 +383,10 @@ impl WarmTier for PostgresWarm {
         self.soon(Box::pin(self.count_everything()))
     }
 
+    fn count_readings(&self) -> TierFuture<'_, u64> {
+        self.soon(Box::pin(self.estimate_readings()))
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.read.close().await;

@@ -321,6 +321,13 @@ impl WarmTier for SqliteWarm {
         Box::pin(self.count_everything())
     }
 
+    fn count_readings(&self) -> TierFuture<'_, u64> {
+        Box::pin(async {
+            let row = sqlx::query("SELECT count(*) AS readings FROM readings").fetch_one(&self.read).await;
+            rows::narrow(&row.map_err(failed)?, "readings")
+        })
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.read.close().await;
