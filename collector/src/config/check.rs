@@ -18,12 +18,10 @@ impl Config {
             found.unless(false, &key, format_args!("\"{value}\""), &why);
         }
         self.own_mistakes(&mut found);
-        if let Some((key, value, why)) = self.hot.mistake() {
-            found.unless(false, key, value, why);
-        }
         for others in [
             self.nodes.mistakes(),
             self.alerts.mistakes(),
+            self.hot.mistakes(),
             self.warm.mistakes(),
             self.costs.mistakes(),
             self.cold.mistakes(),

@@ -339,7 +339,7 @@ mod tests {
         let twice = load("[api]\nlisten = '127.0.0.1:7443'").unwrap_err().to_string();
         assert!(twice.contains("api.listen") && twice.contains("[ingest]"), "{twice}");
         let all = load(
-            "[jobs]\nzone = 'Rome'\n[hot]\n\nttl_hours = 0\n\n[nodes]\nA = { at = [nan, 1] }\n\n[[inbox]]\nname = 's'\ntable = ''\nzone = 'x'\ncolumns = {}\n[cold]\nendpoint = 'x'\n",
+            "[jobs]\nzone = 'Rome'\n[hot]\n\nttl_hours = 0\nprefix = ''\n[nodes]\nA = { at = [nan, 1] }\n\n[[inbox]]\nname = 's'\ntable = ''\nzone = 'x'\ncolumns = {}\n[cold]\nendpoint = 'x'\n",
         );
         let all = all.unwrap_err().to_string();
         let said: Vec<_> = all
@@ -351,8 +351,9 @@ mod tests {
             "12: inbox.s.table",
             "14: inbox.s.columns",
             "13: inbox.s.zone",
-            "5: hot.ttl_hours",
             "8: nodes.A.at",
+            "5: hot.ttl_hours",
+            "6: hot.prefix",
             "16: cold.endpoint",
         ];
         assert_eq!(said, expected, "{all}");

@@ -1,6 +1,7 @@
 //! `[hot]`: which hot tier, and how it is reached. The reference's environment variables (`REDIS_HOST`, `REDIS_PORT`,
 //! `REDIS_DB`, `CACHE_TTL_HOURS`, `CACHE_REFRESH_HOURS`) go before the file.
 
+use crate::config::Mistakes;
 use crate::tiers::warm::settings::Secret;
 use serde::Deserialize;
 use shared::config::HumanDuration;
@@ -135,31 +136,26 @@ impl HotSettings {
         i64::from(self.ttl_hours) * 3_600 * 1_000_000
     }
 
-    /// The first setting that can't be used: its name, its value and why.
+    /// What can't be used.
     #[must_use]
-    pub fn mistake(&self) -> Option<(&'static str, String, &'static str)> {
+    pub fn mistakes(&self) -> Mistakes {
+        let mut found = Mistakes::default();
         for (key, hours, most, why) in [
             ("hot.ttl_hours", self.ttl_hours, 168, "1 to 168 are possible"),
             ("hot.refresh_hours", self.refresh_hours, 24, "1 to 24 are possible"),
         ] {
-            if !(1..=most).contains(&hours) {
-                return Some((key, hours.to_string(), why));
-            }
+            found.unless((1..=most).contains(&hours), key, hours, why);
         }
-        if self.readings_max.is_some_and(|max| max < 1_000) {
-            return Some(("hot.readings_max", self.readings_max().to_string(), "at least 1000 are needed"));
-        }
+        let enough = self.readings_max.is_none_or(|max| max >= 1_000);
+        found.unless(enough, "hot.readings_max", self.readings_max(), "at least 1000 are needed");
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
-        if self.prefix.is_empty() || self.prefix.len() > 64 || !self.prefix.chars().all(plain) {
-            return Some(("hot.prefix", self.prefix.clone(), "letters, digits and _-.: are possible, 64 at most"));
-        }
-        if self.tls && self.host.starts_with('/') {
-            return Some(("hot.tls", "true".into(), "a socket of this machine has no TLS"));
-        }
-        if !(Duration::from_millis(50)..=Duration::from_secs(10)).contains(&self.timeout.0) {
-            return Some(("hot.timeout", self.timeout.to_string(), "50ms to 10s are possible"));
-        }
-        None
+        let plain = (1..=64).contains(&self.prefix.len()) && self.prefix.chars().all(plain);
+        found.unless(plain, "hot.prefix", &self.prefix, "letters, digits and _-.: are possible, 64 at most");
+        let socket = self.tls && self.host.starts_with('/');
+        found.unless(!socket, "hot.tls", true, "a socket of this machine has no TLS");
+        let bounded = (Duration::from_millis(50)..=Duration::from_secs(10)).contains(&self.timeout.0);
+        found.unless(bounded, "hot.timeout", self.timeout, "50ms to 10s are possible");
+        found
     }
 }
 
@@ -186,7 +182,7 @@ mod tests {
         assert_eq!((settings.store(), settings.host.as_str(), settings.port), (Store::Redis, "cache", 6380));
         assert_eq!((settings.database, settings.ttl_hours, settings.refresh_hours), (3, 12, 2));
         assert!(!format!("{settings:?}").contains("hush"), "never shown");
-        assert_eq!(settings.mistake(), None);
+        assert_eq!(settings.mistakes().keys().len(), 0);
         let wrong = settings.apply_environment(|name| (name == "REDIS_DB").then(|| "first".into()));
         assert_eq!(wrong, Err(("REDIS_DB", "first".into())));
     }
@@ -196,13 +192,13 @@ mod tests {
         let mistake = |change: fn(&mut HotSettings)| {
             let mut settings = HotSettings::default();
             change(&mut settings);
-            settings.mistake().map(|(key, ..)| key)
+            settings.mistakes().keys().join(" ")
         };
-        assert_eq!(mistake(|_| ()), None);
-        assert_eq!(mistake(|s| s.ttl_hours = 0), Some("hot.ttl_hours"));
-        assert_eq!(mistake(|s| s.readings_max = Some(1)), Some("hot.readings_max"));
-        assert_eq!(mistake(|s| s.prefix = "a{b}".into()), Some("hot.prefix"));
-        assert_eq!(mistake(|s| (s.tls, s.host) = (true, "/run/redis.sock".into())), Some("hot.tls"));
-        assert_eq!(mistake(|s| s.timeout = Duration::from_secs(60).into()), Some("hot.timeout"));
+        assert_eq!(mistake(|_| ()), "");
+        assert_eq!(mistake(|s| s.ttl_hours = 0), "hot.ttl_hours");
+        assert_eq!(mistake(|s| s.readings_max = Some(1)), "hot.readings_max");
+        assert_eq!(mistake(|s| s.prefix = "a{b}".into()), "hot.prefix");
+        assert_eq!(mistake(|s| (s.tls, s.host) = (true, "/run/redis.sock".into())), "hot.tls");
+        assert_eq!(mistake(|s| s.timeout = Duration::from_secs(60).into()), "hot.timeout");
     }
 }
