@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn what_was_changed_is_named() {
         let (expected, mut found) = (expected(), expected());
-        assert_eq!(expected.len(), 29);
+        assert_eq!(expected.len(), 30);
         assert_eq!(compare(&expected, &found), Vec::<String>::new());
         found.remove("gaps");
         let readings = found.get_mut("readings").unwrap();
