@@ -11,10 +11,11 @@ use shared::catalogue::{Catalogue, Class, Entry, PointNo};
 use shared::ids::{BootId, NodeId, Seq, StreamId};
 use shared::metric::Kind;
 use shared::ranges::SeqRanges;
-use shared::reading::{MICROS_PER_SECOND, Quality, Timestamp};
+use shared::reading::{Quality, Timestamp};
 use shared::wire::{ClockState, Codec, Hello, Message};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_util::codec::Framed;
@@ -30,6 +31,9 @@ pub(crate) enum Pace {
     /// So many blocks ahead of the commits.
     Ahead(u64),
 }
+
+/// Every connection has a stream of its own.
+static STREAMS: AtomicU64 = AtomicU64::new(0);
 
 type Wire = Framed<TlsStream<TcpStream>, Codec>;
 
@@ -65,16 +69,15 @@ pub(crate) fn catalogue(gateway: usize) -> Result<Catalogue> {
     Ok(Catalogue::new((0..SERIES_EACH).map(entry).collect::<Result<_>>()?)?)
 }
 
-/// Blocks of all points at each second from `start` (seconds since 1970) on: a level and noise of a few hundredths.
-pub(crate) fn blocks(gateway: usize, count: u64, start: i64) -> Result<Vec<Bytes>> {
+/// Blocks of all points at `start` and every `step` microseconds from there on: a level and noise of a few hundredths.
+pub(crate) fn blocks(gateway: usize, count: u64, start: Timestamp, step: i64) -> Result<Vec<Bytes>> {
     let hash = catalogue(gateway)?.hash();
     let mut noise = (gateway as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let mut second = start;
+    let mut at = start;
     (0..count)
         .map(|_| {
             let mut builder = BlockBuilder::new(TimeBase::Utc);
             while builder.len() < READINGS_EACH {
-                let at = Timestamp(second * MICROS_PER_SECOND);
                 for n in 0..SERIES_EACH {
                     noise ^= noise << 13;
                     noise ^= noise >> 7;
@@ -83,7 +86,7 @@ pub(crate) fn blocks(gateway: usize, count: u64, start: i64) -> Result<Vec<Bytes
                     let row = Row { point: PointNo(n as u32), at, value, quality: Quality::GOOD };
                     anyhow::ensure!(builder.push(row, Some(-2)), "a block has room for {READINGS_EACH} readings");
                 }
-                second += 1;
+                at = at.plus_micros(step);
             }
             Ok(builder.finish(hash).context("a block")?.bytes)
         })
@@ -102,7 +105,7 @@ impl Gateway {
         wire.send(Message::Hello(Hello {
             version_min: 1,
             version_max: 1,
-            stream: StreamId(0xbe7c + gateway as u64),
+            stream: StreamId(0xbe7c + STREAMS.fetch_add(1, Ordering::Relaxed)),
             highest: Seq(0),
             boot: BootId([7; 16]),
             clock: ClockState::Trusted,
@@ -149,6 +152,12 @@ impl Gateway {
             Pace::Ahead(blocks) => self.sent < self.committed.count() + blocks,
         };
         ahead && self.bytes + bytes <= self.window
+    }
+
+    /// How many blocks are known to be committed.
+    #[allow(dead_code)] // not every benchmark asks
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.count()
     }
 
     pub(crate) async fn wait_committed(&mut self, blocks: u64) -> Result<()> {

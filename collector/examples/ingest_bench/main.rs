@@ -48,9 +48,10 @@ fn seconds(blocks: u64) -> i64 {
     (blocks * (READINGS_EACH / SERIES_EACH) as u64) as i64
 }
 
-/// So many blocks of each gateway, from `start` on.
+/// So many blocks of each gateway, all points at each second from `start` on.
 fn blocks_from(start: i64, blocks: u64) -> Result<Vec<Vec<bytes::Bytes>>> {
-    (0..GATEWAYS).map(|n| gateway::blocks(n, blocks, start)).collect()
+    let start = Timestamp(start * MICROS_PER_SECOND);
+    (0..GATEWAYS).map(|n| gateway::blocks(n, blocks, start, MICROS_PER_SECOND)).collect()
 }
 
 async fn connect(site: &Site) -> Result<Vec<Gateway>> {

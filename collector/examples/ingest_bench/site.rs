@@ -12,6 +12,8 @@ use std::process::{Child, Command, Stdio};
 
 pub(crate) struct Site {
     folder: tempfile::TempDir,
+    /// Goes to the end of the collector's configuration.
+    extra: String,
     running: Option<(Child, SocketAddr, SocketAddr)>,
 }
 
@@ -19,12 +21,19 @@ impl Site {
     /// On the disk of the current folder: a temporary one may lie in memory.
     pub(crate) fn new(gateways: usize) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("ingest-bench.").tempdir_in(".")?;
-        let site = Self { folder, running: None };
+        let site = Self { folder, extra: String::new(), running: None };
         let (authority, _) = Authority::init(&site.data().join("ca"), &["localhost".into()])?;
         for n in 0..gateways {
             authority.issue(&name(n), Role::Gateway, &[], false)?;
         }
         Ok(site)
+    }
+
+    /// With more in its configuration.
+    #[allow(dead_code)] // most benchmarks are of the default
+    pub(crate) fn with(mut self, extra: String) -> Self {
+        self.extra = extra;
+        self
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -50,8 +59,9 @@ impl Site {
         let config = self.folder.path().join("collector.toml");
         let text = format!(
             "data_dir = {:?}\n[ingest]\nlisten = '127.0.0.1:0'\n[api]\nlisten = '127.0.0.1:0'\n\
-             [log]\nformat = 'json'\n[grants]\n{grants}",
-            self.data()
+             [log]\nformat = 'json'\n[grants]\n{grants}{}",
+            self.data(),
+            self.extra
         );
         fs::write(&config, text)?;
         let here = std::env::current_exe()?;
