@@ -1,7 +1,7 @@
 //! What every hot tier must do. A new implementation adds a module at the end and nothing else.
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
-use collector::tiers::{HotTier, SeriesId, StoredReading};
+use collector::tiers::{HotTier, Newest, SeriesId, StoredReading};
 use shared::reading::{Held, MICROS_PER_SECOND, Quality, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -109,6 +109,16 @@ async fn what_passed_it_by_is_not_claimed(bench: Bench<impl HotTier>) {
     assert_eq!(bench.tier.range(A, at(4_000), at(HOUR)).await.unwrap().unwrap(), [reading(A, 5_000, 2.0)]);
 }
 
+async fn a_newest_value_is_sure_only_when_nothing_newer_can_be_stored(bench: Bench<impl HotTier>) {
+    bench.tier.put(&[reading(A, 5_000, 1.0), reading(B, -HOUR, 2.0)]).await.unwrap();
+    let newest = bench.tier.newest(&[A, SeriesId(3), B]).await.unwrap();
+    assert_eq!(newest.readings, [reading(A, 5_000, 1.0), reading(B, -HOUR, 2.0)]);
+    assert!(newest.unsure.ends_with(&[SeriesId(3), B]), "{newest:?}: of before its start it wasn't told");
+    bench.tier.forget(at(6_000)).await.unwrap();
+    let newest = bench.tier.newest(&[A]).await.unwrap();
+    assert_eq!(newest, Newest { readings: vec![reading(A, 5_000, 1.0)], unsure: vec![A] }, "one may have passed it by");
+}
+
 async fn what_was_evicted_is_not_claimed(bench: Bench<impl HotTier>) {
     // The tier under test holds 1,000 readings at most.
     let many: Vec<_> = (0..3_000).map(|n| reading(A, n * 1000, n as f64)).collect();
@@ -160,6 +170,7 @@ macro_rules! whole_contract {
             after_a_day_readings_go_and_nothing_older_is_claimed
             what_it_calls_complete_can_be_asked_for_a_moment_later
             what_passed_it_by_is_not_claimed
+            a_newest_value_is_sure_only_when_nothing_newer_can_be_stored
             what_was_evicted_is_not_claimed
             subscribers_see_stored_and_live_values
         }
@@ -178,6 +189,15 @@ mod memory {
     }
 
     whole_contract!(bench());
+
+    #[tokio::test]
+    async fn what_came_since_its_start_is_sure() {
+        let bench = bench();
+        bench.tier.put(&[reading(A, 0, 1.0), reading(B, 0, 1.0)]).await.unwrap();
+        assert_eq!(bench.tier.newest(&[A, B]).await.unwrap().unsure, []);
+        bench.pass(25 * HOUR);
+        assert_eq!(bench.tier.newest(&[A, B]).await.unwrap().unsure, [A, B], "what ran out may be late, and not here");
+    }
 }
 
 mod redis {

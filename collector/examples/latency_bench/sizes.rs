@@ -6,7 +6,7 @@ use crate::gateway::{catalogue, name};
 use crate::services::redis::Redis;
 use crate::services::timescale::TimescaleServer;
 use anyhow::{Context, Result, ensure};
-use collector::tiers::hot::redis::{Before, RedisHot};
+use collector::tiers::hot::redis::RedisHot;
 use collector::tiers::warm::postgres::PostgresWarm;
 use collector::tiers::{Day, Flush, HotTier, SeriesId, StoredReading, WarmTier};
 use shared::ids::GatewayId;
@@ -32,8 +32,7 @@ pub(crate) async fn all(as_json: bool) -> Result<()> {
 
 async fn redis() -> Result<Vec<Figure>> {
     let server = Redis::start().await;
-    let before = Before { complete_from: Timestamp(0), future_max: 10 * MINUTE };
-    let hot = RedisHot::new(&server.settings(), before, Arc::new(Timestamp::wall_clock))?;
+    let hot = RedisHot::new(&server.settings(), 10 * MINUTE, Arc::new(Timestamp::wall_clock))?;
     let used = async || number_after(&server.command::<String>(&["INFO", "memory"]).await, "used_memory:");
     hot.forget(Timestamp(0)).await?; // makes its roots and loads its scripts
     let empty = used().await;

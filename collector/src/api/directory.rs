@@ -1,5 +1,6 @@
-//! Which series there are. While the warm tier is down, what it said last holds, so that newest values and today's
-//! history can still be named.
+//! Which series there are. They are asked of the warm tier when one was made or changed here, and every two seconds while
+//! somebody wants to know, since other collectors make some, too. While it is down, what it said last holds, so that newest
+//! values and today's history can still be named.
 
 use crate::tiers::{SeriesId, SeriesInfo, TierError, WarmTier};
 use std::collections::HashMap;
@@ -9,6 +10,10 @@ use tokio::time::Instant;
 
 /// A warm tier that doesn't answer is left alone for so long: each attempt may take seconds.
 const PAUSE: Duration = Duration::from_secs(1);
+/// What is known holds for so long, if nothing was changed here,
+const FRESH: Duration = Duration::from_secs(2);
+/// and is given for so long while it is asked for again.
+const STALE: Duration = Duration::from_secs(10);
 
 /// All series, and what may be wrong with that.
 #[derive(Clone, Default)]
@@ -31,10 +36,19 @@ impl Known {
     }
 }
 
+/// What was said last.
+#[derive(Clone)]
+struct Last {
+    known: Known,
+    /// Since when it holds.
+    at: Instant,
+    /// The changes that it knows of.
+    changes: u64,
+}
+
 pub(super) struct Directory {
     warm: Arc<dyn WarmTier>,
-    /// And since when it holds.
-    last: Mutex<Option<(Known, Instant)>>,
+    last: Mutex<Option<Last>>,
     /// One asks at a time, and many who come at once are answered by one who began after them.
     turn: tokio::sync::Mutex<()>,
 }
@@ -44,7 +58,7 @@ impl Directory {
         Self { warm, last: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
-    fn last(&self) -> MutexGuard<'_, Option<(Known, Instant)>> {
+    fn last(&self) -> MutexGuard<'_, Option<Last>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -52,28 +66,44 @@ impl Directory {
     ///
     /// # Errors
     /// When the warm tier doesn't say, and never said.
-    pub(super) async fn get(&self) -> Result<Known, TierError> {
+    pub(super) async fn get(self: &Arc<Self>) -> Result<Known, TierError> {
         let came = Instant::now();
+        let last = self.last().clone();
+        let holds = |last: &Last| {
+            last.known.doubt.is_none() && last.changes == self.warm.series_changes() && came - last.at < STALE
+        };
+        if let Some(last) = last.filter(holds) {
+            if came - last.at >= FRESH && self.turn.try_lock().is_ok() {
+                let again = Arc::clone(self);
+                tokio::spawn(async move { again.ask(came).await });
+            }
+            return Ok(last.known);
+        }
+        self.ask(came).await
+    }
+
+    /// What was said after `came`, or is said now.
+    async fn ask(&self, came: Instant) -> Result<Known, TierError> {
         // While nobody knows anything, nobody waits for another one's failure.
         let _turn = if self.last().is_some() { Some(self.turn.lock().await) } else { None };
         let last = self.last().clone();
-        if let Some((known, at)) = &last
-            && (*at > came || known.doubt.is_some() && at.elapsed() < PAUSE)
+        if let Some(last) = &last
+            && (last.at > came || last.known.doubt.is_some() && last.at.elapsed() < PAUSE)
         {
-            return Ok(known.clone());
+            return Ok(last.known.clone());
         }
-        let begun = Instant::now();
-        let now = match (self.warm.series(None).await, last) {
+        let (begun, changes) = (Instant::now(), self.warm.series_changes());
+        let known = match (self.warm.series(None).await, last) {
             (Ok(all), _) => {
                 let places = all.iter().enumerate().map(|(place, series)| (series.id, place)).collect();
                 Known { all: Arc::new(all), places: Arc::new(places), doubt: None }
             }
-            (Err(error), Some((last, _))) => Known { doubt: Some(format!("{error}: new series are missing")), ..last },
+            (Err(error), Some(last)) => Known { doubt: Some(format!("{error}: new series are missing")), ..last.known },
             (Err(error), None) => return Err(error),
         };
         // A failure holds from its end on: whoever waited for it needn't meet the next.
-        let at = if now.doubt.is_some() { Instant::now() } else { begun };
-        *self.last() = Some((now.clone(), at));
-        Ok(now)
+        let at = if known.doubt.is_some() { Instant::now() } else { begun };
+        *self.last() = Some(Last { known: known.clone(), at, changes });
+        Ok(known)
     }
 }

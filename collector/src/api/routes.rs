@@ -200,18 +200,23 @@ pub(super) async fn nodes(State(api): State<Api>, params: Params) -> Answered<Do
     Ok(Json(DoubtfulList { list: page.of(nodes.into_iter().map(view)), degraded: known.doubt.into_iter().collect() }))
 }
 
-/// The series that node, metric, channel and series leave over, and what may be wrong with that.
-pub(super) async fn chosen(api: &Api, params: &Params) -> Result<(Vec<SeriesInfo>, Option<String>), Problem> {
+/// Whether node, metric, channel and series leave a series over.
+fn choice(params: &Params) -> Result<impl Fn(&SeriesInfo) -> bool, Problem> {
     let node = params.parsed::<NodeId>("node", "node name")?;
     let id = params.parsed::<u32>("series", "series number")?;
-    let known = api.directory.get().await?;
-    let fits = |series: &&SeriesInfo| {
+    Ok(move |series: &SeriesInfo| {
         node.as_ref().is_none_or(|node| series.key.node == *node)
             && params.text("metric").is_none_or(|metric| series.key.metric == metric)
             && params.text("channel").is_none_or(|channel| series.key.channel == channel)
             && id.is_none_or(|id| series.id == SeriesId(id))
-    };
-    Ok((known.all().iter().filter(fits).cloned().collect(), known.doubt))
+    })
+}
+
+/// The series that node, metric, channel and series leave over, and what may be wrong with that.
+pub(super) async fn chosen(api: &Api, params: &Params) -> Result<(Vec<SeriesInfo>, Option<String>), Problem> {
+    let fits = choice(params)?;
+    let known = api.directory.get().await?;
+    Ok((known.all().iter().filter(|series| fits(series)).cloned().collect(), known.doubt))
 }
 
 /// Series
@@ -243,10 +248,12 @@ pub(super) struct Newest {
     responses((status = 200, body = Newest, description = "The newest values.")))]
 pub(super) async fn latest(State(api): State<Api>, params: Params) -> Answered<Newest> {
     let page = params.page(ITEMS, ITEMS_MAX)?;
-    let (series, doubt) = chosen(&api, &params).await?;
+    let fits = choice(&params)?;
+    let known = api.directory.get().await?; // thousands, which are not to be copied
+    let series: Vec<&SeriesInfo> = known.all().iter().filter(|series| fits(series)).collect();
     let ids: Vec<SeriesId> = series.iter().map(|s| s.id).collect();
     let (readings, mut degraded) = api.history.latest(&ids).await?;
-    degraded.extend(doubt);
+    degraded.extend(known.doubt.clone());
     let readings: HashMap<SeriesId, _> = readings.into_iter().map(|r| (r.series, r)).collect();
     let now = (api.sources.now)();
     let all = series.iter().filter_map(|s| Some(views::Latest::of(s, readings.get(&s.id)?, now)));

@@ -160,7 +160,10 @@ impl History {
     /// # Errors
     /// When no tier answers.
     pub async fn latest(&self, series: &[SeriesId]) -> Result<(Vec<StoredReading>, Vec<String>), TierError> {
-        let (hot, warm) = futures::join!(self.hot.latest(series), self.warm.latest(series));
+        let hot = self.hot.newest(series).await;
+        let unsure = hot.as_ref().map_or(series, |newest| newest.unsure.as_slice());
+        let warm = if unsure.is_empty() { Ok(Vec::new()) } else { self.warm.latest(unsure).await };
+        let hot = hot.map(|newest| newest.readings);
         let mut degraded = Vec::new();
         let (hot, warm) = match (hot, warm) {
             (Err(_), Err(error)) => return Err(error),

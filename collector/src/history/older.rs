@@ -2,7 +2,7 @@
 
 use super::{History, Notes, plan};
 use crate::etl::ledger::Raw;
-use crate::tiers::{Day, SeriesId, StoredReading, TierError, merge};
+use crate::tiers::{Day, SeriesId, StoredReading, TierError, TierFuture, merge};
 use shared::reading::Timestamp;
 
 /// What the archive says of a stretch.
@@ -151,11 +151,7 @@ impl History {
     /// The last reading before a moment, and the last that has a value; what may be wrong about them is noted.
     pub(super) async fn last_older(&self, series: SeriesId, before: Timestamp, notes: &mut Notes) -> Last {
         let warm = async {
-            let (last, usable) = futures::join!(
-                self.warm.last_before(series, before, false),
-                self.warm.last_before(series, before, true)
-            );
-            let found = (last?, usable?);
+            let found = last(|usable| self.warm.last_before(series, before, usable)).await?;
             Ok::<_, TierError>((self.warm.complete_from().await?, found)) // after the look: see `left`
         };
         let (floor, found) = match warm.await {
@@ -172,9 +168,9 @@ impl History {
             return found;
         }
         let until = floor.map_or(before, |floor| floor.min(before));
-        match futures::join!(cold.last_before(series, until, false), cold.last_before(series, until, true)) {
-            (Ok(last), Ok(usable)) => (newer(found.0, last), newer(found.1, usable)),
-            (Err(error), _) | (_, Err(error)) => {
+        match last(|usable| cold.last_before(series, until, usable)).await {
+            Ok(cold) => (newer(found.0, cold.0), newer(found.1, cold.1)),
+            Err(error) => {
                 notes.lacks(format!("{error}: the value before {before} may be missing"));
                 found
             }
@@ -184,6 +180,17 @@ impl History {
 
 /// The last reading, and the last with a value.
 pub(super) type Last = (Option<StoredReading>, Option<StoredReading>);
+
+/// Mostly the last one has a value, and needs no second look.
+async fn last<'a>(look: impl Fn(bool) -> TierFuture<'a, Option<StoredReading>>) -> Result<Last, TierError> {
+    let last = look(false).await?;
+    match last {
+        Some(reading) if reading.held.value.is_none() || !reading.held.quality.is_usable() => {
+            Ok((last, look(true).await?))
+        }
+        _ => Ok((last, last)),
+    }
+}
 
 fn newer(a: Option<StoredReading>, b: Option<StoredReading>) -> Option<StoredReading> {
     a.into_iter().chain(b).max_by(|a, b| a.at.cmp(&b.at).then(a.held.contest(&b.held)))

@@ -78,6 +78,9 @@ pub trait WarmTier: Send + Sync + 'static {
     /// Makes a series `to`'s that is `from`'s; nothing when it isn't any more.
     fn hand_over<'a>(&'a self, series: &'a SeriesKey, from: &'a GatewayId, to: &'a GatewayId) -> TierFuture<'a, ()>;
 
+    /// Grows after every change of series that was made through this object.
+    fn series_changes(&self) -> u64;
+
     /// Stores all of a flush, or nothing of it, in one transaction: readings by the conflict rule, dirty marks, the
     /// account of blocks, gaps, quarantine, parked blocks. Repeating a flush changes nothing but the audit.
     /// [`TierError::Overtaken`], and nothing stored, when [`Flush::hot`] is of another epoch.
@@ -214,6 +217,15 @@ pub struct Rollups {
     pub dirty: Vec<Timestamp>,
 }
 
+/// The newest readings that a hot tier knows.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Newest {
+    /// In the order of the question.
+    pub readings: Vec<StoredReading>,
+    /// Series of which newer ones may be stored that it was not given.
+    pub unsure: Vec<SeriesId>,
+}
+
 /// The last 24 hours, fast. Every method may be called by several tasks at once.
 ///
 /// Whoever stores readings durably must put all of them here too, or call [`HotTier::forget`]: completeness rests on
@@ -227,6 +239,14 @@ pub trait HotTier: Send + Sync + 'static {
 
     /// The newest reading of these series; those that it doesn't know are left out.
     fn latest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Vec<StoredReading>>;
+
+    /// As [`HotTier::latest`], and for which series nothing newer can be stored.
+    fn newest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Newest> {
+        Box::pin(async move {
+            let readings = self.latest(series).await?;
+            Ok(Newest { readings, unsure: series.to_vec() })
+        })
+    }
 
     /// From when on `range` can answer for a series; `None` when it can't at all.
     fn complete_from(&self, series: SeriesId) -> TierFuture<'_, Option<Timestamp>>;

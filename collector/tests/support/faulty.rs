@@ -109,6 +109,9 @@ impl WarmTier for FaultyWarm {
     ) -> TierFuture<'a, Vec<Result<SeriesId, SeriesRefused>>> {
         self.answers(self.inner.series_for(gateway, entries))
     }
+    fn series_changes(&self) -> u64 {
+        self.inner.series_changes()
+    }
     fn committed<'a>(&'a self, gateway: &'a GatewayId, stream: StreamId) -> TierFuture<'a, (SeqRanges, Seq)> {
         self.answers(self.inner.committed(gateway, stream))
     }
@@ -295,6 +298,9 @@ impl HotTier for FaultyHot {
     }
     fn latest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Vec<StoredReading>> {
         self.answers(|| self.inner.latest(series))
+    }
+    fn newest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Newest> {
+        self.answers(|| self.inner.newest(series))
     }
     fn complete_from(&self, series: SeriesId) -> TierFuture<'_, Option<Timestamp>> {
         self.answers(|| self.inner.complete_from(series))

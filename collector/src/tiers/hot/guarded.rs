@@ -4,7 +4,7 @@
 //! something is owed ([`crate::tiers::HotLedger`]). From then on this one proves nothing here, until it was told to
 //! forget what is before that. So neither its outage nor a crash meanwhile shows as a hole.
 
-use crate::tiers::{HotState, HotTier, SeriesId, StoredReading, TierError, TierFuture};
+use crate::tiers::{HotState, HotTier, Newest, SeriesId, StoredReading, TierError, TierFuture};
 use shared::reading::Timestamp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -116,6 +116,13 @@ impl HotTier for Guarded {
             return Box::pin(async { Ok(Vec::new()) });
         }
         self.inner.latest(series)
+    }
+
+    fn newest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Newest> {
+        if self.may_prove() {
+            return self.inner.newest(series);
+        }
+        Box::pin(async { Ok(Newest { readings: self.latest(series).await?, unsure: series.to_vec() }) })
     }
 
     fn complete_from(&self, series: SeriesId) -> TierFuture<'_, Option<Timestamp>> {

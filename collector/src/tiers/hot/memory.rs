@@ -4,7 +4,7 @@
 //! come through [`HotTier::put`]. Invariants: a series' readings are ascending and unique by time; nothing before
 //! its floor is held; nothing at or after the floor was ever left out; the total is bounded.
 
-use crate::tiers::{HotState, HotTier, SeriesId, StoredReading, TierFuture};
+use crate::tiers::{HotState, HotTier, Newest, SeriesId, StoredReading, TierFuture};
 use shared::reading::{Held, Timestamp};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -182,6 +182,20 @@ impl HotTier for MemoryHot {
         };
         let found = series.iter().filter_map(newest).collect();
         Box::pin(async { Ok(found) })
+    }
+
+    fn newest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Newest> {
+        let (table, horizon) = (self.lock(), self.horizon());
+        let mut newest = Newest::default();
+        for id in series {
+            let latest = table.series.get(id).and_then(|of| of.latest);
+            newest.readings.extend(latest.map(|(at, held)| StoredReading { series: *id, at, held }));
+            // Whatever lies at or after the floor was put here.
+            if latest.is_none_or(|(at, _)| at < table.floor_of(*id, horizon)) {
+                newest.unsure.push(*id);
+            }
+        }
+        Box::pin(async { Ok(newest) })
     }
 
     fn complete_from(&self, series: SeriesId) -> TierFuture<'_, Option<Timestamp>> {

@@ -7,6 +7,7 @@
 //! * Nothing of a file is believed before its bytes were found to be those that were written ([`shelf::Shelf::check`]).
 //!   The proof of a day is computed from its rows whenever it is asked for, and is stored nowhere.
 
+mod footers;
 mod names;
 mod reader;
 mod scan;
@@ -110,7 +111,7 @@ impl ParquetCold {
     }
 
     fn over(shelf: Shelf) -> Self {
-        let scanner = Scanner { shelf: Arc::new(shelf) };
+        let scanner = Scanner::new(shelf);
         Self { scanner, writing: RwLock::default(), turns: Default::default(), publishing: Mutex::default() }
     }
 

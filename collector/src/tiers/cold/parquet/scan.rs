@@ -1,6 +1,7 @@
-//! Reading files. Of a file that has one series among thousands, its footer is read, the columns of series and time of
-//! the row groups that may have it, and then only the pages that hold its readings.
+//! Reading files. Of a file that has one series among thousands its footer is read, which says what each page holds at
+//! most, and then only the pages that may hold its readings.
 
+use super::footers::Footers;
 use super::names::{Picture, Piece};
 use super::reader::FileReader;
 use super::shelf::Shelf;
@@ -13,9 +14,12 @@ use arrow_array::{BooleanArray, RecordBatch};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
-use parquet::arrow::arrow_reader::{ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, RowFilter};
+use parquet::arrow::arrow_reader::{
+    ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, RowFilter, RowSelection, RowSelector,
+};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
-use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
 use shared::reading::Timestamp;
 use std::num::NonZeroUsize;
@@ -57,9 +61,40 @@ impl Wanted {
             Some(Statistics::Int64(known)) => known.min_opt().zip(known.max_opt()),
             _ => None,
         };
-        // Parquet keeps 32 bits without a sign in a signed type, and orders them without.
-        let within = |SeriesId(wanted)| series.is_none_or(|(min, max)| *min as u32 <= wanted && wanted <= *max as u32);
-        self.series.is_none_or(within) && at.is_none_or(|(min, max)| *min < self.to.0 && self.from.0 <= *max)
+        series.is_none_or(|(min, max)| self.series_within(*min, *max))
+            && at.is_none_or(|(min, max)| self.time_within(*min, *max))
+    }
+
+    /// Parquet keeps 32 bits without a sign in a signed type, and orders them without.
+    fn series_within(&self, min: i32, max: i32) -> bool {
+        self.series.is_none_or(|SeriesId(wanted)| min as u32 <= wanted && wanted <= max as u32)
+    }
+
+    fn time_within(&self, min: i64, max: i64) -> bool {
+        min < self.to.0 && self.from.0 <= max
+    }
+
+    /// Which rows of a row group are on pages that may have some of it; all when the file doesn't say.
+    fn rows(&self, file: &ParquetMetaData, group: usize) -> RowSelection {
+        let count = file.row_group(group).num_rows() as usize;
+        let on_pages = |column: usize| {
+            let index = file.column_index()?.get(group)?.get(column)?;
+            let pages = file.offset_index()?.get(group)?.get(column)?.page_locations();
+            let takes = |n: &usize| match index {
+                ColumnIndexMetaData::INT32(of) => {
+                    of.min_value(*n).zip(of.max_value(*n)).is_none_or(|(min, max)| self.series_within(*min, *max))
+                }
+                ColumnIndexMetaData::INT64(of) => {
+                    of.min_value(*n).zip(of.max_value(*n)).is_none_or(|(min, max)| self.time_within(*min, *max))
+                }
+                _ => true,
+            };
+            let begins = |n: usize| pages.get(n).map_or(count, |page| page.first_row_index as usize);
+            let taken = (0..pages.len()).filter(takes).map(|n| begins(n)..begins(n + 1));
+            Some(RowSelection::from_consecutive_ranges(taken, count))
+        };
+        let all = || RowSelection::from(vec![RowSelector::select(count)]);
+        on_pages(SERIES).unwrap_or_else(all).intersection(&on_pages(TS).unwrap_or_else(all))
     }
 
     /// Which rows of a batch with the columns of series and time.
@@ -74,6 +109,7 @@ impl Wanted {
 #[derive(Clone)]
 pub(super) struct Scanner {
     pub(super) shelf: Arc<Shelf>,
+    footers: Arc<Footers>,
 }
 
 /// A file whose footer was read.
@@ -90,6 +126,33 @@ impl Opened {
         ParquetRecordBatchStreamBuilder::new_with_metadata(self.reader, self.footer).with_batch_size(BATCH_ROWS)
     }
 
+    /// What is wanted of it, in the order of the file.
+    fn batches(self, wanted: Option<Wanted>, columns: Option<&[usize]>) -> Result<Batches, TierError> {
+        let what = self.shown.clone();
+        let mut reader = self.builder();
+        if let Some(columns) = columns {
+            let mask = ProjectionMask::leaves(reader.parquet_schema(), columns.iter().copied());
+            reader = reader.with_projection(mask);
+        }
+        if let Some(wanted) = wanted {
+            let metadata = reader.metadata().clone();
+            let groups = metadata.row_groups().iter().enumerate().filter(|(_, group)| wanted.may_be_in(group));
+            let rows = groups.map(|(n, _)| (n, wanted.rows(&metadata, n))).filter(|(_, rows)| rows.selects_any());
+            let (groups, rows): (Vec<usize>, Vec<RowSelection>) = rows.unzip();
+            let rows: Vec<RowSelector> = rows.into_iter().flat_map(Vec::from).collect();
+            let mask = ProjectionMask::leaves(reader.parquet_schema(), [SERIES, TS]);
+            let takes = ArrowPredicateFn::new(mask, move |batch| {
+                wanted.among(&batch).ok_or_else(|| {
+                    arrow_schema::ArrowError::SchemaError("series or ts is not as it was written".into())
+                })
+            });
+            reader = reader.with_row_groups(groups).with_row_selection(rows.into());
+            reader = reader.with_row_filter(RowFilter::new(vec![Box::new(takes)]));
+        }
+        let batches = reader.build().fault(&what)?;
+        Ok(batches.map(move |batch| batch.fault(&what)).boxed())
+    }
+
     /// Of the rows of a row group.
     async fn proof(self, group: usize) -> Result<Proof, TierError> {
         let what = self.shown.clone();
@@ -103,19 +166,26 @@ impl Opened {
 }
 
 impl Scanner {
-    async fn open(&self, file: ObjectMeta) -> Result<Opened, TierError> {
+    pub(super) fn new(shelf: Shelf) -> Self {
+        Self { shelf: Arc::new(shelf), footers: Arc::default() }
+    }
+
+    async fn open(&self, file: &ObjectMeta) -> Result<Opened, TierError> {
         let shown = self.shelf.shown(&file.location);
-        let mut reader = FileReader { store: self.shelf.store.clone(), path: file.location, bytes: file.size };
+        let mut reader = FileReader { store: self.shelf.store.clone(), path: file.location.clone(), bytes: file.size };
+        if let Some(footer) = self.footers.find(file) {
+            return Ok(Opened { reader, footer, shown });
+        }
         let options = ArrowReaderOptions::new()
             .with_schema(table::SCHEMA.clone())
-            .with_offset_index_policy(PageIndexPolicy::Optional);
+            .with_page_index_policy(PageIndexPolicy::Optional);
         let footer = ArrowReaderMetadata::load_async(&mut reader, options).await.fault(&shown)?;
         Ok(Opened { reader, footer, shown })
     }
 
     /// The proof of all rows of a file, whose row groups are read side by side, as many as there are processors.
     pub(super) async fn proof(&self, file: ObjectMeta) -> Result<Proof, TierError> {
-        let opened = self.open(file).await?;
+        let opened = self.open(&file).await?;
         let groups = 0..opened.footer.metadata().num_row_groups();
         let at_once = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let proofs = stream::iter(groups)
@@ -130,40 +200,13 @@ impl Scanner {
         all.try_fold(Proof::default(), joined).await
     }
 
-    /// What is wanted of a file, in the order of the file.
-    async fn batches(
-        self,
-        file: ObjectMeta,
-        wanted: Option<Wanted>,
-        columns: Option<&[usize]>,
-    ) -> Result<Batches, TierError> {
-        let opened = self.open(file).await?;
-        let what = opened.shown.clone();
-        let mut reader = opened.builder();
-        if let Some(columns) = columns {
-            let mask = ProjectionMask::leaves(reader.parquet_schema(), columns.iter().copied());
-            reader = reader.with_projection(mask);
-        }
-        if let Some(wanted) = wanted {
-            let groups = reader.metadata().row_groups().iter().enumerate();
-            let groups = groups.filter(|(_, group)| wanted.may_be_in(group)).map(|(n, _)| n).collect();
-            let mask = ProjectionMask::leaves(reader.parquet_schema(), [SERIES, TS]);
-            let takes = ArrowPredicateFn::new(mask, move |batch| {
-                wanted.among(&batch).ok_or_else(|| {
-                    arrow_schema::ArrowError::SchemaError("series or ts is not as it was written".into())
-                })
-            });
-            reader = reader.with_row_groups(groups).with_row_filter(RowFilter::new(vec![Box::new(takes)]));
-        }
-        let batches = reader.build().fault(&what)?;
-        Ok(batches.map(move |batch| batch.fault(&what)).boxed())
-    }
-
-    /// As [`Scanner::batches`], of a file whose bytes are found sound first.
+    /// Readings of a file whose bytes are found sound first.
     async fn piece(self, piece: Piece, wanted: Wanted) -> Result<Batches, TierError> {
         self.shelf.check(piece.file, &piece.meta).await?;
+        let opened = self.open(&piece.meta).await?;
+        self.footers.keep(&piece.meta, &opened.footer);
         let (from, to) = piece.within(wanted.from, wanted.to);
-        self.batches(piece.meta, Some(Wanted { from, to, ..wanted }), Some(&READING)).await
+        opened.batches(Some(Wanted { from, to, ..wanted }), Some(&READING))
     }
 
     /// Readings, file by file in the order of time; within a file in the order it is sorted by.
@@ -179,7 +222,8 @@ impl Scanner {
 
     /// All rows of a file; with `wanted`, those that it takes.
     pub(super) fn runs(&self, file: ObjectMeta, wanted: Option<Wanted>) -> Runs<'static> {
-        let batches = stream::once(self.clone().batches(file, wanted, None)).try_flatten();
+        let scanner = self.clone();
+        let batches = stream::once(async move { scanner.open(&file).await?.batches(wanted, None) }).try_flatten();
         let mut last = None;
         let runs = batches.and_then(move |batch| std::future::ready(table::runs(&batch, &mut last)));
         Box::pin(runs.map_ok(|runs| stream::iter(runs.into_iter().map(Ok))).try_flatten())

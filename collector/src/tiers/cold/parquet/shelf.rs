@@ -53,7 +53,12 @@ pub(super) enum Place {
 }
 
 /// What tells one state of a file from another: size, date, and what the store calls it.
-type Known = (u64, SystemTime, Option<String>);
+pub(super) type Known = (u64, SystemTime, Option<String>);
+
+/// A file as it is now.
+pub(super) fn known(meta: &ObjectMeta) -> Known {
+    (meta.size, SystemTime::from(meta.last_modified), meta.e_tag.clone())
+}
 
 impl Shelf {
     /// In a folder; it is made when it is missing.
@@ -164,7 +169,7 @@ impl Shelf {
         if matches!(self.place, Place::Store { trusted: true, .. }) {
             return Ok(());
         }
-        let as_it_is = (meta.size, SystemTime::from(meta.last_modified), meta.e_tag.clone());
+        let as_it_is = known(meta);
         let sound = || self.sound.lock().unwrap_or_else(PoisonError::into_inner);
         if sound().get(&file) == Some(&as_it_is) {
             return Ok(());

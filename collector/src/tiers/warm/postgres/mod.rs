@@ -44,7 +44,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
 use sqlx::{Connection as _, Postgres};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
@@ -68,6 +68,7 @@ pub struct PostgresWarm {
     expects_conflicts: AtomicBool,
     quarantine_max: u32,
     partitions_max: usize,
+    series_changes: AtomicU64,
 }
 
 impl PostgresWarm {
@@ -90,6 +91,7 @@ impl PostgresWarm {
             expects_conflicts: AtomicBool::new(false),
             quarantine_max: QUARANTINE_ROWS_MAX,
             partitions_max: PARTITIONS_MAX,
+            series_changes: AtomicU64::new(0),
             settings: settings.clone(),
         })
     }
@@ -233,6 +235,10 @@ impl WarmTier for PostgresWarm {
 
     fn hand_over<'a>(&'a self, series: &'a SeriesKey, from: &'a GatewayId, to: &'a GatewayId) -> TierFuture<'a, ()> {
         Box::pin(self.change_owner(series, from, to))
+    }
+
+    fn series_changes(&self) -> u64 {
+        self.series_changes.load(Ordering::Acquire)
     }
 
     fn commit(&self, flush: Flush) -> TierFuture<'_, CommitReport> {

@@ -12,6 +12,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 fn info(row: &PgRow) -> Result<SeriesInfo, TierError> {
     let resolution: Option<i16> = get(row, "resolution_exp")?;
@@ -111,6 +112,7 @@ impl PostgresWarm {
         let missing: Vec<&Entry> = all.iter().zip(&found).filter(|(_, f)| f.is_none()).map(|(e, _)| *e).collect();
         if !missing.is_empty() {
             make(&mut connection, gateway, &missing).await?;
+            self.series_changes.fetch_add(1, Ordering::AcqRel);
             found = find(&mut connection, &all).await?;
         }
         let mut answers = Vec::with_capacity(entries.len());
@@ -126,6 +128,7 @@ impl PostgresWarm {
         if !stale.is_empty() {
             stale.sort_by_key(|(id, _)| *id);
             update(&mut connection, &stale).await?;
+            self.series_changes.fetch_add(1, Ordering::AcqRel);
         }
         Ok(answers)
     }
@@ -140,6 +143,7 @@ impl PostgresWarm {
         let query = sqlx::query(sql).bind(to.as_str()).bind(series.node.as_str()).bind(text(&series.metric));
         let query = query.bind(text(&series.channel)).bind(from.as_str());
         query.execute(&mut *self.writer().await?).await.map_err(failed)?;
+        self.series_changes.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 

@@ -28,6 +28,7 @@ use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const TIER: &str = "warm tier (SQLite)";
@@ -48,6 +49,7 @@ pub struct SqliteWarm {
     write: SqlitePool,
     read: SqlitePool,
     quarantine_max: u32,
+    series_changes: AtomicU64,
 }
 
 impl SqliteWarm {
@@ -74,7 +76,13 @@ impl SqliteWarm {
         schema::bring_up(&write).await.map_err(|error| named(path, error))?;
         let read =
             SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "on"));
-        Ok(Self { path: path.into(), write, read, quarantine_max: QUARANTINE_ROWS_MAX })
+        Ok(Self {
+            path: path.into(),
+            write,
+            read,
+            quarantine_max: QUARANTINE_ROWS_MAX,
+            series_changes: AtomicU64::new(0),
+        })
     }
 
     /// Keeps at most this many rows aside.
@@ -138,6 +146,10 @@ impl WarmTier for SqliteWarm {
 
     fn hand_over<'a>(&'a self, series: &'a SeriesKey, from: &'a GatewayId, to: &'a GatewayId) -> TierFuture<'a, ()> {
         Box::pin(self.change_owner(series, from, to))
+    }
+
+    fn series_changes(&self) -> u64 {
+        self.series_changes.load(Ordering::Acquire)
     }
 
     fn commit(&self, flush: Flush) -> TierFuture<'_, CommitReport> {

@@ -73,33 +73,40 @@ pub(super) fn wide(seq: Seq) -> i64 {
 pub(super) const ROLLUP_COLUMNS: &str = "good, uncertain, bad, manual, begins, ends, \
     min, max, sum, first_ts, first, last_ts, last, integral, covered, delta, resets";
 
-/// A row of `rollup_5m` or `rollup_1h`: its bucket and its content.
+/// A row with `bucket` and the columns above. By place, as readings are: years of hours are thousands of them.
 pub(super) fn rollup(row: &SqliteRow) -> Result<(Timestamp, Rollup), TierError> {
-    let usable = match (get::<Option<i64>>(row, "first_ts")?, get::<Option<i64>>(row, "last_ts")?) {
+    let whole = |at: usize| row.try_get::<Option<i64>, _>(at).map_err(failed);
+    let moment = |at| whole(at)?.map(Timestamp).ok_or_else(|| broken("a rollup without a time"));
+    let count = |at| {
+        let count = whole(at)?.unwrap_or_default();
+        u32::try_from(count).map_err(|_| broken(format!("a rollup counts {count}")))
+    };
+    // A sum beyond all numbers is stored as NULL.
+    let number = |at: usize| Ok::<_, TierError>(row.try_get::<Option<f64>, _>(at).map_err(failed)?.unwrap_or(f64::NAN));
+    let usable = match (whole(10)?, whole(12)?) {
         (Some(first), Some(last)) => Some(Usable {
-            min: get(row, "min")?,
-            max: get(row, "max")?,
-            // A sum beyond all numbers is stored as NULL.
-            sum: get::<Option<f64>>(row, "sum")?.unwrap_or(f64::NAN),
-            first: Sample { at: Timestamp(first), value: get(row, "first")? },
-            last: Sample { at: Timestamp(last), value: get(row, "last")? },
-            integral: get::<Option<f64>>(row, "integral")?.unwrap_or(f64::NAN),
-            covered: get(row, "covered")?,
-            delta: get::<Option<f64>>(row, "delta")?.unwrap_or(f64::NAN),
-            resets: narrow(row, "resets")?,
+            min: number(7)?,
+            max: number(8)?,
+            sum: number(9)?,
+            first: Sample { at: Timestamp(first), value: number(11)? },
+            last: Sample { at: Timestamp(last), value: number(13)? },
+            integral: number(14)?,
+            covered: whole(15)?.unwrap_or_default(),
+            delta: number(16)?,
+            resets: count(17)?,
         }),
         _ => None,
     };
     let rollup = Rollup {
-        good: narrow(row, "good")?,
-        uncertain: narrow(row, "uncertain")?,
-        bad: narrow(row, "bad")?,
-        manual: narrow(row, "manual")?,
-        begins: Timestamp(get(row, "begins")?),
-        ends: Timestamp(get(row, "ends")?),
+        good: count(1)?,
+        uncertain: count(2)?,
+        bad: count(3)?,
+        manual: count(4)?,
+        begins: moment(5)?,
+        ends: moment(6)?,
         usable,
     };
-    Ok((Timestamp(get(row, "bucket")?), rollup))
+    Ok((moment(0)?, rollup))
 }
 
 /// How many rows go into one statement: few sizes, so that few statements are prepared.

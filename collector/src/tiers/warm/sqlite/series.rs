@@ -9,6 +9,7 @@ use shared::ids::{GatewayId, NodeId};
 use shared::metric::Kind;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
+use std::sync::atomic::Ordering;
 
 fn info(row: &SqliteRow) -> Result<SeriesInfo, TierError> {
     let resolution: Option<i64> = get(row, "resolution_exp")?;
@@ -60,7 +61,9 @@ impl SqliteWarm {
         for entry in &entries[answers.len()..] {
             answers.push(make(&mut transaction, gateway, entry).await?);
         }
-        transaction.commit().await.map_err(failed)?;
+        let done = transaction.commit().await;
+        self.series_changes.fetch_add(1, Ordering::AcqRel);
+        done.map_err(failed)?;
         Ok(answers)
     }
 
@@ -72,7 +75,9 @@ impl SqliteWarm {
     ) -> Result<(), TierError> {
         let sql = "UPDATE series SET gateway = ? WHERE node = ? AND metric = ? AND channel = ? AND gateway = ?";
         let query = sqlx::query(sql).bind(to.as_str()).bind(series.node.as_str()).bind(&series.metric);
-        query.bind(&series.channel).bind(from.as_str()).execute(&self.write).await.map_err(failed)?;
+        let done = query.bind(&series.channel).bind(from.as_str()).execute(&self.write).await;
+        self.series_changes.fetch_add(1, Ordering::AcqRel);
+        done.map_err(failed)?;
         Ok(())
     }
 
