@@ -59,6 +59,44 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// More than one row group, and of each series more than a page.
+#[tokio::test]
+async fn what_is_found_in_many_pages_is_what_was_written() {
+    const SERIES: u32 = 30;
+    const STEP: i64 = 9_500_000;
+    let (folder, day) = (tempfile::tempdir().unwrap(), Day(20_000));
+    let of = |series: u32| {
+        let held = |n| Held { value: Some(f64::from(series) + f64::from(n % 7)), quality: Quality::GOOD, revision: 0 };
+        let at = |n: i32| day.start().plus_micros(i64::from(n) * STEP);
+        (0..9_000).map(|n| StoredReading { series: SeriesId(series), at: at(n), held: held(n) }).collect::<Vec<_>>()
+    };
+    let run = |series: u32| {
+        let key = SeriesKey {
+            node: NodeId::new(&format!("N{series}")).unwrap(),
+            metric: "level".into(),
+            channel: String::new(),
+        };
+        Run { series: SeriesId(series), key: Arc::new(key), readings: of(series) }
+    };
+    let tier = open(folder.path());
+    tier.replace_day(day, stream::iter((1..=SERIES).map(|series| Ok(run(series)))).boxed()).await.unwrap();
+    for series in [1, 2, 14, 15, 29, 30, 31] {
+        let all = if series > SERIES { Vec::new() } else { of(series) };
+        for (from, to) in [(0, 9_000), (0, 1), (8_191, 8_193), (4_000, 4_500), (8_999, 9_500), (9_000, 9_001)] {
+            let (from, to) = (day.start().plus_micros(from * STEP), day.start().plus_micros(to * STEP));
+            let wanted: Vec<_> = all.iter().filter(|r| from <= r.at && r.at < to).copied().collect();
+            // The second time from the footer that was kept.
+            for _ in 0..2 {
+                assert_eq!(
+                    tier.range(SeriesId(series), from, to, u32::MAX).await.unwrap(),
+                    wanted,
+                    "{series} {from} {to}"
+                );
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_a_crash_left_behind_is_not_read_and_goes_with_the_next_write() {
     let folder = tempfile::tempdir().unwrap();

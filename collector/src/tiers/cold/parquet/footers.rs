@@ -35,17 +35,13 @@ impl Footers {
             .map(|(_, kept)| kept.clone())
     }
 
-    /// Keeps it, unless it is kept.
-    pub(super) fn keep(&self, file: &ObjectMeta, footer: &ArrowReaderMetadata) {
-        let (as_it_is, bytes, mut table) = (known(file), footer.metadata().memory_size(), self.lock());
-        if table.footers.get(&file.location).is_some_and(|(as_it_was, _)| *as_it_was == as_it_is) {
-            return;
-        }
+    pub(super) fn keep(&self, file: &ObjectMeta, footer: ArrowReaderMetadata) {
+        let (bytes, mut table) = (footer.metadata().memory_size(), self.lock());
         if table.bytes + bytes > BYTES_MAX {
             *table = Table::default(); // those that are asked for come again
         }
         table.bytes += bytes;
-        if let Some((_, replaced)) = table.footers.insert(file.location.clone(), (as_it_is, footer.clone())) {
+        if let Some((_, replaced)) = table.footers.insert(file.location.clone(), (known(file), footer)) {
             table.bytes = table.bytes.saturating_sub(replaced.metadata().memory_size());
         }
     }

@@ -170,12 +170,13 @@ impl Scanner {
         Self { shelf: Arc::new(shelf), footers: Arc::default() }
     }
 
+    fn reader(&self, file: &ObjectMeta) -> FileReader {
+        FileReader { store: self.shelf.store.clone(), path: file.location.clone(), bytes: file.size }
+    }
+
+    /// Its footer is read anew, for a proof or another look at everything.
     async fn open(&self, file: &ObjectMeta) -> Result<Opened, TierError> {
-        let shown = self.shelf.shown(&file.location);
-        let mut reader = FileReader { store: self.shelf.store.clone(), path: file.location.clone(), bytes: file.size };
-        if let Some(footer) = self.footers.find(file) {
-            return Ok(Opened { reader, footer, shown });
-        }
+        let (mut reader, shown) = (self.reader(file), self.shelf.shown(&file.location));
         let options = ArrowReaderOptions::new()
             .with_schema(table::SCHEMA.clone())
             .with_page_index_policy(PageIndexPolicy::Optional);
@@ -203,8 +204,17 @@ impl Scanner {
     /// Readings of a file whose bytes are found sound first.
     async fn piece(self, piece: Piece, wanted: Wanted) -> Result<Batches, TierError> {
         self.shelf.check(piece.file, &piece.meta).await?;
-        let opened = self.open(&piece.meta).await?;
-        self.footers.keep(&piece.meta, &opened.footer);
+        let opened = match self.footers.find(&piece.meta) {
+            Some(footer) => {
+                let shown = self.shelf.shown(&piece.meta.location);
+                Opened { reader: self.reader(&piece.meta), footer, shown }
+            }
+            None => {
+                let opened = self.open(&piece.meta).await?;
+                self.footers.keep(&piece.meta, opened.footer.clone());
+                opened
+            }
+        };
         let (from, to) = piece.within(wanted.from, wanted.to);
         opened.batches(Some(Wanted { from, to, ..wanted }), Some(&READING))
     }
