@@ -81,17 +81,17 @@ pub(super) fn ask(asked: &Ask) -> anyhow::Result<()> {
     }
     let folder = config.cold.folder.clone().unwrap_or_else(|| config.cold_dir());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let left = runtime.block_on(warm::left(&config.warm, &config.warm_file())).unwrap_or_else(|error| {
+    let archived = runtime.block_on(warm::archived(&config.warm, &config.warm_file())).unwrap_or_else(|error| {
         eprintln!("{YELLOW}unsure{YELLOW:#}  the database can't say which days the archive must have: {error}");
         Vec::new()
     });
     if config.cold.url.is_none() && !folder.is_dir() {
-        if !left.is_empty() {
-            bail!(missing::words(&folder.display().to_string(), &left));
+        if !archived.is_empty() {
+            bail!(missing::words(&folder.display().to_string(), &archived));
         }
         bail!("{}: there is no archive yet; `collector jobs run daily_sync` makes it", folder.display());
     }
-    let expected = move || std::future::ready(left.clone()).boxed();
+    let expected = move || std::future::ready(archived.clone()).boxed();
     let sql = Sql::new(config.cold.open_files(&folder)?, settings)?.expecting(Arc::new(expected));
     let (more, until) = runtime.block_on(async {
         let mut answer = sql.ask(&text, None).await?;

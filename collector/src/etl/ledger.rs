@@ -122,6 +122,14 @@ pub trait DayLedger: Send + Sync {
         })
     }
 
+    /// The days that the archive was proved to have, ascending: those it answers for, and others.
+    fn archived(&self) -> TierFuture<'_, Vec<Day>> {
+        Box::pin(async move {
+            let all = self.days(Day::FIRST, Day::LAST.next()).await?;
+            Ok(all.into_iter().filter(|entry| entry.exported > 0).map(|entry| entry.day).collect())
+        })
+    }
+
     /// The readings of a day that are in the warm tier. What is committed meanwhile may be among them or not; what was
     /// before is.
     fn rows(&self, day: Day) -> Runs<'_>;

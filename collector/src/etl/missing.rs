@@ -1,5 +1,5 @@
-//! Days that have left the warm tier and aren't in the archive: a folder that isn't mounted, a bucket that was emptied. It is
-//! told at once, rather than by the first question that comes back empty.
+//! Days that were archived and aren't in the archive any more: a folder that isn't mounted, a bucket that was emptied. It is
+//! told without waiting for the first question that comes back empty.
 
 use super::jobs::Alarm;
 use crate::tiers::cold::missing::words;
@@ -17,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(120);
 /// # Errors
 /// When a tier doesn't answer.
 pub async fn missing(warm: &dyn WarmTier, cold: &dyn ColdTier) -> Result<Vec<Day>, TierError> {
-    let mut missing = warm.days().left().await?;
+    let mut missing = warm.days().archived().await?;
     // Twice: while files are put in the place of others, a list may have neither.
     for _ in 0..2 {
         let (Some(first), Some(last)) = (missing.first(), missing.last()) else { break };

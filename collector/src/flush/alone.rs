@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 const LOOK: Duration = Duration::from_secs(1);
 /// What is wrong then, and what to do.
 pub const NOT_ALONE: &str = "another collector stores in the same database, so the last hours in memory can't be trusted and \
-     aren't used: set [hot] store = \"redis\" on both, or stop one";
+     aren't used: set [hot] store = \"redis\" on both, or stop one and restart the other";
 
 impl Flusher {
     /// Looks whether it is, until `stop`.

@@ -50,7 +50,7 @@ impl Tiers {
             cold::settings::Store::BigQuery => (config.cold.open(&config.cold_dir())?, None),
             cold::settings::Store::Parquet => {
                 let files = config.cold.open_files(&config.cold_dir())?;
-                let sql = Sql::new(files.clone(), config.sql)?.expecting(left(warm.clone()));
+                let sql = Sql::new(files.clone(), config.sql)?.expecting(archived(warm.clone()));
                 (files, Some(Arc::new(sql)))
             }
         };
@@ -71,11 +71,11 @@ impl Tiers {
     }
 }
 
-/// The days that have left; none while the warm tier can't say.
-fn left(warm: Arc<dyn WarmTier>) -> Expected {
+/// The days that were archived; none while the warm tier can't say.
+fn archived(warm: Arc<dyn WarmTier>) -> Expected {
     Arc::new(move || {
         let warm = warm.clone();
-        Box::pin(async move { warm.days().left().await.unwrap_or_default() })
+        Box::pin(async move { warm.days().archived().await.unwrap_or_default() })
     })
 }
 

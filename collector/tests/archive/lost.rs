@@ -40,6 +40,25 @@ fn take_away(world: &World, days: i32) -> Vec<(PathBuf, PathBuf)> {
     moved
 }
 
+/// They haven't left: SQL would have been wrong for years.
+#[tokio::test(flavor = "multi_thread")]
+async fn archived_days_that_are_lost_are_told_and_archived_again() {
+    let mut world = World::new().await;
+    world.store(0..30, 50).await;
+    world.set_clock(30, 3);
+    run(&world.sync()).await.unwrap();
+    take_away(&world, 2);
+    assert_eq!(missing(&*world.warm, &*world.faulty).await.unwrap(), [FIRST, FIRST.next()]);
+    let archived = world.warm.days().archived().await.unwrap();
+    let sql = Sql::new(crate::world::open_cold(world.folder.path()), SqlSettings::default()).unwrap();
+    let sql = sql.expecting(Arc::new(move || Box::pin(std::future::ready(archived.clone()))));
+    assert!(sql.ask("SELECT count(*) FROM readings", None).await.is_err());
+    assert_eq!(run(&world.sync()).await.unwrap(), "2 days archived");
+    assert_eq!(missing(&*world.warm, &*world.faulty).await.unwrap(), []);
+    assert!(sql.ask("SELECT count(*) FROM readings", None).await.is_ok());
+    world.archive_is_true(30).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn days_that_are_gone_are_told_and_nothing_is_put_in_their_place() {
     let mut world = World::new().await;
@@ -87,7 +106,7 @@ async fn a_folder_that_is_not_mounted_is_known_from_the_start() {
     five_have_left(&mut world).await;
     world.warm.close().await;
     std::fs::remove_dir_all(&cold).unwrap();
-    let said = format!("{} doesn't have 5 days", cold.display());
+    let said = format!("{} doesn't have 30 days", cold.display());
 
     let config = site.write_config(&format!("[cold]\nfolder = '{}'\n", cold.display()));
     let arguments = ["sql", "SELECT count(*) FROM readings", "-c", config.to_str().unwrap()];

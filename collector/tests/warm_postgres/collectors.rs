@@ -78,7 +78,7 @@ async fn two_that_dont_share_the_hot_tier_show_what_the_other_stores_and_say_wha
         }
     }
     for collector in [&a, &b] {
-        let troubled = async || collector.get("health").await.to_string().contains("stop one");
+        let troubled = async || collector.get("health").await.to_string().contains("restart the other");
         assert!(support::until(troubled).await, "{}", collector.get("health").await);
     }
     tokio::join!(a.stop(), b.stop());

@@ -3,6 +3,7 @@
 
 use super::Alarm;
 use crate::etl::archive::{Archive, Archived, CLOSED_AFTER, first_open};
+use crate::etl::ledger::{DayEntry, Raw};
 use crate::etl::missing::missing;
 use crate::etl::{Job, JobError, Now, Outcome, Progress};
 use crate::inbox::{Inbox, Reach, Taken};
@@ -112,9 +113,29 @@ impl DailySync {
         Err(JobError::Other(format!("{trouble} (otherwise: {detail}, {} readings)", done.rows)))
     }
 
+    /// Days that the archive has lost and the warm tier still has are to be archived again. Not while it lacks days that have
+    /// left: then it is likely elsewhere.
+    async fn doubt_what_is_lost(&self, archive: &Archive) -> Result<(), TierError> {
+        let missing = missing(&*self.warm, &*archive.cold).await?;
+        let (Some(first), Some(last)) = (missing.first(), missing.last()) else { return Ok(()) };
+        let days = self.warm.days().days(*first, last.next()).await?;
+        let lost: Vec<DayEntry> = days.into_iter().filter(|entry| missing.contains(&entry.day)).collect();
+        if lost.iter().any(|entry| entry.raw != Raw::Here) {
+            return Ok(());
+        }
+        for entry in lost {
+            self.warm.days().doubt(entry.day, entry.version).await?;
+        }
+        Ok(())
+    }
+
     async fn archive(&self, archive: &Archive, progress: &Progress) -> Result<Done, TierError> {
+        // An archive that can't be listed is told below, with what is missing.
+        if let Err(error) = self.doubt_what_is_lost(archive).await {
+            tracing::debug!(%error, "whether the archive lost something isn't known");
+        }
         let mut due = self.warm.days().days(Day::FIRST, first_open((self.now)())).await?;
-        due.retain(|entry| entry.is_dirty() || entry.raw == crate::etl::ledger::Raw::Leaving);
+        due.retain(|entry| entry.is_dirty() || entry.raw == Raw::Leaving);
         progress.of(due.len() as u64);
         let mut under_way = stream::iter(due)
             .map(|entry| async move { (entry.day, archive.bring(&entry, progress).await) })

@@ -12,8 +12,8 @@ pub fn words(place: &str, days: &[Day]) -> String {
     let more = if days.len() > NAMED { ", …" } else { "" };
     let count = if days.len() == 1 { "1 day".to_owned() } else { format!("{} days", days.len()) };
     format!(
-        "{place} doesn't have {count} that the database has given up to it ({}{more}): is it mounted, and is it what [cold] \
-         should name? If files were lost, put them back from a copy",
+        "{place} doesn't have {count} that were archived there ({}{more}): is it mounted, and is it what [cold] should name? \
+         If files were lost, put them back from a copy; what the database still has, daily_sync archives again",
         named.join(", ")
     )
 }

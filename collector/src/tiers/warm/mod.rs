@@ -54,14 +54,14 @@ pub async fn check(settings: &WarmSettings, file: &Path) -> Result<SchemaReport,
     }
 }
 
-/// Reads which days the archive answers for, ascending, and changes nothing; SQLite's file is `file`.
+/// Reads which days were archived, ascending, and changes nothing; SQLite's file is `file`.
 ///
 /// # Errors
 /// When the tables can't be read.
-pub async fn left(settings: &WarmSettings, file: &Path) -> Result<Vec<Day>, TierError> {
+pub async fn archived(settings: &WarmSettings, file: &Path) -> Result<Vec<Day>, TierError> {
     match settings.store() {
-        Store::Sqlite => SqliteWarm::left(file).await,
-        Store::Postgres => PostgresWarm::left(settings).await,
+        Store::Sqlite => SqliteWarm::archived(file).await,
+        Store::Postgres => PostgresWarm::archived(settings).await,
     }
 }
 

@@ -179,7 +179,7 @@ impl Shelf {
         let crc = bytes.try_fold(0, |crc, bytes| std::future::ready(Ok(crc32c::crc32c_append(crc, &bytes))));
         if crc.await.fault(&shown)? != file.crc {
             let why = format!(
-                "{shown} is damaged: its bytes are not those that were written; put a copy of it there, or remove it and archive its days again"
+                "{shown} is damaged: its bytes are not those that were written; put a copy of it there; when there is none, remove it: days that the database still has, daily_sync archives again"
             );
             return Err(TierError::Broken { tier: TIER, why });
         }

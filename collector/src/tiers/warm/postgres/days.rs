@@ -86,14 +86,14 @@ pub(super) async fn touch(connection: &mut PgConnection, days: &[Day]) -> Result
 }
 
 impl PostgresWarm {
-    /// Reads which days have left, ascending, without looking whether the tables are in order.
+    /// Reads which days were archived, ascending, without looking whether the tables are in order.
     ///
     /// # Errors
     /// When they can't be read.
-    pub async fn left(settings: &WarmSettings) -> Result<Vec<Day>, TierError> {
+    pub async fn archived(settings: &WarmSettings) -> Result<Vec<Day>, TierError> {
         let read = async {
             let mut connection = pools::connect(settings, Use::Read).await?;
-            let sql = "SELECT day FROM archive_days WHERE raw <> 'here' ORDER BY day";
+            let sql = "SELECT day FROM archive_days WHERE exported > 0 ORDER BY day";
             let days: Vec<i32> = sqlx::query_scalar(sql).fetch_all(&mut connection).await.map_err(failed)?;
             connection.close().await.map_err(failed)?;
             Ok(days.into_iter().map(Day).collect())

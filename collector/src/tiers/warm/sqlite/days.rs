@@ -20,7 +20,7 @@ use std::sync::{Arc, LazyLock};
 /// Readings that are removed in one transaction: a commit that waits has its turn after it.
 const SLICE: u64 = 50_000;
 
-const LEFT: &str = "SELECT day FROM archive_days WHERE raw <> 'here' ORDER BY day";
+const ARCHIVED: &str = "SELECT day FROM archive_days WHERE exported > 0 ORDER BY day";
 
 static KEEP_LATEST: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -105,17 +105,17 @@ impl Cursor {
 }
 
 impl SqliteWarm {
-    /// Reads which days of a file have left, ascending; none when it isn't there.
+    /// Reads which days of a file were archived, ascending; none when it isn't there.
     ///
     /// # Errors
     /// When it can't be read.
-    pub async fn left(path: &Path) -> Result<Vec<Day>, TierError> {
+    pub async fn archived(path: &Path) -> Result<Vec<Day>, TierError> {
         if !path.exists() {
             return Ok(Vec::new());
         }
         let read = async {
             let mut connection = SqliteConnectOptions::new().filename(path).read_only(true).connect().await?;
-            let days = sqlx::query_scalar(LEFT).fetch_all(&mut connection).await?;
+            let days = sqlx::query_scalar(ARCHIVED).fetch_all(&mut connection).await?;
             connection.close().await.map(|()| days)
         };
         Ok(read.await.map_err(|error| named(path, failed(error)))?.into_iter().map(Day).collect())
