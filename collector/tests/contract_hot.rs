@@ -119,6 +119,13 @@ async fn a_newest_value_is_sure_only_when_nothing_newer_can_be_stored(bench: Ben
     assert_eq!(newest, Newest { readings: vec![reading(A, 5_000, 1.0)], unsure: vec![A] }, "one may have passed it by");
 }
 
+async fn a_newest_value_that_came_since_its_start_is_sure_while_it_is_kept(bench: Bench<impl HotTier>) {
+    bench.tier.put(&[reading(A, 0, 1.0), reading(B, 0, 1.0)]).await.unwrap();
+    assert_eq!(bench.tier.newest(&[A, B]).await.unwrap().unsure, []);
+    bench.pass(25 * HOUR);
+    assert_eq!(bench.tier.newest(&[A, B]).await.unwrap().unsure, [A, B], "what ran out may be late, and not here");
+}
+
 async fn what_was_evicted_is_not_claimed(bench: Bench<impl HotTier>) {
     // The tier under test holds 1,000 readings at most.
     let many: Vec<_> = (0..3_000).map(|n| reading(A, n * 1000, n as f64)).collect();
@@ -171,6 +178,7 @@ macro_rules! whole_contract {
             what_it_calls_complete_can_be_asked_for_a_moment_later
             what_passed_it_by_is_not_claimed
             a_newest_value_is_sure_only_when_nothing_newer_can_be_stored
+            a_newest_value_that_came_since_its_start_is_sure_while_it_is_kept
             what_was_evicted_is_not_claimed
             subscribers_see_stored_and_live_values
         }
@@ -189,15 +197,6 @@ mod memory {
     }
 
     whole_contract!(bench());
-
-    #[tokio::test]
-    async fn what_came_since_its_start_is_sure() {
-        let bench = bench();
-        bench.tier.put(&[reading(A, 0, 1.0), reading(B, 0, 1.0)]).await.unwrap();
-        assert_eq!(bench.tier.newest(&[A, B]).await.unwrap().unsure, []);
-        bench.pass(25 * HOUR);
-        assert_eq!(bench.tier.newest(&[A, B]).await.unwrap().unsure, [A, B], "what ran out may be late, and not here");
-    }
 }
 
 mod redis {

@@ -26,7 +26,7 @@ pub use shelf::RedisShelf;
 
 use crate::tiers::hot::memory::Now;
 use crate::tiers::hot::settings::HotSettings;
-use crate::tiers::{HotState, HotTier, SeriesId, StoredReading, TierError, TierFuture};
+use crate::tiers::{HotState, HotTier, Newest, SeriesId, StoredReading, TierError, TierFuture};
 use batch::{BUCKETS, Batch, bucket_of};
 use feed::Feed;
 use futures::future::try_join_all;
@@ -82,6 +82,7 @@ struct Bucket {
 struct Scripts {
     put: Script,
     latest: Script,
+    newest: Script,
     range: Script,
     floor: Script,
     forget: Script,
@@ -98,6 +99,7 @@ impl Scripts {
         Self {
             put: script(include_str!("lua/put.lua")),
             latest: script(include_str!("lua/latest.lua")),
+            newest: script(include_str!("lua/newest.lua")),
             range: script(include_str!("lua/range.lua")),
             floor: script(include_str!("lua/floor.lua")),
             forget: script(include_str!("lua/forget.lua")),
@@ -245,10 +247,6 @@ impl Inner {
         if !self.is_adopted() {
             return Ok(Vec::new());
         }
-        let mut buckets = BTreeMap::<u32, Vec<SeriesId>>::new();
-        for id in series {
-            buckets.entry(bucket_of(*id)).or_default().push(*id);
-        }
         let ask = async |(bucket, ids): (u32, Vec<SeriesId>)| {
             let mut command = redis::cmd("HMGET");
             command.arg(format!("{}latest", self.bucket_prefix(bucket)));
@@ -259,8 +257,37 @@ impl Inner {
             let found = ids.iter().zip(found).filter_map(|(id, key)| record::from_newest(*id, &key?));
             Ok::<_, TierError>(found.map(|reading| (reading.series, reading)).collect::<Vec<_>>())
         };
-        let found: BTreeMap<_, _> = try_join_all(buckets.into_iter().map(ask)).await?.into_iter().flatten().collect();
+        let found: BTreeMap<_, _> =
+            try_join_all(by_bucket(series).into_iter().map(ask)).await?.into_iter().flatten().collect();
         Ok(series.iter().filter_map(|id| found.get(id).copied()).collect())
+    }
+
+    async fn newest(&self, series: &[SeriesId]) -> Result<Newest, TierError> {
+        if !self.is_adopted() {
+            return Ok(Newest { readings: Vec::new(), unsure: series.to_vec() });
+        }
+        let kept = self.horizon().0.clamp(0, EXACT_MAX);
+        let ask = async |(bucket, ids): (u32, Vec<SeriesId>)| {
+            let mut call = self.call(&self.scripts.newest, bucket);
+            call.arg(kept);
+            ids.iter().for_each(|id| {
+                call.arg(id.0);
+            });
+            let found: Vec<Vec<u8>> = self.link.ask(&call).await?;
+            let found = ids.iter().zip(found.chunks(2)).filter_map(|(id, of)| {
+                let reading = record::from_newest(*id, of.first()?)?;
+                let sure = number(of.get(1)?).is_some_and(|floor| reading.at.0 >= floor);
+                Some((*id, (reading, sure)))
+            });
+            Ok::<_, TierError>(found.collect::<Vec<_>>())
+        };
+        let found: BTreeMap<_, _> =
+            try_join_all(by_bucket(series).into_iter().map(ask)).await?.into_iter().flatten().collect();
+        let known = |id: &SeriesId| found.get(id).copied();
+        Ok(Newest {
+            readings: series.iter().filter_map(|id| Some(known(id)?.0)).collect(),
+            unsure: series.iter().filter(|id| !known(id).is_some_and(|(_, sure)| sure)).copied().collect(),
+        })
     }
 
     async fn complete_from(&self, series: SeriesId) -> Result<Option<Timestamp>, TierError> {
@@ -349,6 +376,14 @@ impl Inner {
     }
 }
 
+fn by_bucket(series: &[SeriesId]) -> BTreeMap<u32, Vec<SeriesId>> {
+    let mut buckets = BTreeMap::<u32, Vec<SeriesId>>::new();
+    for id in series {
+        buckets.entry(bucket_of(*id)).or_default().push(*id);
+    }
+    buckets
+}
+
 /// Reads hour and records, ...; `None`: they are none of ours.
 fn readings_of(series: SeriesId, hours: &[Vec<u8>]) -> Option<Vec<StoredReading>> {
     let mut readings = Vec::new();
@@ -406,6 +441,10 @@ impl HotTier for RedisHot {
 
     fn latest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Vec<StoredReading>> {
         Box::pin(self.inner.latest(series))
+    }
+
+    fn newest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Newest> {
+        Box::pin(self.inner.newest(series))
     }
 
     fn complete_from(&self, series: SeriesId) -> TierFuture<'_, Option<Timestamp>> {

@@ -1,7 +1,7 @@
 -- Every script works on one bucket of series; its keys share a hash tag, so that a cluster keeps them together:
 --   root     what is proved: `run`, the server's run id when it was made; `born`, its identity; `floor`, nothing before
---            it is proved; `nf` and `fmax`, number and largest of the series' own floors; `evicted`; `h<hour>`, records
---            of that hour
+--            it is proved; `nf` and `fmax`, number and largest of the series' own floors; `nl`, number of newest
+--            values, -1 when some were lost; `evicted`; `h<hour>`, records of that hour
 --   floors   series -> its own floor
 --   i:<hour> series -> records of that hour; `t`, all of them, which must equal the root's
 --   d:<series>:<hour>   the records themselves; the length must equal what i:<hour> says
@@ -19,7 +19,7 @@ local function root_number(field) return tonumber(redis.call('HGET', root, field
 
 local function make(born, floor)
   redis.call('DEL', root, floors)
-  redis.call('HSET', root, 'run', run, 'born', born, 'floor', floor, 'nf', 0, 'fmax', 0, 'evicted', 0)
+  redis.call('HSET', root, 'run', run, 'born', born, 'floor', floor, 'nf', 0, 'fmax', 0, 'nl', redis.call('HLEN', latest), 'evicted', 0)
 end
 
 -- Nothing of the bucket before `at` is proved any more. A floor that is higher rises as well: who fills in what is below
@@ -86,9 +86,16 @@ local function newer(a, b)
   return false
 end
 
+-- Whether none of the newest values was lost since the root was made.
+local function has_latest() return root_number('nl') == redis.call('HLEN', latest) end
+
 local function offer_latest(first)
+  local counts = valid()
+  if counts and not has_latest() then redis.call('HSET', root, 'nl', -1) end
+  counts = counts and has_latest()
   for i = first, #ARGV, 2 do
     local old = redis.call('HGET', latest, ARGV[i])
     if not old or newer(ARGV[i + 1], old) then redis.call('HSET', latest, ARGV[i], ARGV[i + 1]) end
+    if counts and not old then redis.call('HINCRBY', root, 'nl', 1) end
   end
 end
