@@ -35,6 +35,8 @@ pub const TEXT_BYTES_MAX: usize = 8 << 10;
 const THREADS: usize = 2;
 /// How much of the processor they leave to others.
 const NICE: i32 = 10;
+/// Who finds all turns taken waits so long for one.
+const TURN_WITHIN: Duration = Duration::from_secs(3);
 /// Batches on their way to who asked.
 const BATCHES_AHEAD: usize = 2;
 /// A query that can't be stopped at its time, because it is in the middle of something, is given up so much later.
@@ -109,9 +111,8 @@ impl Sql {
     /// # Errors
     /// When it can't be answered.
     pub async fn ask(&self, text: &str, rows: Option<u64>) -> Result<Answer, SqlError> {
-        let Ok(turn) = self.turns.clone().try_acquire_owned() else {
-            return Err(SqlError::Busy(self.settings.queries));
-        };
+        let turn = tokio::time::timeout(TURN_WITHIN, self.turns.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(SqlError::Busy(self.settings.queries)) };
         let Some(runtime) = &self.runtime else { return Err(SqlError::Busy(0)) };
         let (parts, receiver) = mpsc::channel(BATCHES_AHEAD);
         let gone = CancellationToken::new();
