@@ -169,7 +169,7 @@ async fn a_person_corrects_a_reading_and_it_is_written_down_who_and_why() {
     let site = Site::new(&["STATION_7"], |config| {
         config.buffer.flush_interval = std::time::Duration::from_millis(50).into();
     });
-    let collector = site.start().await;
+    let (collector, _, hot) = site.start_faulty().await;
     let at = now() - 60 * SECOND;
     let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
     client.block(1, block(hash, shared::block::TimeBase::Utc, &[(0, at, 1.0)])).await;
@@ -195,11 +195,16 @@ async fn a_person_corrects_a_reading_and_it_is_written_down_who_and_why() {
         (200, &json!("bad (withdrawn)"), &json!(2))
     );
     collector.wait_for_history("DIST_001", &[(Timestamp(at), None)]).await;
+    // Also while the hot tier is away, and nothing else comes.
+    hot.away.store(true, std::sync::atomic::Ordering::SeqCst);
+    let (status, answer) = post(&collector, "readings", entry(at, json!(2.5))).await;
+    assert_eq!((status, &answer["items"][0]["revision"]), (200, &json!(3)), "{answer}");
+    collector.wait_for_history("DIST_001", &[(Timestamp(at), Some(2.5))]).await;
     let audit = collector.get("audit").await;
     let newest = &audit["items"][0];
     assert_eq!(
         (&newest["who"], &newest["detail"]["readings"][0]["before"]["value"]),
-        (&json!("M. Rossi"), &json!(2.5)),
+        (&json!("M. Rossi"), &json!(null)),
         "{audit}"
     );
 

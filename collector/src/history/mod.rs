@@ -88,6 +88,9 @@ pub struct BucketPoint {
     pub span: Span,
 }
 
+/// The end of what is said of an answer that lacks the last seconds only, because the hot tier is away.
+pub const UNCOMMITTED: &str = "values that are not committed yet are missing";
+
 /// How long questions took, by the deepest tier that had to be asked.
 pub const SECONDS: &str = "collector_history_seconds";
 
@@ -174,10 +177,7 @@ impl History {
                         Vec::new()
                     })
                 };
-                (
-                    note(hot, "values that are not committed yet are missing"),
-                    note(warm, "series that were silent since the collector started are missing"),
-                )
+                (note(hot, UNCOMMITTED), note(warm, "series that were silent since the collector started are missing"))
             }
         };
         let mut newest = std::collections::BTreeMap::<SeriesId, StoredReading>::new();
@@ -195,7 +195,7 @@ impl History {
         match self.hot.complete_from(series).await {
             Ok(floor) => floor,
             Err(error) => {
-                notes.lacks(format!("{error}: values that are not committed yet are missing"));
+                notes.lacks(format!("{error}: {UNCOMMITTED}"));
                 None
             }
         }
@@ -219,7 +219,7 @@ impl History {
             }
             Ok(None) => None, // its floor has just moved on: the warm tier answers for all
             Err(error) => {
-                notes.lacks(format!("{error}: values that are not committed yet are missing"));
+                notes.lacks(format!("{error}: {UNCOMMITTED}"));
                 None
             }
         }
