@@ -3,7 +3,7 @@
 use super::limits::{Hit, Range, Still, Taught, near_for_steps, near_for_stills};
 use super::night::night_flow;
 use super::profile::profile;
-use super::{Finding, Kind, Severity};
+use super::{Finding, HOUR, Kind, Severity};
 use crate::rollup::{Rollup, Sample, Usable};
 use crate::tiers::Bucket;
 use jiff::tz::TimeZone;
@@ -12,7 +12,6 @@ use shared::reading::Timestamp;
 use std::time::Duration;
 
 const MINUTE: i64 = 60_000_000;
-const HOUR: i64 = 60 * MINUTE;
 /// What is looked at: the last day, microseconds.
 pub const WINDOW: i64 = 24 * HOUR;
 /// What five minute buckets say is compared with so much before it.
@@ -54,7 +53,7 @@ pub fn detect(look: &Look<'_>, taught: &Taught) -> Vec<Finding> {
     if look.kind == metric::Kind::State {
         return found;
     }
-    found.extend(runs(look).last().and_then(|run| taught.stuck(run)));
+    found.extend(taught.run.and_then(|run| taught.stuck(&run)));
     let teaches = |at: Timestamp| look.teaches(at, at.plus_micros(HOUR));
     found.extend(profile(look.hours, look.zone, look.from(), teaches));
     if look.kind == metric::Kind::Gauge {

@@ -1,14 +1,13 @@
 //! What holds for a bucket of five minutes by itself, whoever looks at it: the job at a day of them, the live watch at the
 //! one that is open.
 
-use super::{Finding, Kind, Severity};
+use super::{Finding, HOUR, Kind, Severity};
 use crate::rollup::Usable;
 use crate::tiers::Bucket;
 use shared::metric::Metric;
 use shared::reading::Timestamp;
 use std::time::Duration;
 
-const HOUR: i64 = 3_600_000_000;
 /// How many times what was seen before is too much.
 const TIMES: f64 = 2.0;
 /// A value that stands still for less is not stuck, microseconds.

@@ -117,6 +117,7 @@ pub struct Finding {
     pub detail: String,
 }
 
+/// Microseconds.
 const HOUR: i64 = 3_600_000_000;
 /// The greatest [`grace`].
 pub const GRACE_MAX: i64 = 26 * HOUR;

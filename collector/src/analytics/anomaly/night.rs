@@ -1,13 +1,12 @@
 //! Minimum night flow: between 02:00 and 04:00 nearly nobody draws water, so what flows then is leakage (and the few who
 //! do): a rise of it is a new leak.
 
-use super::{Finding, Kind, Severity};
+use super::{Finding, HOUR, Kind, Severity};
 use crate::analytics::robust::{mad, median, sorted};
 use crate::rollup::Sample;
 use jiff::tz::TimeZone;
 use shared::reading::Timestamp;
 
-const HOUR: i64 = 3_600_000_000;
 /// Nights that say what is usual.
 const NIGHTS: i64 = 28;
 /// Fewer don't.

@@ -1,13 +1,12 @@
 //! Hours against the same hour of the weeks before.
 
-use super::{Finding, Kind, Severity};
+use super::{Finding, HOUR, Kind, Severity};
 use crate::analytics::robust::{mad, median, sorted};
 use crate::analytics::week::{Alike, Profile};
 use crate::rollup::Sample;
 use jiff::tz::TimeZone;
 use shared::reading::Timestamp;
 
-const HOUR: i64 = 3_600_000_000;
 /// Standard deviations, as the MAD has them, from which an hour is out of the ordinary, and from which it is critical.
 const DEVIATIONS: f64 = 6.0;
 const DEVIATIONS_CRITICAL: f64 = 12.0;
