@@ -114,15 +114,7 @@ pub trait DayLedger: Send + Sync {
     /// The days with `from <= day < to` that something is known of, ascending.
     fn days(&self, from: Day, to: Day) -> TierFuture<'_, Vec<DayEntry>>;
 
-    /// The days that the archive answers for, ascending.
-    fn left(&self) -> TierFuture<'_, Vec<Day>> {
-        Box::pin(async move {
-            let all = self.days(Day::FIRST, Day::LAST.next()).await?;
-            Ok(all.into_iter().filter(|entry| entry.raw != Raw::Here).map(|entry| entry.day).collect())
-        })
-    }
-
-    /// The days that the archive was proved to have, ascending: those it answers for, and others.
+    /// The days that the archive was proved to have, ascending, whether they have left or not.
     fn archived(&self) -> TierFuture<'_, Vec<Day>> {
         Box::pin(async move {
             let all = self.days(Day::FIRST, Day::LAST.next()).await?;
