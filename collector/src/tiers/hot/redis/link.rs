@@ -9,10 +9,10 @@ use redis::{
     Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, ScriptInvocation,
     TlsCertificates,
 };
-use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 /// After a failure nobody who only asks waits for Redis, for so long.
 const QUIET: Duration = Duration::from_secs(1);
@@ -89,13 +89,12 @@ fn client(settings: &HotSettings) -> Result<Client, TierError> {
 }
 
 fn authority(settings: &HotSettings) -> Result<Option<Vec<u8>>, TierError> {
-    let read = |path: &PathBuf| {
-        fs::read(path).map_err(|error| {
-            let why = format!("[hot] tls_ca = \"{}\": {error}", path.display());
-            TierError::Broken { tier: TIER, why }
-        })
-    };
-    settings.tls_ca.as_ref().map(read).transpose()
+    let Some(path) = &settings.tls_ca else { return Ok(None) };
+    fs::read(path).map(Some).map_err(|error| unreadable("tls_ca", path, &error))
+}
+
+fn unreadable(key: &str, path: &Path, error: &io::Error) -> TierError {
+    TierError::Broken { tier: TIER, why: format!("[hot] {key} = \"{}\": {error}", path.display()) }
 }
 
 impl Link {
@@ -200,11 +199,6 @@ fn password(settings: &HotSettings) -> Result<Option<String>, TierError> {
         return Ok(Some(password.reveal().to_owned()));
     }
     let Some(path) = &settings.password_file else { return Ok(None) };
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(text.lines().next().map(str::to_owned)),
-        Err(error) => {
-            let why = format!("[hot] password_file = \"{}\": {error}", path.display());
-            Err(TierError::Broken { tier: TIER, why })
-        }
-    }
+    let text = fs::read_to_string(path).map_err(|error| unreadable("password_file", path, &error))?;
+    Ok(text.lines().next().map(str::to_owned))
 }
