@@ -313,6 +313,30 @@ async fn a_foreign_table_is_read_on_from_where_each_node_was() {
 }
 
 #[tokio::test]
+async fn a_table_may_have_a_row_for_each_reading() {
+    let server = Postgres::start().await;
+    let warm: Arc<dyn WarmTier> = Arc::new(PostgresWarm::open(&settings(server.port, DATABASE)).await.unwrap());
+    let rows = "CREATE TABLE long (timestamp timestamptz, node_id text, what text, v real, u text); INSERT INTO long VALUES \
+        ('2026-03-01 10:00:00+00', 'PUMP_1', 'PORTATA', 36, NULL), ('2026-03-01 10:00:00+00', 'PUMP_1', 'pressure', 45, 'mH2O'), \
+        ('2026-03-01 10:01:00+00', 'PUMP_1', 'PORTATA', 72, NULL), ('2026-03-01 10:01:00+00', 'PUMP_1', 'LIVELLO', 1, NULL), \
+        ('2026-03-01 10:01:00+00', 'PUMP_1', 'pressure', NULL, NULL)";
+    server.execute(DATABASE, rows).await;
+    let table = "name = 'scada'\ntable = 'long'\nmetric = 'what'\nvalue = 'v'\nunit = 'u'\ncolumns = { PORTATA = 'flow_rate [m3/h]' }";
+    let inbox = inbox(&warm, &[table]);
+    let taken = take(&inbox, Reach::Short).await;
+    assert_eq!((taken.rows, taken.stored, taken.rejected, taken.failed.len()), (5, 3, 2, 0), "{taken:?}");
+    let good = |second: i64, value: f64| (second, Some(value), Quality::GOOD);
+    assert_eq!(values(&*warm, "PUMP_1/flow_rate").await, [good(0, 10.0), good(60, 20.0)]);
+    let pressure = values(&*warm, "PUMP_1/pressure").await;
+    assert!(pressure.len() == 1 && (pressure[0].1.unwrap() - 4.413).abs() < 0.001, "{pressure:?}");
+    let rejects = warm.inbox().rejected(10).await.unwrap();
+    for why in ["there is no metric 'LIVELLO'", "'' is no value"] {
+        assert!(rejects.iter().any(|one| one.reason.contains(why)), "{why}: {rejects:?}");
+    }
+    assert_eq!(take(&inbox, Reach::Long).await.stored, 0, "once");
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_named_and_everything_else_is_taken() {
     let server = Postgres::start().await;
     let warm: Arc<dyn WarmTier> = Arc::new(PostgresWarm::open(&settings(server.port, DATABASE)).await.unwrap());

@@ -90,7 +90,7 @@ impl Work<'_> {
         let latest = self.inbox.latest();
         taken.add(self.astray(node, Which::Astray { node, until: latest }).await?);
         let source = Source { is_history: mark.is_none(), ..self.source.clone() };
-        let piece = (PIECE / self.table.columns.len() as u32).max(PIECE_MIN);
+        let piece = (PIECE / self.table.readings_max() as u32).max(PIECE_MIN);
         let mut since = mark.clone().map_or(Since::Ever, |mark| Since::Before(mark, back));
         loop {
             let which = Which::Of { node, since: &since, until: latest };

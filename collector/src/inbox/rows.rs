@@ -48,20 +48,29 @@ pub fn foreign(table: &ForeignInbox) -> Settings {
     }
 }
 
-/// The lines of a wide row: one for each column that has a value, or that is bad.
-pub fn lines<'a>(table: &'a ForeignInbox, node: &'a str, row: &'a ForeignRow) -> impl Iterator<Item = Line> + 'a {
+/// The lines of a row: of a wide one for each column that has a value, or that is bad; of a long one one.
+#[must_use]
+pub fn lines(table: &ForeignInbox, node: &str, row: &ForeignRow) -> Vec<Line> {
     let cell = |key: &str| {
         let place = table.read_columns().position(|(of, _)| of == key);
-        place.and_then(|place| row.cells.get(place)).cloned().unwrap_or_default()
+        place.and_then(|place| row.cells.get(place)).map_or("", String::as_str)
     };
     let (quality, revision) = (cell("quality"), cell("revision"));
+    let line = |Meaning { metric, channel, unit }, value: &str| {
+        Line([&row.time, node, metric, channel, value, unit, quality, revision].map(str::to_owned))
+    };
+    if table.is_long() {
+        let name = cell("metric");
+        let known = table.columns.get(name).map(|text| Meaning::of(text));
+        let known = known.unwrap_or(Meaning { metric: name, channel: "", unit: "" });
+        let said = |key: &str, else_known| Some(cell(key)).filter(|said| !said.is_empty()).unwrap_or(else_known);
+        let (channel, unit) = (said("channel", known.channel), said("unit", known.unit));
+        return vec![line(Meaning { channel, unit, ..known }, cell("value"))];
+    }
     let has_no_value = quality.eq_ignore_ascii_case("bad");
     let values = table.columns.values().zip(&row.cells);
-    values.filter(move |(_, value)| !value.is_empty() || has_no_value).map(move |(text, value)| {
-        let Meaning { metric, channel, unit } = Meaning::of(text);
-        let cells = [&row.time, node, metric, channel, value.as_str(), unit, quality.as_str(), revision.as_str()];
-        Line(cells.map(str::to_owned))
-    })
+    let values = values.filter(|(_, value)| !value.is_empty() || has_no_value);
+    values.map(|(text, value)| line(Meaning::of(text), value)).collect()
 }
 
 /// Reads lines; [`import::Point::line`] and [`import::Reject::line`] are their places, from 0.
@@ -142,13 +151,31 @@ mod tests {
         .unwrap();
         let row = |cells: [&str; 4]| ForeignRow { time: "now".into(), cells: cells.map(str::to_owned).into() };
         let good = row(["36", "4.5", "", "good"]);
-        let found: Vec<Line> = lines(&table, "DIST_001", &good).collect();
+        let found = lines(&table, "DIST_001", &good);
         let expected = [
             line(["now", "DIST_001", "flow_rate", "inlet", "36", "m3/h", "good", ""]),
             line(["now", "DIST_001", "pressure", "", "4.5", "", "good", ""]),
         ];
         assert_eq!(found, expected);
-        assert_eq!(lines(&table, "DIST_001", &row(["36", "", "", "bad"])).count(), 3, "a bad row is bad in all of it");
+        assert_eq!(lines(&table, "DIST_001", &row(["36", "", "", "bad"])).len(), 3, "a bad row is bad in all of it");
+    }
+
+    #[test]
+    fn a_long_row_has_one_line_whatever_it_says() {
+        let table: ForeignInbox = toml::from_str(
+            "name = 'scada'\ntable = 't'\nmetric = 'what'\nvalue = 'v'\nunit = 'u'\nquality = 'flag'\n\
+             columns = { PORTATA = 'flow_rate/inlet [m3/h]' }",
+        )
+        .unwrap();
+        let found = |cells: [&str; 4]| {
+            let row = ForeignRow { time: "now".into(), cells: cells.map(str::to_owned).into() };
+            lines(&table, "DIST_001", &row)
+        };
+        let of = |metric, channel, value, unit| line(["now", "DIST_001", metric, channel, value, unit, "good", ""]);
+        assert_eq!(found(["PORTATA", "36", "", "good"]), [of("flow_rate", "inlet", "36", "m3/h")]);
+        assert_eq!(found(["PORTATA", "36", "L/s", "good"]), [of("flow_rate", "inlet", "36", "L/s")]);
+        assert_eq!(found(["pressure", "", "", "good"]), [of("pressure", "", "", "")], "no row goes without a word");
+        assert_eq!(found(["LIVELLO", "1", "", "good"]), [of("LIVELLO", "", "1", "")]);
     }
 
     #[test]

@@ -10,8 +10,10 @@ use std::time::Duration;
 const IDENTIFIER_BYTES_MAX: usize = 63;
 /// Most columns of a table that are read.
 const COLUMNS_MAX: usize = 64;
+/// Most names of metrics that aren't ours.
+const NAMES_MAX: usize = 1_000;
 
-/// `[[inbox]]`: a wide table, a row for each node and moment.
+/// `[[inbox]]`: a wide table, a row for each node and moment, or a long one, a row for each reading.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForeignInbox {
@@ -43,8 +45,18 @@ pub struct ForeignInbox {
     /// As `overlap`, for the time of `daily_sync`.
     #[serde(default = "daily_overlap")]
     pub daily_overlap: HumanDuration,
-    /// Columns with values, and what they are: `metric[/channel] [unit]`.
+    /// Columns with values, and what they are: `metric[/channel] [unit]`. Long: what names of metrics mean, where they
+    /// aren't ours.
+    #[serde(default)]
     pub columns: BTreeMap<String, String>,
+    /// Long: the column of the metric.
+    pub metric: Option<String>,
+    /// Long: the column of the value.
+    pub value: Option<String>,
+    /// Long: the column of the channel, if there is one.
+    pub channel: Option<String>,
+    /// Long: the column of the unit, if there is one.
+    pub unit: Option<String>,
 }
 
 /// Where a foreign table is.
@@ -125,11 +137,30 @@ impl ForeignInbox {
         }
     }
 
+    /// Whether it has a row for each reading.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        self.metric.is_some() || self.value.is_some()
+    }
+
+    /// Most readings of a row.
+    #[must_use]
+    pub fn readings_max(&self) -> usize {
+        if self.is_long() { 1 } else { self.columns.len().max(1) }
+    }
+
     /// The columns that are read besides time and node, and what to call each setting.
     pub fn read_columns(&self) -> impl Iterator<Item = (&str, &str)> {
-        let values = self.columns.keys().map(|name| ("columns", name.as_str()));
-        let others = [("quality", &self.quality), ("revision", &self.revision)];
-        values.chain(others.into_iter().filter_map(|(key, name)| Some((key, name.as_deref()?))))
+        let wide = self.columns.keys().filter(|_| !self.is_long()).map(|name| ("columns", name.as_str()));
+        let others = [
+            ("metric", &self.metric),
+            ("value", &self.value),
+            ("channel", &self.channel),
+            ("unit", &self.unit),
+            ("quality", &self.quality),
+            ("revision", &self.revision),
+        ];
+        wide.chain(others.into_iter().filter_map(|(key, name)| Some((key, name.as_deref()?))))
     }
 
     /// What can't be used: its key, its value and why.
@@ -146,8 +177,19 @@ impl ForeignInbox {
                 wrong(key, shown, format!("a name has 1 to {IDENTIFIER_BYTES_MAX} bytes"));
             }
         }
-        if self.columns.is_empty() || self.columns.len() > COLUMNS_MAX {
-            wrong("columns", "", format!("1 to {COLUMNS_MAX} columns with values must be named"));
+        let most = if self.is_long() { NAMES_MAX } else { COLUMNS_MAX };
+        if self.columns.len() > most || self.columns.is_empty() && !self.is_long() {
+            wrong("columns", "", format!("1 to {most} columns with values must be named"));
+        }
+        let row = "a row for each reading has both metric and value, and only there can channel and unit be columns";
+        for (key, name) in [("channel", &self.channel), ("unit", &self.unit)] {
+            if let Some(name) = name.as_ref().filter(|_| !self.is_long()) {
+                wrong(key, name, row.into());
+            }
+        }
+        if self.metric.is_some() != self.value.is_some() {
+            let (key, other) = if self.metric.is_some() { ("value", &self.metric) } else { ("metric", &self.value) };
+            wrong(key, "", format!("{row}; {} is named alone", other.as_deref().unwrap_or_default()));
         }
         for (column, text) in &self.columns {
             if let Err(why) = meaning(text) {
@@ -238,5 +280,11 @@ mod tests {
         let zone = of("name = 'scada'\ntable = 't'\nzone = 'Rome'\ncolumns = { a = 'flow_rate' }");
         assert!(zone.starts_with("inbox.scada.zone"), "{zone}");
         assert!(of("name = 'inbox'\ntable = 't'\ncolumns = { a = 'flow_rate' }").contains("our own table"));
+        assert!(of("name = 'scada'\ntable = 't'").starts_with("inbox.scada.columns: 1 to 64 columns"));
+        assert_eq!(of("name = 'scada'\ntable = 't'\nmetric = 'm'\nvalue = 'v'\nunit = 'u'"), "");
+        let alone = of("name = 'scada'\ntable = 't'\nmetric = 'm'");
+        assert!(alone.starts_with("inbox.scada.value: a row for each reading has both"), "{alone}");
+        let wide = of("name = 'scada'\ntable = 't'\nunit = 'u'\ncolumns = { a = 'flow_rate' }");
+        assert!(wide.starts_with("inbox.scada.unit: a row for each reading"), "{wide}");
     }
 }
