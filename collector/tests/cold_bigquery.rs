@@ -126,7 +126,7 @@ async fn a_table_that_someone_altered_is_named(server: &BigQuery) {
     let columns: Vec<Value> = columns.iter().map(|name| json!({ "name": name, "type": "STRING" })).collect();
     let reference = json!({ "projectId": "test", "datasetId": settings.dataset, "tableId": "theirs" });
     let theirs = json!({ "tableReference": reference, "schema": { "fields": columns } });
-    post(server, &format!("datasets/{}/tables", settings.dataset), theirs).await;
+    server.post(&format!("datasets/{}/tables", settings.dataset), theirs).await;
     let error = said(BigQueryCold::new(&settings).state()).await;
     assert!(error.contains("the table theirs has no column") && error.contains("[cold.bigquery] table"), "{error}");
 }
@@ -137,7 +137,7 @@ async fn a_row_that_someone_altered_is_found(server: &BigQuery) {
     tier.replace_day(DAY, runs(1.0)).await.unwrap();
     let update =
         format!("UPDATE `test.{}.readings` SET value = 9 WHERE value = 5 AND ts >= '2024-10-05'", settings.dataset);
-    post(server, "jobs", statement(&update)).await;
+    server.run(&update).await;
     let error = said(tier.proof(DAY)).await;
     assert!(error.contains("series 7 (N/level)") && error.contains("row_hash"), "{error}");
     assert!(said(tier.merge_day(DAY, runs(1.0))).await.contains("row_hash"), "nothing is made right by being read");
@@ -166,16 +166,6 @@ async fn every_job_is_bounded_and_has_its_own_name(server: &BigQuery) {
     let left: Vec<&str> =
         left["tables"].as_array().unwrap().iter().map(|t| t["tableReference"]["tableId"].as_str().unwrap()).collect();
     assert_eq!(left.len(), 2, "nothing is left of what came in: {left:?}");
-}
-
-fn statement(sql: &str) -> Value {
-    json!({ "configuration": { "query": { "query": sql, "useLegacySql": false } } })
-}
-
-async fn post(server: &BigQuery, path: &str, body: Value) {
-    let url = format!("http://127.0.0.1:{}/bigquery/v2/projects/test/{path}", server.port);
-    let answer: Value = reqwest::Client::new().post(url).json(&body).send().await.unwrap().json().await.unwrap();
-    assert!(answer["status"]["errorResult"].is_null() && answer["error"].is_null(), "{answer}");
 }
 
 async fn get(server: &BigQuery, path: &str) -> Value {

@@ -31,8 +31,9 @@ fn keys_that_are_commented_out_are_real_ones_and_none_is_left_out() {
     let all = all.replace("\n#\n", "\n\n");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("collector.toml");
-    // The archive lies in a folder or at a url.
-    std::fs::write(&path, all.replace("\nfolder = ", "\n#folder = ")).unwrap();
+    // The archive lies in a folder or at a url; only tables in BigQuery are read by when a row came.
+    let one = all.replace("\nfolder = ", "\n#folder = ").replace("\ndatabase = \"warm\"", "\ndatabase = \"bigquery\"");
+    std::fs::write(&path, one).unwrap();
     let config = Config::load(&path).unwrap();
     assert_eq!(config.ingest.revoked.as_deref(), Some(Path::new("/var/lib/collector/ca/revoked")));
     // The names of all fields stand in the debug text of the configuration.

@@ -1,15 +1,15 @@
 //! `collector check`: every mistake at once, and what `run` would do.
 
+mod inboxes;
+
 use super::print::{GREEN, RED, YELLOW};
 use super::{WRONG, migrate};
 use crate::config::{Config, LoadError};
 use crate::revocation;
 use crate::run;
-use crate::tiers::TierError;
 use crate::tiers::cold::bigquery::BigQueryCold;
 use crate::tiers::cold::settings::Store;
 use crate::tiers::hot;
-use crate::tiers::warm::postgres::PostgresWarm;
 use crate::tiers::warm::{self, SchemaReport};
 use anstream::println;
 use serde::Serialize;
@@ -94,7 +94,7 @@ fn look(path: &Path, config: &Config, findings: &mut Findings) {
     cold(config, findings);
     certificates(config, findings);
     grants(config, findings);
-    inboxes(config, findings);
+    inboxes::look(config, findings);
     hot(config, findings);
     alerts(config, findings);
     let (rows, interval) = (config.buffer.flush_rows, config.buffer.flush_interval);
@@ -114,44 +114,6 @@ fn alerts(config: &Config, findings: &mut Findings) {
             findings.add("[alerts]", Verdict::Ok, detail);
         }
     }
-}
-
-/// Tables are looked at, if the database can be asked.
-fn inboxes(config: &Config, findings: &mut Findings) {
-    if config.inbox.is_empty() {
-        return;
-    }
-    let found = match config.warm.store() {
-        warm::settings::Store::Sqlite => None,
-        warm::settings::Store::Postgres => look_at_tables(config, findings),
-    };
-    for (n, inbox) in config.inbox.iter().enumerate() {
-        let (name, table) = (inbox.name.as_str(), &inbox.table);
-        let (verdict, detail) = match found.as_ref().map(|found| &found[n]) {
-            None if config.warm.store() == warm::settings::Store::Sqlite => (
-                Verdict::Error,
-                format!("{name}: table {table} can't be read: [warm] is SQLite, which has only our own"),
-            ),
-            Some(Err(error)) => (Verdict::Error, error.to_string()),
-            _ if !config.grants.knows(&inbox.name) => {
-                let why = "[grants] says nothing of it, so that all its readings go to quarantine";
-                (Verdict::Warning, format!("{name}: {why}"))
-            }
-            Some(Ok(_)) => (Verdict::Ok, format!("{name}: table {table} is read")),
-            None => (Verdict::Ok, format!("{name}: table {table} would be read")),
-        };
-        findings.add("[[inbox]]", verdict, detail);
-    }
-}
-
-fn look_at_tables(config: &Config, findings: &mut Findings) -> Option<Vec<Result<(), TierError>>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map(|runtime| runtime.block_on(PostgresWarm::check_foreign(&config.warm, &config.inbox))) {
-        Ok(Ok(found)) => return Some(found),
-        Ok(Err(error)) => findings.add("[[inbox]]", Verdict::Warning, format!("tables can't be looked at: {error}")),
-        Err(error) => findings.add("[[inbox]]", Verdict::Warning, error.to_string()),
-    }
-    None
 }
 
 fn api(config: &Config, findings: &mut Findings) {

@@ -25,6 +25,7 @@ impl Config {
             self.warm.mistakes(),
             self.costs.mistakes(),
             self.cold.mistakes(),
+            self.bigquery().mistakes(&self.inbox),
             self.sql.mistakes(),
         ] {
             found.add(others);

@@ -34,6 +34,11 @@ impl Mistakes {
         self.0.extend(checked.err());
     }
 
+    /// With other names of the settings.
+    pub(crate) fn renamed(self, name: impl Fn(&str) -> String) -> Self {
+        Self(self.0.into_iter().map(|one| ValueError { key: name(&one.key), ..one }).collect())
+    }
+
     pub(crate) fn add(&mut self, others: Mistakes) {
         self.0.extend(others.0);
     }

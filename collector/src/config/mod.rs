@@ -10,6 +10,7 @@ use crate::alerts::settings::AlertSettings;
 use crate::costs::CostSettings;
 use crate::etl::jobs::JobSettings;
 use crate::grants::Grants;
+use crate::inbox::bigquery::access::BigQueryAccess;
 use crate::inbox::settings::ForeignInbox;
 pub use crate::places::{Place, Places};
 use crate::sql::SqlSettings;
@@ -53,6 +54,8 @@ pub struct Config {
     pub costs: CostSettings,
     /// Tables of other producers.
     pub inbox: Vec<ForeignInbox>,
+    /// How those of them are reached that are in BigQuery.
+    pub bigquery: BigQueryAccess,
     /// Which gateway may write which nodes.
     pub grants: Grants,
     /// What people say about nodes.
@@ -169,6 +172,7 @@ impl Default for Config {
             sql: SqlSettings::default(),
             costs: CostSettings::default(),
             inbox: Vec::new(),
+            bigquery: BigQueryAccess::default(),
             grants: Grants::default(),
             nodes: Places::default(),
             log: Log::default(),
@@ -237,6 +241,12 @@ impl Config {
         let placed = |what: ValueError| Misplaced { place: sources.find(&what.key), what };
         wrong.extend(config.mistakes().0.into_iter().map(placed));
         if wrong.is_empty() { Ok(config) } else { Err(LoadError::Values(wrong)) }
+    }
+
+    /// How tables in BigQuery are reached.
+    #[must_use]
+    pub fn bigquery(&self) -> BigQueryAccess {
+        self.bigquery.or(&self.cold.bigquery)
     }
 
     /// Where the archive lies when nothing is said about it.

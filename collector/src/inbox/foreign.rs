@@ -1,7 +1,7 @@
 //! Tables of other producers, node by node.
 
 use super::rows::{self, Line};
-use super::settings::{Database, ForeignInbox};
+use super::settings::ForeignInbox;
 use super::store::{ForeignTables, InboxNews, Mark, NODES_MAX, Shape, Since, Which};
 use super::take::{Inbox, PIECE, Reach, Source, Taken, broken};
 use crate::etl::Progress;
@@ -36,10 +36,7 @@ impl Inbox {
         taken: &mut Taken,
         progress: &Progress,
     ) -> Result<(), TierError> {
-        let tables = match table.database {
-            Database::Warm => self.warm.inbox().foreign(),
-        };
-        let tables = tables.ok_or_else(|| {
+        let tables = self.warm.inbox().foreign().ok_or_else(|| {
             broken(format!(
                 "{} = \"{}\": [warm] is SQLite, which has only our own tables",
                 table.key("table"),

@@ -4,11 +4,13 @@
 //! * `rows`: a row becomes a line of a CSV file, and so is read by the same rules as one (pure)
 //! * `store`: what the warm tier does for it (a trait of it)
 //! * `take`, `foreign`, `sort`: from the tables into the tiers
+//! * `bigquery`: the same for tables in BigQuery
 //!
 //! A row of our own table is removed in the transaction that stores its reading. Of a foreign table it is kept, in the same
 //! transaction, up to which moment each node was read; every time it is read again from a while before that, and what
 //! stands already is left out. So whatever is stopped where, nothing is doubled or lost.
 
+pub mod bigquery;
 mod foreign;
 pub mod rows;
 pub mod settings;

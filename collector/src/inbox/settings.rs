@@ -6,8 +6,6 @@ use shared::ids::GatewayId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Longest name of a table or column in PostgreSQL, bytes.
-const IDENTIFIER_BYTES_MAX: usize = 63;
 /// Most columns of a table that are read.
 const COLUMNS_MAX: usize = 64;
 /// Most names of metrics that aren't ours.
@@ -22,7 +20,7 @@ pub struct ForeignInbox {
     /// Where the table is.
     #[serde(default)]
     pub database: Database,
-    /// Its name, or `schema.name`.
+    /// Its name, or `schema.name`; in BigQuery `project.dataset.table` or `dataset.table`.
     pub table: String,
     /// The column of the moment.
     #[serde(default = "time")]
@@ -30,6 +28,8 @@ pub struct ForeignInbox {
     /// The column of the node.
     #[serde(default = "node")]
     pub node: String,
+    /// In BigQuery: the column of the moment at which a row came into the table, if there is one. Rows are read by that then.
+    pub received: Option<String>,
     /// The column of the quality, if there is one: good, uncertain, bad, manual.
     pub quality: Option<String>,
     /// The column of the revision, if there is one.
@@ -66,6 +66,18 @@ pub enum Database {
     /// In the PostgreSQL of `[warm]`.
     #[default]
     Warm,
+    /// In Google's BigQuery.
+    BigQuery,
+}
+
+impl Database {
+    /// Longest name of a table or column, bytes.
+    fn name_bytes_max(self) -> usize {
+        match self {
+            Self::Warm => 63,
+            Self::BigQuery => 300,
+        }
+    }
 }
 
 /// What a local time means that was twice. The order of rows says nothing: a table has none.
@@ -167,15 +179,21 @@ impl ForeignInbox {
     fn mistakes(&self) -> Vec<(String, String, String)> {
         let mut found = Vec::new();
         let mut wrong = |key: &str, value: &str, why: String| found.push((self.key(key), value.to_owned(), why));
-        let parts = self.table.split_once('.').map_or(("table", self.table.as_str()), |(schema, table)| {
-            if is_name(schema) { ("table", table) } else { ("table", "") }
-        });
-        let names = [parts, ("time", self.time.as_str()), ("node", self.node.as_str())];
-        for (key, name) in names.into_iter().chain(self.read_columns()) {
-            if !is_name(name) {
-                let shown = if key == "table" { &self.table } else { name };
-                wrong(key, shown, format!("a name has 1 to {IDENTIFIER_BYTES_MAX} bytes"));
-            }
+        let most = self.database.name_bytes_max();
+        let is_name = |name: &str| (1..=most).contains(&name.len()) && !name.contains('\0');
+        let is_table = match self.database {
+            Database::Warm => self.table.splitn(2, '.').all(is_name),
+            Database::BigQuery => true, // `[bigquery]` knows more
+        };
+        let received = self.received.as_deref().map(|name| ("received", name));
+        let names = [("time", self.time.as_str()), ("node", self.node.as_str())].into_iter().chain(received);
+        let names = names.chain(self.read_columns());
+        let wrong_names = names.filter(|(_, name)| !is_name(name));
+        for (key, name) in wrong_names.chain(Some(("table", self.table.as_str())).filter(|_| !is_table)) {
+            wrong(key, name, format!("a name has 1 to {most} bytes"));
+        }
+        if let Some(name) = self.received.as_ref().filter(|_| self.database == Database::Warm) {
+            wrong("received", name, "only tables in BigQuery are read by it".into());
         }
         let most = if self.is_long() { NAMES_MAX } else { COLUMNS_MAX };
         if self.columns.len() > most || self.columns.is_empty() && !self.is_long() {
@@ -231,10 +249,6 @@ pub fn mistakes(tables: &[ForeignInbox]) -> Vec<(String, String, String)> {
     found
 }
 
-fn is_name(name: &str) -> bool {
-    (1..=IDENTIFIER_BYTES_MAX).contains(&name.len()) && !name.contains('\0')
-}
-
 fn meaning(text: &str) -> Result<(), String> {
     let Meaning { metric, unit, .. } = Meaning::of(text);
     let known = crate::import::metric(metric).map_err(|mistake| mistake.to_string())?;
@@ -284,6 +298,8 @@ mod tests {
         assert_eq!(of("name = 'scada'\ntable = 't'\nmetric = 'm'\nvalue = 'v'\nunit = 'u'"), "");
         let alone = of("name = 'scada'\ntable = 't'\nmetric = 'm'");
         assert!(alone.starts_with("inbox.scada.value: a row for each reading has both"), "{alone}");
+        let received = of("name = 'scada'\ntable = 't'\nreceived = 'r'\ncolumns = { a = 'flow_rate' }");
+        assert!(received.starts_with("inbox.scada.received: only tables in BigQuery"), "{received}");
         let wide = of("name = 'scada'\ntable = 't'\nunit = 'u'\ncolumns = { a = 'flow_rate' }");
         assert!(wide.starts_with("inbox.scada.unit: a row for each reading"), "{wide}");
     }

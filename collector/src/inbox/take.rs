@@ -1,8 +1,9 @@
 //! From inboxes into the tiers.
 
 use super::OWN;
+use super::bigquery::access::BigQueryAccess;
 use super::rows::{self, Line};
-use super::settings::ForeignInbox;
+use super::settings::{Database, ForeignInbox};
 use super::sort::{Rhythm, Sorted};
 use super::store::InboxNews;
 use crate::etl::{Now, Progress};
@@ -79,6 +80,7 @@ pub struct Inbox {
     write: Write,
     pub(super) grants: Grants,
     tables: Vec<ForeignInbox>,
+    pub(super) bigquery: BigQueryAccess,
     pub(super) timely: Timely,
     pub(super) now: Now,
     /// One at a time in this collector: whoever comes second finds nothing left.
@@ -107,8 +109,14 @@ impl Inbox {
         timely: Timely,
         now: Now,
     ) -> Self {
-        let (turn, rhythms) = (Mutex::default(), std::sync::Mutex::default());
-        Self { warm, cold, write, grants, tables, timely, now, turn, rhythms }
+        let (turn, rhythms, bigquery) = (Mutex::default(), std::sync::Mutex::default(), BigQueryAccess::default());
+        Self { warm, cold, write, grants, tables, bigquery, timely, now, turn, rhythms }
+    }
+
+    /// With a way to tables in BigQuery.
+    #[must_use]
+    pub fn with_bigquery(self, bigquery: BigQueryAccess) -> Self {
+        Self { bigquery, ..self }
     }
 
     /// Takes all there is. What can't be read is told in what is given back, and stops nothing else.
@@ -123,7 +131,11 @@ impl Inbox {
             taken.failed.push(format!("our own table: {error}"));
         }
         for table in &self.tables {
-            if let Err(error) = self.foreign(table, reach, &mut taken, progress).await {
+            let done = match table.database {
+                Database::Warm => self.foreign(table, reach, &mut taken, progress).await,
+                Database::BigQuery => self.bigquery(table, reach, &mut taken, progress).await,
+            };
+            if let Err(error) = done {
                 taken.failed.push(format!("inbox.{}: {error}", table.name));
             }
         }

@@ -225,6 +225,7 @@ impl<'a> Wiring<'a> {
         let (grants, tables) = (self.config.grants.clone(), self.config.inbox.clone());
         let (now, timely) = (Arc::new(Timestamp::wall_clock), self.timely());
         Inbox::new((self.warm.clone(), self.cold.clone()), flusher.writing(), grants, tables, timely, now)
+            .with_bigquery(self.config.bigquery())
     }
 
     pub(super) fn limits(&self) -> Limits {

@@ -5,6 +5,7 @@ use super::meddler::Meddler;
 use super::{Service, eventually, free_port};
 use collector::tiers::cold::bigquery::settings::BigQuerySettings;
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -51,6 +52,17 @@ impl BigQuery {
         eventually("BigQuery's emulator answers", Duration::from_secs(60), answers).await;
         let port = Meddler::start(port).await.port;
         Self { _service: service, _folder: folder, port, datasets: AtomicU32::new(0) }
+    }
+
+    /// Makes something, or begins a job; panics when that doesn't work.
+    pub async fn post(&self, path: &str, body: Value) {
+        let url = format!("http://127.0.0.1:{}/bigquery/v2/projects/test/{path}", self.port);
+        let answer: Value = reqwest::Client::new().post(url).json(&body).send().await.unwrap().json().await.unwrap();
+        assert!(answer["status"]["errorResult"].is_null() && answer["error"].is_null(), "{answer}");
+    }
+
+    pub async fn run(&self, sql: &str) {
+        self.post("jobs", json!({ "configuration": { "query": { "query": sql, "useLegacySql": false } } })).await;
     }
 
     /// Settings for a dataset that isn't there yet.

@@ -7,14 +7,36 @@ use gcp_bigquery_client::error::BQError;
 use gcp_bigquery_client::model::error_proto::ErrorProto;
 use gcp_bigquery_client::yup_oauth2;
 use std::error::Error;
+use std::time::Duration;
+
+/// Who asks, as it is told of what goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker {
+    pub(crate) tier: &'static str,
+    /// The section of its settings.
+    pub(crate) section: &'static str,
+    /// The settings that say what is asked.
+    pub(crate) place: &'static str,
+    /// What its account must be, besides one that may run jobs.
+    pub(crate) role: &'static str,
+}
+
+const ARCHIVE: Asker = Asker {
+    tier: TIER,
+    section: "[cold.bigquery]",
+    place: "[cold.bigquery] project, dataset and location",
+    role: "BigQuery Data Editor on the dataset",
+};
 
 /// Why it wasn't done.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Goes away by itself: too many requests, a server's own fault, a connection that broke.
     Passing(String),
     /// The same, and it was tried long enough.
     Lasting(String),
+    /// It wasn't done within that time.
+    Slow(Duration),
     /// There is such a thing already.
     Exists,
     /// There is no such thing.
@@ -57,31 +79,40 @@ impl Fault {
 
     /// In words that name the setting.
     pub(super) fn told(self, settings: &BigQuerySettings) -> TierError {
+        self.told_by(ARCHIVE, settings)
+    }
+
+    /// In words that name the setting of whoever asks.
+    pub(crate) fn told_by(self, asker: Asker, settings: &BigQuerySettings) -> TierError {
         let BigQuerySettings { project, dataset, bytes_max, .. } = settings;
+        let Asker { tier, section, .. } = asker;
         let place = format!("{project}.{dataset}");
         let why = match self {
             Self::Passing(why) | Self::Lasting(why) => format!("{} ({place}): {why}", settings.endpoint()),
+            Self::Slow(limit) => {
+                let limit = humantime::format_duration(limit);
+                format!("{} ({place}): not done within {limit}; see {section} timeout", settings.endpoint())
+            }
             Self::Exists => format!("{place}: something of that name is there already"),
-            Self::Missing(why) => format!("{place}: {why}; see [cold.bigquery] project, dataset and location"),
+            Self::Missing(why) => format!("{place}: {why}; see {}", asker.place),
             Self::Denied(why) => {
                 let who = match &settings.credentials_file {
-                    Some(file) => format!("[cold.bigquery] credentials_file {}", file.display()),
-                    None => "Application Default Credentials ([cold.bigquery] has no credentials_file)".into(),
+                    Some(file) => format!("{section} credentials_file {}", file.display()),
+                    None => format!("Application Default Credentials ({section} has no credentials_file)"),
                 };
-                format!(
-                    "{place}: {why}: {who} must be of an account with BigQuery Data Editor on the dataset and BigQuery Job User on the project"
-                )
+                let role = asker.role;
+                format!("{place}: {why}: {who} must be of an account with {role} and BigQuery Job User on the project")
             }
             Self::Dear(bytes) => {
                 let bytes = bytesize::ByteSize::b(bytes);
                 let why = format!(
-                    "{place}: the question would be billed for {bytes}, [cold.bigquery] bytes_max allows {bytes_max}"
+                    "{place}: the question would be billed for {bytes}, {section} bytes_max allows {bytes_max}"
                 );
-                return TierError::Broken { tier: TIER, why };
+                return TierError::Broken { tier, why };
             }
             Self::Other(why) => format!("{place}: {why}"),
         };
-        TierError::Unavailable { tier: TIER, why }
+        TierError::Unavailable { tier, why }
     }
 }
 

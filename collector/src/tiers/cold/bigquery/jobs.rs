@@ -36,7 +36,7 @@ pub(super) struct Page {
 
 impl Link {
     /// Asks a question; all of its rows, page by page.
-    pub(super) fn ask(&self, sql: String) -> BoxStream<'_, Result<Vec<TableRow>, Fault>> {
+    pub(crate) fn ask(&self, sql: String) -> BoxStream<'_, Result<Vec<TableRow>, Fault>> {
         enum At {
             Begin(String),
             Next(String, String),
@@ -77,10 +77,7 @@ impl Link {
     }
 
     async fn within<T>(&self, limit: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-            let limit = humantime::format_duration(limit);
-            Err(Fault::Lasting(format!("not done within {limit}; see [cold.bigquery] timeout")))
-        })
+        tokio::time::timeout(limit, work).await.unwrap_or(Err(Fault::Slow(limit)))
     }
 
     async fn statement(&self, name: &str, sql: &str, patience: u32) -> Result<Page, Fault> {

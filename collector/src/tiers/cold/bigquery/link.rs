@@ -24,8 +24,8 @@ const CONNECT: Duration = Duration::from_secs(3);
 pub(super) const LONG_POLL: Duration = Duration::from_secs(10);
 
 /// A way to BigQuery.
-pub(super) struct Link {
-    pub(super) settings: Arc<BigQuerySettings>,
+pub(crate) struct Link {
+    pub(crate) settings: Arc<BigQuerySettings>,
     pub(super) client: Client,
     pub(super) http: reqwest::Client,
     pub(super) login: Arc<dyn Authenticator>,
@@ -33,7 +33,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Reads the credentials; nobody is asked yet.
-    pub(super) async fn open(settings: &Arc<BigQuerySettings>) -> Result<Self, Fault> {
+    pub(crate) async fn open(settings: &Arc<BigQuerySettings>) -> Result<Self, Fault> {
         let login = log_in(settings).await.map_err(|error| Fault::Denied(error.to_string()))?;
         let http = reqwest::Client::builder().connect_timeout(CONNECT).timeout(settings.timeout.0 + LONG_POLL);
         let http = http.build().map_err(Fault::of_request)?;
@@ -82,7 +82,12 @@ impl Link {
 
     pub(super) async fn table(&self, name: &str) -> Result<Option<Table>, Fault> {
         let BigQuerySettings { project, dataset, .. } = &*self.settings;
-        there(self.persist(|_| async { Ok(self.client.table().get(project, dataset, name, None).await?) }).await)
+        there(self.describe(project, dataset, name).await)
+    }
+
+    /// What a table is, of whatever project.
+    pub(crate) async fn describe(&self, project: &str, dataset: &str, name: &str) -> Result<Table, Fault> {
+        self.persist(|_| async { Ok(self.client.table().get(project, dataset, name, None).await?) }).await
     }
 
     pub(super) async fn make_table(&self, table: &Table) -> Result<(), Fault> {

@@ -7,9 +7,9 @@
 //! * Every question says which days it means, is estimated before it is asked, and is refused when it would be billed for
 //!   more than the settings allow. What a day's proof stands for is computed from all columns of its rows.
 
-mod fault;
+pub(crate) mod fault;
 mod jobs;
-mod link;
+pub(crate) mod link;
 mod login;
 mod parts;
 mod prepare;
