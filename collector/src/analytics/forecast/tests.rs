@@ -90,6 +90,27 @@ fn intervals_hold_what_they_promise() {
     assert!((0.35..=0.65).contains(&half) && (0.8..=0.98).contains(&most), "{half} {most}");
 }
 
+#[test]
+fn a_level_that_drifts_widens_the_intervals() {
+    let origin = at("2026-06-01T22:00:00Z");
+    let noise = |n: i64| (n * 7_919 % 11) as f64 / 11.0;
+    let still = forecast(&before(origin, 56 * 24, |_, n| Some(50.0 + noise(n))), origin, &rome());
+    let drifting = |_, n: i64| Some(50.0 + noise(n) + n as f64 / 168.0);
+    let wide = forecast(&before(origin, 56 * 24, drifting), origin, &rome());
+    let came: Vec<_> =
+        wide.iter().zip(1_344..).map(|(p, n)| Sample { at: p.at, value: drifting(0, n).unwrap() }).collect();
+    assert!(wide[0].high90 - wide[0].low90 > 2.0 * (still[0].high90 - still[0].low90));
+    assert!(score(&wide, &came).unwrap().week.within90 > 84, "it goes on as it went");
+}
+
+#[test]
+fn little_known_is_said_by_wide_intervals() {
+    let near = |z: f64, freedom, expected: f64| (student(z, freedom) / expected - 1.0).abs() < 0.002;
+    // Table of Student's distribution.
+    assert!(near(NORMAL[1], 6.0, 1.943) && near(NORMAL[0], 6.0, 0.718) && near(NORMAL[1], 3.0, 2.353));
+    assert!(near(NORMAL[1], 1e9, NORMAL[1]) && student(NORMAL[1], 1.0) > 5.9);
+}
+
 proptest! {
     /// Constant, gapped, wild, of any size: ordered, finite, or nothing.
     #[test]
