@@ -4,9 +4,11 @@
 
 mod services;
 
+use collector::tiers::hot::days::{Days as _, Kept, SeriesDay};
 use collector::tiers::hot::redis::{RedisHot, Seen, Source};
 use collector::tiers::hot::settings::HotSettings;
-use collector::tiers::{HotTier, SeriesId, StoredReading, TierError};
+use collector::tiers::hot::shelf::{Kind, Shelf as _};
+use collector::tiers::{Bucket, HotTier, SeriesId, StoredReading, TierError};
 use futures::future::BoxFuture;
 use proptest::prelude::*;
 use services::eventually;
@@ -434,6 +436,66 @@ async fn every_collectors_subscribers_see_each_value_once() {
     assert_eq!(at_a.recv().await.unwrap()[..], [y]);
     assert_eq!(b.range(SeriesId(1), Timestamp(START), Timestamp(START + HOUR)).await.unwrap(), Some(vec![x]));
     assert!(at_a.try_recv().is_err() && at_b.try_recv().is_err(), "each once");
+}
+
+/// The words of a key between braces, which say where in a cluster it lies.
+fn tag(word: &str) -> Option<&str> {
+    Some(word.split_once('{')?.1.split_once('}')?.0)
+}
+
+/// Everything the tier and what is beside it can do.
+async fn all_there_is(tier: &RedisHot) {
+    let day = |series| SeriesDay { series: SeriesId(series), day: 7 };
+    let (shelf, days, series) = (tier.shelf(), tier.days(), [SeriesId(1), SeriesId(2), SeriesId(3)]);
+    tier.adopt("this one").await.unwrap();
+    let many: Vec<_> = (0..900).map(|n| reading(1 + n % 3, START + i64::from(n) * MINUTE / 8, 1.0)).collect();
+    tier.put(&many).await.unwrap();
+    tier.put_live(&[reading(2, START + 3 * HOUR, 2.0), reading(3, START, 2.0)]).await.unwrap();
+    fill(tier, &series, &Nothing).await;
+    tier.range(SeriesId(1), Timestamp(START), Timestamp(START + HOUR)).await.unwrap();
+    tier.latest(&series).await.unwrap();
+    tier.newest(&series).await.unwrap();
+    tier.complete_from(SeriesId(1)).await.unwrap();
+    tier.forget(Timestamp(START)).await.unwrap();
+    tier.state().await.unwrap();
+    days.begin(&[day(1), day(2)]).await.unwrap();
+    days.end(&[day(1), day(2)]).await.unwrap();
+    if let Kept::Nothing(version) = days.find(day(1), Bucket::Hour).await.unwrap() {
+        days.keep(day(1), Bucket::Hour, version, vec![1]).await.unwrap();
+    }
+    days.drop_all().await.unwrap();
+    for kind in [Kind::Session, Kind::Attempt] {
+        shelf.set(kind, "key", b"value", Duration::from_secs(60)).await.unwrap();
+        shelf.get(kind, "key").await.unwrap();
+        shelf.all(kind).await.unwrap();
+        shelf.remove(kind, "key").await.unwrap();
+    }
+}
+
+/// A cluster refuses commands and scripts whose keys lie in several places.
+#[tokio::test]
+async fn no_command_and_no_script_touches_two_places_of_a_cluster() {
+    let bench = Bench::new(&["--save", ""]).await;
+    let settings = HotSettings { readings_max: Some(500), ..bench.settings.clone() };
+    let now = bench.now.clone();
+    let tier = RedisHot::new(&settings, FUTURE_MAX, Arc::new(move || Timestamp(now.load(Ordering::SeqCst)))).unwrap();
+    let seen = bench.redis.watched(all_there_is(&tier)).await;
+    let (mut of_script, mut scripts) = (None, std::collections::BTreeSet::new());
+    for (by_script, words) in &seen {
+        if !by_script {
+            of_script = None;
+            scripts.extend(words.get(1).filter(|_| words[0].eq_ignore_ascii_case("EVALSHA")));
+        }
+        // The prefix is an argument of every script.
+        let keys = words.iter().filter(|word| word.starts_with(&settings.prefix));
+        let tags: Vec<&str> = keys.filter_map(|key| tag(key)).collect();
+        assert!(tags.windows(2).all(|two| two[0] == two[1]), "{words:?}");
+        if let (true, Some(tag)) = (by_script, tags.first()) {
+            assert_eq!(of_script.get_or_insert(*tag), tag, "{words:?}");
+        }
+    }
+    assert!(scripts.len() >= 10, "of eleven scripts only {} ran", scripts.len());
+    assert!(seen.iter().any(|(by_script, _)| *by_script), "what scripts do is seen");
 }
 
 #[tokio::test]

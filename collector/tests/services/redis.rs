@@ -4,6 +4,7 @@ use super::{Service, eventually};
 use collector::tiers::hot::redis::Source;
 use collector::tiers::hot::settings::{HotSettings, Store};
 use collector::tiers::{SeriesId, StoredReading, TierError};
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use rustix::process::Signal;
 use shared::reading::Timestamp;
@@ -82,6 +83,23 @@ impl Redis {
         });
         let mut connection = self.connect().await.unwrap();
         command.query_async(&mut connection).await.unwrap_or_else(|e| panic!("{words:?}: {e}"))
+    }
+
+    /// What the server runs meanwhile, scripts' own commands as well: words of each command, and whether a script ran it.
+    pub async fn watched(&self, during: impl Future<Output = ()>) -> Vec<(bool, Vec<String>)> {
+        const END: &str = "that was all";
+        let client = redis::Client::open(format!("unix://{}", self.socket())).unwrap();
+        let monitor = client.get_async_monitor().await.unwrap();
+        let lines = monitor.into_on_message::<String>();
+        during.await;
+        self.command::<String>(&["ECHO", END]).await;
+        // 1780000000.123456 [0 lua] "HGET" "key" "field"
+        let parsed = lines.map(|line| {
+            let (head, words) = line.split_once("] ").unwrap_or((&line, ""));
+            let words = words.trim_matches('"').split("\" \"").map(str::to_owned).collect::<Vec<_>>();
+            (head.ends_with(" lua"), words)
+        });
+        parsed.take_while(|(_, words)| std::future::ready(words.last().is_none_or(|w| w != END))).collect().await
     }
 
     /// Settings for keys that nobody else has.

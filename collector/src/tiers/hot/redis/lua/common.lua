@@ -10,12 +10,19 @@
 -- then nothing is proved that rested on it.
 local root, p = KEYS[1], ARGV[1]
 local floors, latest = p .. 'floors', p .. 'latest'
-local HOUR, WIDTH = 3600000000, 13
+local HOUR, WIDTH, CHUNK = 3600000000, 13, 1000
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 
 local function num(x) return string.format('%.0f', x) end
 local function valid() return redis.call('HGET', root, 'run') == run end
 local function root_number(field) return tonumber(redis.call('HGET', root, field)) end
+
+-- Values of a hash for up to CHUNK fields, which ARGV names from `first` on, each `step` places.
+local function fields(hash, first, step)
+  local names, step = {}, step or 1
+  for i = first, math.min(#ARGV, first + (CHUNK - 1) * step), step do names[#names + 1] = ARGV[i] end
+  return redis.call('HMGET', hash, unpack(names))
+end
 
 local function make(born, floor)
   redis.call('DEL', root, floors)
@@ -89,13 +96,23 @@ end
 -- Whether none of the newest values was lost since the root was made.
 local function has_latest() return root_number('nl') == redis.call('HLEN', latest) end
 
+-- ARGV has series and value, ... from `first` on.
 local function offer_latest(first)
-  local counts = valid()
+  local counts, fresh = valid(), 0
   if counts and not has_latest() then redis.call('HSET', root, 'nl', -1) end
   counts = counts and has_latest()
-  for i = first, #ARGV, 2 do
-    local old = redis.call('HGET', latest, ARGV[i])
-    if not old or newer(ARGV[i + 1], old) then redis.call('HSET', latest, ARGV[i], ARGV[i + 1]) end
-    if counts and not old then redis.call('HINCRBY', root, 'nl', 1) end
+  while first <= #ARGV do
+    local held, set = fields(latest, first, 2), {}
+    for i = 1, math.min(CHUNK, (#ARGV - first + 1) / 2) do
+      local series, value = ARGV[first + 2 * i - 2], ARGV[first + 2 * i - 1]
+      if not held[i] or newer(value, held[i]) then
+        set[#set + 1] = series
+        set[#set + 1] = value
+      end
+      if not held[i] then fresh = fresh + 1 end
+    end
+    if #set > 0 then redis.call('HSET', latest, unpack(set)) end
+    first = first + 2 * CHUNK
   end
+  if counts and fresh > 0 then redis.call('HINCRBY', root, 'nl', fresh) end
 end
