@@ -413,6 +413,21 @@ async fn a_late_reading_makes_its_bucket_dirty_until_it_is_right_again(tier: imp
     assert_eq!(right.clean[1].1.count(), 61);
 }
 
+async fn no_bucket_waits_for_ever_while_another_gets_dirty_again(tier: impl WarmTier) {
+    let series = one_series(&tier).await;
+    let minutes: Vec<_> = (0..30).map(|n| good(series, n * MINUTE, n as f64)).collect();
+    put(&tier, &minutes).await;
+    for n in 0..3 {
+        assert_eq!(tier.refresh_rollups(2).await.unwrap(), 2);
+        put(&tier, &[good(series, MINUTE + n + 1, 5.0)]).await; // in the first of six
+    }
+    let first = |dirty: Vec<Timestamp>| assert_eq!(dirty, [at(0)], "all others had their turn");
+    first(tier.rollups(series, Bucket::FiveMinutes, at(0), at(HOUR)).await.unwrap().dirty);
+    assert_eq!(tier.refresh_rollups(2).await.unwrap(), 1, "behind the last is the first again");
+    assert_eq!(tier.refresh_rollups(2).await.unwrap(), 0);
+    assert_eq!(tier.rollups(series, Bucket::FiveMinutes, at(0), at(HOUR)).await.unwrap().dirty, []);
+}
+
 /// A few series and moments, so that conflicts are common.
 fn arrivals() -> impl Strategy<Value = Vec<(usize, i64, Held)>> {
     let value = prop_oneof![
@@ -529,6 +544,7 @@ macro_rules! every_promise {
             catalogues_are_kept_for_good
             gateways_are_known_since_they_were_heard
             a_late_reading_makes_its_bucket_dirty_until_it_is_right_again
+            no_bucket_waits_for_ever_while_another_gets_dirty_again
             what_comes_late_is_counted_once
         }
     };

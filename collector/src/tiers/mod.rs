@@ -146,8 +146,9 @@ pub trait WarmTier: Send + Sync + 'static {
     /// a dirty one's rollup, if there is one, is out of date, and its readings must be asked for instead.
     fn rollups(&self, series: SeriesId, bucket: Bucket, from: Timestamp, to: Timestamp) -> TierFuture<'_, Rollups>;
 
-    /// Brings up to `buckets_max` dirty buckets up to date; gives how many it did. 0: none is dirty that can be: those
-    /// of days that have left are made from what the archive has ([`DayLedger::renew`]).
+    /// Brings up to `buckets_max` dirty buckets up to date; gives how many it did. It goes on behind those that were done
+    /// last, so that none waits for ever while others get dirty again; fewer than `buckets_max`: that was the last one. 0:
+    /// none is dirty that can be: those of days that have left are made from what the archive has ([`DayLedger::renew`]).
     fn refresh_rollups(&self, buckets_max: u32) -> TierFuture<'_, u32>;
 
     /// All nodes that have series.
@@ -240,7 +241,7 @@ pub trait HotTier: Send + Sync + 'static {
     /// The newest reading of these series; those that it doesn't know are left out.
     fn latest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Vec<StoredReading>>;
 
-    /// As [`HotTier::latest`], and for which series nothing newer can be stored.
+    /// As [`HotTier::latest`], in the order they are asked for, and for which series nothing newer can be stored.
     fn newest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Newest> {
         Box::pin(async move {
             let readings = self.latest(series).await?;

@@ -11,6 +11,7 @@ use shared::metric::Kind;
 use shared::ranges::SeqRanges;
 use shared::reading::{Held, Timestamp, sanitise};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A flush's readings in the order of the table, which is several times faster, with values as the rule expects them
 /// and one for each key. Also, how many lost against another of the same flush.
@@ -26,8 +27,30 @@ pub(super) fn prepare(mut readings: Vec<StoredReading>) -> (Vec<StoredReading>, 
     (readings, lost as u64)
 }
 
+/// A dirty bucket.
+pub(super) type Mark = (SeriesId, Timestamp);
+
+/// Behind which dirty bucket a round of refreshing goes on; `None`: it begins anew.
+#[derive(Debug, Default)]
+pub(super) struct Round(Mutex<Option<Mark>>);
+
+impl Round {
+    fn lock(&self) -> MutexGuard<'_, Option<Mark>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn place(&self) -> Option<Mark> {
+        *self.lock()
+    }
+
+    /// The last one that was done, if there may be more behind it.
+    pub(super) fn came_to(&self, last: Option<Mark>) {
+        *self.lock() = last;
+    }
+}
+
 /// The 5 minute buckets of readings that are sorted.
-pub(super) fn buckets_of(readings: &[StoredReading]) -> Vec<(SeriesId, Timestamp)> {
+pub(super) fn buckets_of(readings: &[StoredReading]) -> Vec<Mark> {
     let mut buckets: Vec<_> = readings.iter().map(|r| (r.series, Bucket::FiveMinutes.start_of(r.at))).collect();
     buckets.dedup();
     buckets

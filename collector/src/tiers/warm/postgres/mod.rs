@@ -36,6 +36,7 @@ pub use schema::Layout;
 
 use super::super::*;
 use super::SchemaReport;
+use super::rules::Round;
 use super::settings::WarmSettings;
 use fault::{Failure, failed, unavailable};
 use pools::Use;
@@ -69,6 +70,8 @@ pub struct PostgresWarm {
     quarantine_max: u32,
     partitions_max: usize,
     series_changes: AtomicU64,
+    /// Of refreshing rollups.
+    round: Round,
 }
 
 impl PostgresWarm {
@@ -92,6 +95,7 @@ impl PostgresWarm {
             quarantine_max: QUARANTINE_ROWS_MAX,
             partitions_max: PARTITIONS_MAX,
             series_changes: AtomicU64::new(0),
+            round: Round::default(),
             settings: settings.clone(),
         })
     }

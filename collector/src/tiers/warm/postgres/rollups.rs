@@ -9,7 +9,7 @@ use super::fault::failed;
 use super::rows::{self, ROLLUP, number};
 use super::time::PgTime;
 use crate::rollup::{HOLD_UNKNOWN, Rollup};
-use crate::tiers::warm::rules;
+use crate::tiers::warm::rules::{self, Mark};
 use crate::tiers::{Bucket, Rollups, SeriesId, StoredReading, TierError};
 use shared::reading::Timestamp;
 use sqlx::PgConnection;
@@ -78,15 +78,26 @@ fn table(bucket: Bucket) -> &'static Table {
 
 impl PostgresWarm {
     pub(super) async fn refresh_dirty(&self, buckets_max: u32) -> Result<u32, TierError> {
+        let buckets_max = buckets_max.min(BUCKETS_MAX);
+        let (done, whole) = self.refresh_after(self.round.place(), buckets_max).await?;
+        if done > 0 || whole { Ok(done) } else { Ok(self.refresh_after(None, buckets_max).await?.0) }
+    }
+
+    /// How many it did, and whether none is left out.
+    async fn refresh_after(&self, after: Option<Mark>, buckets_max: u32) -> Result<(u32, bool), TierError> {
         let mut transaction = self.begin().await?;
         let sql = "SELECT pg_try_advisory_xact_lock(7307, hashtext(current_schema()))";
         let mine: bool = sqlx::query_scalar(sql).fetch_one(&mut *transaction).await.map_err(failed)?;
         if !mine {
-            return Ok(0); // another collector is at it
+            return Ok((0, true)); // another collector is at it
         }
-        let dirty = take_marks(&mut transaction, buckets_max.min(BUCKETS_MAX)).await?;
+        let dirty = take_marks(&mut transaction, after, buckets_max).await?;
+        let count = dirty.values().map(Vec::len).sum::<usize>();
+        let last = dirty.last_key_value().and_then(|(series, buckets)| Some((*series, *buckets.last()?)));
+        let last = last.filter(|_| count == buckets_max as usize);
         if dirty.is_empty() {
-            return Ok(0);
+            self.round.came_to(None);
+            return Ok((0, after.is_none()));
         }
         let series: Vec<SeriesId> = dirty.keys().copied().collect();
         let holds = Self::holds_of(&mut transaction, &series).await?;
@@ -100,7 +111,8 @@ impl PostgresWarm {
         }
         keep(&mut transaction, &dirty, &fresh, hold).await?;
         transaction.commit().await.map_err(failed)?;
-        Ok(fresh.len() as u32)
+        self.round.came_to(last);
+        Ok((fresh.len() as u32, after.is_none()))
     }
 
     /// Makes rollups of one series from readings, which are all there are in these buckets.
@@ -171,19 +183,23 @@ async fn keep(
 /// Takes away the marks of some buckets and gives these, each once.
 async fn take_marks(
     connection: &mut PgConnection,
+    after: Option<Mark>,
     buckets_max: u32,
 ) -> Result<BTreeMap<SeriesId, Vec<Timestamp>>, TierError> {
     let query = sqlx::query(
         // What belongs to days that have left can't be made from what is here.
         "WITH chosen AS MATERIALIZED ( \
-             SELECT DISTINCT series_id, bucket FROM dirty_buckets AS d WHERE NOT EXISTS ( \
+             SELECT DISTINCT series_id, bucket FROM dirty_buckets AS d WHERE (series_id, bucket) > ($2, $3) \
+             AND NOT EXISTS ( \
                  SELECT FROM archive_days AS a WHERE a.raw <> 'here' \
                  AND a.day = (d.bucket AT TIME ZONE 'UTC')::date - DATE '1970-01-01') \
              ORDER BY 1, 2 LIMIT $1) \
          DELETE FROM dirty_buckets AS d USING chosen AS s \
          WHERE d.series_id = s.series_id AND d.bucket = s.bucket RETURNING d.series_id, d.bucket",
     );
-    let rows = query.bind(i64::from(buckets_max)).fetch_all(connection).await.map_err(failed)?;
+    let (series, bucket) = after.map_or((-1, Timestamp(i64::MIN)), |(series, bucket)| (number(series), bucket));
+    let query = query.bind(i64::from(buckets_max)).bind(series).bind(PgTime::bounded(bucket));
+    let rows = query.fetch_all(connection).await.map_err(failed)?;
     let mut dirty = BTreeMap::<SeriesId, BTreeSet<Timestamp>>::new();
     for row in &rows {
         dirty.entry(rows::series(row)?).or_default().insert(rows::time(row, "bucket")?);

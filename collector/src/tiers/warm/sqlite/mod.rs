@@ -24,6 +24,7 @@ mod schema;
 mod series;
 
 use super::super::*;
+use super::rules::Round;
 use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
@@ -50,6 +51,8 @@ pub struct SqliteWarm {
     read: SqlitePool,
     quarantine_max: u32,
     series_changes: AtomicU64,
+    /// Of refreshing rollups.
+    round: Round,
 }
 
 impl SqliteWarm {
@@ -82,6 +85,7 @@ impl SqliteWarm {
             read,
             quarantine_max: QUARANTINE_ROWS_MAX,
             series_changes: AtomicU64::new(0),
+            round: Round::default(),
         })
     }
 

@@ -6,7 +6,7 @@
 use super::rows::{self, Batched, ROLLUP_COLUMNS, get, narrow};
 use super::{SqliteWarm, failed};
 use crate::rollup::Rollup;
-use crate::tiers::warm::rules;
+use crate::tiers::warm::rules::{self, Mark};
 use crate::tiers::{Bucket, Rollups, SeriesId, TierError};
 use shared::reading::Timestamp;
 use sqlx::sqlite::SqliteArguments;
@@ -48,23 +48,32 @@ type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 
 impl SqliteWarm {
     pub(super) async fn refresh_dirty(&self, buckets_max: u32) -> Result<u32, TierError> {
+        let (done, whole) = self.refresh_after(self.round.place(), buckets_max).await?;
+        if done > 0 || whole { Ok(done) } else { Ok(self.refresh_after(None, buckets_max).await?.0) }
+    }
+
+    /// How many it did, and whether none is left out.
+    async fn refresh_after(&self, after: Option<Mark>, buckets_max: u32) -> Result<(u32, bool), TierError> {
         let mut transaction = self.begin().await?;
         // What belongs to days that have left can't be made from what is here.
         let query = sqlx::query(
-            "SELECT series_id, bucket FROM dirty_buckets AS d WHERE NOT EXISTS ( \
+            "SELECT series_id, bucket FROM dirty_buckets AS d WHERE (series_id, bucket) > (?, ?) AND NOT EXISTS ( \
                  SELECT 1 FROM archive_days AS a WHERE a.raw <> 'here' AND a.day = \
                      (d.bucket - CASE WHEN d.bucket < 0 THEN 86399999999 ELSE 0 END) / 86400000000) \
              ORDER BY series_id, bucket LIMIT ?",
         );
-        let dirty = query.bind(buckets_max).fetch_all(&mut *transaction).await.map_err(failed)?;
+        let (series, bucket) = after.map_or((-1, i64::MIN), |(series, bucket)| (i64::from(series.0), bucket.0));
+        let query = query.bind(series).bind(bucket).bind(buckets_max);
+        let dirty = query.fetch_all(&mut *transaction).await.map_err(failed)?;
         let dirty = dirty.iter().map(|row| Ok((SeriesId(narrow(row, "series_id")?), Timestamp(get(row, "bucket")?))));
-        let dirty: Vec<(SeriesId, Timestamp)> = dirty.collect::<Result<_, TierError>>()?;
+        let dirty: Vec<Mark> = dirty.collect::<Result<_, TierError>>()?;
         for of_one in dirty.chunk_by(|a, b| a.0 == b.0) {
             let buckets: Vec<Timestamp> = of_one.iter().map(|(_, bucket)| *bucket).collect();
             refresh_series(&mut transaction, of_one[0].0, &buckets).await?;
         }
         transaction.commit().await.map_err(failed)?;
-        Ok(dirty.len() as u32)
+        self.round.came_to(dirty.last().filter(|_| dirty.len() == buckets_max as usize).copied());
+        Ok((dirty.len() as u32, after.is_none()))
     }
 
     pub(super) async fn find_rollups(
