@@ -2,6 +2,7 @@
 //! somebody wants to know, since other collectors make some, too. While it is down, what it said last holds, so that newest
 //! values and today's history can still be named.
 
+use super::views::{Named, SeriesName};
 use crate::tiers::{SeriesId, SeriesInfo, TierError, WarmTier};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,8 @@ const STALE: Duration = Duration::from_secs(10);
 #[derive(Clone, Default)]
 pub(super) struct Known {
     all: Arc<Vec<SeriesInfo>>,
+    /// Theirs, in the same order: thousands of them in each answer are not to be made each time.
+    names: Arc<Vec<Arc<SeriesName>>>,
     places: Arc<HashMap<SeriesId, usize>>,
     /// Why it may be out of date; `None` when it isn't.
     pub(super) doubt: Option<String>,
@@ -28,6 +31,16 @@ impl Known {
     /// All of them.
     pub(super) fn all(&self) -> &[SeriesInfo] {
         &self.all
+    }
+
+    /// All of them with their names.
+    pub(super) fn named(&self) -> impl Iterator<Item = Named<'_>> {
+        self.all.iter().zip(self.names.iter())
+    }
+
+    /// The one with that number, and its name.
+    pub(super) fn one_named(&self, id: SeriesId) -> Option<Named<'_>> {
+        self.places.get(&id).map(|place| (&self.all[*place], &self.names[*place]))
     }
 
     /// The one with that number.
@@ -96,7 +109,8 @@ impl Directory {
         let known = match (self.warm.series(None).await, last) {
             (Ok(all), _) => {
                 let places = all.iter().enumerate().map(|(place, series)| (series.id, place)).collect();
-                Known { all: Arc::new(all), places: Arc::new(places), doubt: None }
+                let names = all.iter().map(|series| Arc::new(SeriesName::of(series))).collect();
+                Known { all: Arc::new(all), names: Arc::new(names), places: Arc::new(places), doubt: None }
             }
             (Err(error), Some(last)) => Known { doubt: Some(format!("{error}: new series are missing")), ..last.known },
             (Err(error), None) => return Err(error),

@@ -14,7 +14,7 @@ use axum::{Extension, Json};
 use serde::Serialize;
 use shared::ids::NodeId;
 use shared::reading::Timestamp;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 
 pub(super) type Answered<T> = Result<Json<T>, Problem>;
@@ -250,13 +250,16 @@ pub(super) async fn latest(State(api): State<Api>, params: Params) -> Answered<N
     let page = params.page(ITEMS, ITEMS_MAX)?;
     let fits = choice(&params)?;
     let known = api.directory.get().await?; // thousands, which are not to be copied
-    let series: Vec<&SeriesInfo> = known.all().iter().filter(|series| fits(series)).collect();
-    let ids: Vec<SeriesId> = series.iter().map(|s| s.id).collect();
+    let series: Vec<_> = known.named().filter(|(series, _)| fits(series)).collect();
+    let ids: Vec<SeriesId> = series.iter().map(|(series, _)| series.id).collect();
     let (readings, mut degraded) = api.history.latest(&ids).await?;
     degraded.extend(known.doubt.clone());
-    let readings: HashMap<SeriesId, _> = readings.into_iter().map(|r| (r.series, r)).collect();
     let now = (api.sources.now)();
-    let all = series.iter().filter_map(|s| Some(views::Latest::of(s, readings.get(&s.id)?, now)));
+    let mut readings = readings.iter().peekable(); // in the order of `ids`
+    let all = series.iter().filter_map(|named| {
+        let reading = readings.next_if(|reading| reading.series == named.0.id)?;
+        Some(views::Latest::of(*named, reading, now))
+    });
     Ok(Json(Newest { list: DoubtfulList { list: page.of(all), degraded }, now }))
 }
 

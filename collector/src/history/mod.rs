@@ -18,6 +18,7 @@ use crate::rollup::{Rollup, Sample, Span, hold};
 use crate::tiers::hot::days::DayCache;
 use crate::tiers::{ColdTier, HotTier, SeriesId, SeriesInfo, StoredReading, TierError, WarmTier, merge};
 use shared::reading::{Held, Timestamp};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Most points in one answer.
@@ -157,8 +158,8 @@ impl History {
         answer
     }
 
-    /// The newest reading of each series that has one: of what the tiers say the newer, then the one that wins.
-    /// The words say what may be missing.
+    /// The newest reading of each series that has one, in the order they are asked for: of what the tiers say the newer,
+    /// then the one that wins. The words say what may be missing.
     ///
     /// # Errors
     /// When no tier answers.
@@ -180,14 +181,17 @@ impl History {
                 (note(hot, UNCOMMITTED), note(warm, "series that were silent since the collector started are missing"))
             }
         };
-        let mut newest = std::collections::BTreeMap::<SeriesId, StoredReading>::new();
+        if warm.is_empty() {
+            return Ok((hot, degraded)); // mostly, and of thousands
+        }
+        let mut newest = HashMap::<SeriesId, StoredReading>::new();
         for reading in hot.into_iter().chain(warm) {
             let kept = newest.entry(reading.series).or_insert(reading);
             if reading.at > kept.at || reading.at == kept.at && reading.held.wins_over(&kept.held) {
                 *kept = reading;
             }
         }
-        Ok((newest.into_values().collect(), degraded))
+        Ok((series.iter().filter_map(|id| newest.remove(id)).collect(), degraded))
     }
 
     /// From when on the hot tier answers for a series; `None` when it can't.

@@ -240,7 +240,7 @@ impl Client {
             .seats()
             .open()
             .iter()
-            .filter_map(|reading| Some(views::Latest::of(known.one(reading.series)?, reading, now)))
+            .filter_map(|reading| Some(views::Latest::of(known.one_named(reading.series)?, reading, now)))
             .collect();
         let snapshot = json!({
             "type": "snapshot", "now": now.to_string(), "items": items, "unknown": unknown, "degraded": degraded,

@@ -8,10 +8,11 @@ pub(super) use operations::{Gap, Gateway, ParkedBoot, SetAside};
 use crate::history::{Answer, BucketPoint, Points, Width};
 use crate::rollup;
 use crate::tiers::{SeriesId, SeriesInfo, StoredReading};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use shared::ids::{GatewayId, NodeId};
 use shared::metric::Kind;
 use shared::reading::{Held, QualityClass, Timestamp};
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// A series' name, unit and kind.
@@ -133,11 +134,20 @@ impl Value {
     }
 }
 
+/// A series, and its name as answers have it.
+pub(super) type Named<'a> = (&'a SeriesInfo, &'a Arc<SeriesName>);
+
+/// A name that many answers have.
+fn shared<S: Serializer>(name: &Arc<SeriesName>, serializer: S) -> Result<S::Ok, S::Error> {
+    name.serialize(serializer)
+}
+
 /// A newest value. It is stale when it is older than a value of this series holds.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Latest {
-    #[serde(flatten)]
-    name: SeriesName,
+    #[serde(flatten, serialize_with = "shared")]
+    #[schema(value_type = SeriesName)]
+    name: Arc<SeriesName>,
     /// When it was.
     at: Timestamp,
     /// How long ago that is, seconds.
@@ -151,10 +161,10 @@ pub(super) struct Latest {
 }
 
 impl Latest {
-    pub(super) fn of(series: &SeriesInfo, reading: &StoredReading, now: Timestamp) -> Self {
+    pub(super) fn of((series, name): Named<'_>, reading: &StoredReading, now: Timestamp) -> Self {
         let age = now.since(reading.at);
         Self {
-            name: SeriesName::of(series),
+            name: name.clone(),
             at: reading.at,
             age_s: age as f64 / 1e6,
             stale: age > rollup::hold(series.interval_ms, series.silence_ms_max),
