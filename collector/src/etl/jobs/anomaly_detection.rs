@@ -13,6 +13,7 @@ use shared::reading::{Quality, Timestamp};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 const HOUR: i64 = 3_600_000_000;
 /// Anomalies of a series that are looked at: what they cover teaches nothing.
@@ -20,6 +21,8 @@ const KNOWN_MAX: u32 = 1_000;
 /// Refusals by the gateway are looked for in so much, microseconds: they are looked for among readings.
 const REFUSED: i64 = HOUR;
 const PAGE: u32 = 10_000;
+/// Longest rest after a series.
+const REST_MAX: Duration = Duration::from_millis(20);
 
 /// The job.
 pub struct AnomalyDetection {
@@ -92,11 +95,14 @@ impl AnomalyDetection {
         progress.of(series.len() as u64);
         let (mut rows, mut opened, mut young) = (0, 0, 0);
         for one in &series {
+            let began = Instant::now();
             let (stored, taught) = self.of(one, now).await?.unwrap_or_default();
             rows += stored.changed;
             opened += stored.opened;
             young += u64::from(!taught.enough);
             progress.step();
+            // Thousands of series take minutes, in which people ask, too: half of the time is theirs.
+            tokio::time::sleep(began.elapsed().min(REST_MAX)).await;
         }
         let mut detail = format!("{opened} new in {} series", series.len());
         if young > 0 {
