@@ -286,15 +286,24 @@ async fn what_the_hot_tier_lost_or_missed_is_agreed_on(tier: impl WarmTier) {
     assert!(matches!(late, Err(TierError::Overtaken { epoch: 2 })), "{late:?}");
     assert_eq!(all(&tier, series).await, [good(series, 0, 1.0)], "nothing of it is stored");
     assert_eq!(tier.hot().account().await.unwrap().owed, None, "nor owed");
-    for (n, missed) in [(1, 50), (2, 30)] {
-        tier.commit(flush(n, 2, Some(missed))).await.unwrap();
-        let account = tier.hot().account().await.unwrap();
-        assert_eq!(account, HotAccount { epoch: 2, owed: Some(at(50)), ..fresh.clone() });
-    }
-    tier.hot().settle(at(49)).await.unwrap();
-    assert_eq!(tier.hot().account().await.unwrap().owed, Some(at(50)), "more was owed by then");
+    let owed = async || tier.hot().account().await.unwrap().owed;
+    tier.commit(flush(1, 2, Some(50))).await.unwrap();
+    let account = tier.hot().account().await.unwrap();
+    assert_eq!(account, HotAccount { epoch: 2, owed: Some(at(50)), ..fresh.clone() });
+    // Whatever is owed since is not settled with what was.
+    tier.commit(flush(2, 2, Some(30))).await.unwrap();
     tier.hot().settle(at(50)).await.unwrap();
+    assert_eq!(owed().await, Some(at(50).plus_micros(1)));
+    tier.hot().settle(at(50).plus_micros(1)).await.unwrap();
     assert_eq!(tier.hot().account().await.unwrap(), HotAccount { epoch: 2, ..fresh });
+    tier.hot().owe().await.unwrap();
+    let first = owed().await.unwrap();
+    assert!(first < at(0), "no reading");
+    tier.hot().owe().await.unwrap();
+    tier.hot().settle(first).await.unwrap();
+    assert_eq!(owed().await, Some(first.plus_micros(1)));
+    tier.hot().settle(first.plus_micros(1)).await.unwrap();
+    assert_eq!(owed().await, None);
     assert_eq!(all(&tier, series).await.len(), 3);
 }
 

@@ -7,8 +7,12 @@ mod proxy;
 mod services;
 mod support;
 
+use collector::analytics::anomaly::{Kind, Severity};
+use collector::analytics::store::{Anomaly, State};
 use collector::tiers::hot::settings::HotSettings;
+use collector::tiers::warm::postgres::PostgresWarm;
 use collector::tiers::warm::settings::{Store, WarmSettings};
+use collector::tiers::{SeriesId, WarmTier as _};
 use proxy::{Proxy, Weather};
 use rustix::process::Signal;
 use services::postgres::Postgres;
@@ -177,23 +181,93 @@ async fn it_may_come_later_than_the_collector_and_stay_when_that_restarts() {
     collector.stop().await;
 }
 
-/// Two share PostgreSQL and Redis, and one of them can't reach Redis for a while.
+/// Two that share PostgreSQL and Redis; the first one's way to Redis can be cut.
+struct Pair {
+    cut: Site,
+    whole: Site,
+    proxy: Proxy,
+    warm: WarmSettings,
+    _services: (Redis, Postgres),
+}
+
+impl Pair {
+    async fn new() -> Self {
+        let port = services::free_port();
+        let redis = Redis::start_with(&["--save", "", "--appendonly", "no", "--port", &port.to_string()]).await;
+        let postgres = Postgres::start().await;
+        let warm = WarmSettings { store: Some(Store::Postgres), ..postgres.database().await };
+        let proxy = Proxy::start(([127, 0, 0, 1], port).into()).await.unwrap();
+        let timeout = Duration::from_millis(500).into();
+        let hot = HotSettings { host: "127.0.0.1".into(), timeout, ..redis.settings() };
+        let site = |port| {
+            Site::new(&["STATION_7"], |config| {
+                config.warm = warm.clone();
+                config.hot = HotSettings { port, ..hot.clone() };
+            })
+        };
+        Self { cut: site(proxy.port), whole: site(port), proxy, warm, _services: (redis, postgres) }
+    }
+
+    fn cut(&self) {
+        self.proxy.set(Weather { refuse: true, ..Weather::default() });
+        self.proxy.cut();
+    }
+}
+
+/// What one of them can't tell Redis the other is told by the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_anomaly_that_one_closes_that_cant_reach_it_is_closed_for_the_other() {
+    let pair = Pair::new().await;
+    let (a, b) = tokio::join!(pair.cut.start(), pair.whole.start());
+    let warm = PostgresWarm::open(&pair.warm).await.unwrap();
+    let one = |series| Anomaly {
+        number: 0,
+        series: SeriesId(series),
+        kind: Kind::Stuck,
+        start: Timestamp(now() - 3_600 * SECOND),
+        last: Timestamp(now()),
+        end: None,
+        severity: Severity::Warning,
+        expected: None,
+        seen: None,
+        detail: String::new(),
+        state: State::Open,
+        normal: false,
+        notes: Vec::new(),
+    };
+    let mut client = Client::ready(&a, "STATION_7", &[NODE, OTHER]).await;
+    client.0.block(1, block(client.1, TimeBase::Utc, &[(0, now(), 1.0), (1, now(), 1.0)])).await;
+    client.0.wait_committed(seqs(1..=1)).await;
+    let series: Vec<u32> = warm.series(None).await.unwrap().iter().map(|series| series.id.0).collect();
+    let anomalies: Vec<Anomaly> = series.into_iter().map(one).collect();
+    warm.anomalies().put_anomalies(&anomalies, Timestamp(0)).await.unwrap();
+    let open = async || {
+        let list = b.get("anomalies?state=open&from=now-1d").await;
+        let numbers = list["items"].as_array().unwrap().iter().map(|one| one["id"].as_i64().unwrap());
+        numbers.collect::<BTreeSet<i64>>()
+    };
+    let reason = || serde_json::json!({ "author": "M. Rossi", "comment": "seen" });
+    let mut left = open().await;
+    assert_eq!(left.len(), 2);
+    for _ in 0..2 {
+        assert_eq!((open().await, open().await), (left.clone(), left.clone()), "asked twice, they are kept");
+        pair.cut();
+        let number = left.pop_first().unwrap();
+        assert_eq!(a.post(&format!("anomalies/{number}/close"), reason()).await.0, 200);
+        assert!(until(async || open().await == left).await, "it is closed, though the other can't tell Redis");
+        pair.proxy.set(Weather::default());
+        let back = until(async || a.get("health").await["tiers"]["hot"]["ok"] == true);
+        assert!(back.await);
+    }
+    tokio::join!(a.stop(), b.stop());
+}
+
+/// One of them can't reach Redis for a while.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_stores_that_cant_reach_it_the_other_shows() {
-    let port = services::free_port();
-    let redis = Redis::start_with(&["--save", "", "--appendonly", "no", "--port", &port.to_string()]).await;
-    let postgres = Postgres::start().await;
-    let warm = postgres.database().await;
-    let proxy = Proxy::start(([127, 0, 0, 1], port).into()).await.unwrap();
-    let hot = HotSettings { host: "127.0.0.1".into(), timeout: Duration::from_millis(500).into(), ..redis.settings() };
-    let site = |port| {
-        Site::new(&["STATION_7"], |config| {
-            config.warm = WarmSettings { store: Some(Store::Postgres), ..warm.clone() };
-            config.hot = HotSettings { port, ..hot.clone() };
-        })
-    };
-    let (cut, whole) = (site(proxy.port), site(port));
-    let (a, b) = tokio::join!(cut.start(), whole.start());
+    let pair = Pair::new().await;
+    let proxy = &pair.proxy;
+    let (a, b) = tokio::join!(pair.cut.start(), pair.whole.start());
     let mut flow = Flow::new(&a).await;
     flow.send(50).await;
     flow.committed().await;
@@ -204,8 +278,7 @@ async fn what_one_stores_that_cant_reach_it_the_other_shows() {
     for n in 0..2 {
         let of_that_day = async || b.get(&that_day).await["points"].as_array().unwrap().len();
         assert_eq!((of_that_day().await, of_that_day().await), (n, n), "asked twice, it is kept");
-        proxy.set(Weather { refuse: true, ..Weather::default() });
-        proxy.cut();
+        pair.cut();
         flow.send(50).await;
         flow.committed().await;
         flow.send_late(days_ago + n as i64 * 600 * SECOND).await;

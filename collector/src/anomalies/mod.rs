@@ -38,6 +38,8 @@ pub struct Anomalies {
     kept: Option<Arc<dyn Days>>,
     /// Something couldn't be told to the hot tier; at the start nobody knows what could.
     doubt: AtomicBool,
+    /// And those who reach it don't know that.
+    untold: AtomicBool,
     /// Whoever settles findings does so alone: two who see the same would store it twice.
     turn: tokio::sync::Mutex<()>,
     watches: Mutex<HashMap<SeriesId, Watch>>,
@@ -53,6 +55,7 @@ impl Anomalies {
             warm,
             kept,
             doubt: AtomicBool::new(true),
+            untold: AtomicBool::new(true),
             turn: tokio::sync::Mutex::default(),
             watches: Mutex::default(),
             changed: watch::channel(()).0,
@@ -106,6 +109,7 @@ impl Anomalies {
         let Some(days) = &self.kept else { return Err(None) };
         if self.doubt.swap(false, Ordering::SeqCst) && days.end(&[ACTIVE]).await.is_err() {
             self.doubt.store(true, Ordering::SeqCst);
+            self.tell_others().await;
             return Err(None);
         }
         match days.find(ACTIVE, Bucket::Hour).await {
@@ -119,7 +123,7 @@ impl Anomalies {
     }
 
     /// Does what changes anomalies in the warm tier. When it fails nobody knows what became of it, so nothing is kept until
-    /// another change has succeeded.
+    /// another change has succeeded. When the hot tier can't be told, those who reach it are, by the warm one.
     ///
     /// # Errors
     /// As `change` has it.
@@ -130,6 +134,7 @@ impl Anomalies {
         let done = change.await?;
         if let Some(days) = &self.kept {
             self.note(days.end(&[ACTIVE]).await);
+            self.tell_others().await;
         }
         self.changed.send_replace(());
         Ok(done)
@@ -137,7 +142,16 @@ impl Anomalies {
 
     fn note(&self, told: Result<(), TierError>) {
         if told.is_err() {
+            self.untold.store(true, Ordering::SeqCst);
             self.doubt.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Those who reach the hot tier throw out what it keeps when they find that it is owed.
+    async fn tell_others(&self) {
+        let in_doubt = self.doubt.load(Ordering::SeqCst);
+        if self.untold.swap(false, Ordering::SeqCst) && in_doubt && self.warm.hot().owe().await.is_err() {
+            self.untold.store(true, Ordering::SeqCst);
         }
     }
 

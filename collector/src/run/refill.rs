@@ -2,7 +2,7 @@
 //! and when the job `cache_refresh` asks for it. Questions are answered meanwhile.
 
 use crate::flush::Followed;
-use crate::tiers::hot::days::DayCache;
+use crate::tiers::hot::days::Days;
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::redis::{Filled, RedisHot, Source};
 use crate::tiers::{SeriesId, StoredReading, TierError, WarmTier};
@@ -23,7 +23,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Refill {
     pub(super) redis: Arc<RedisHot>,
     pub(super) hot: Arc<Guarded>,
-    pub(super) days: Option<Arc<DayCache>>,
+    /// What is cached beside it: days, and what is active.
+    pub(super) kept: Option<Arc<dyn Days>>,
     pub(super) warm: Arc<dyn WarmTier>,
     pub(super) followed: Arc<Followed>,
     /// Wakes whoever follows the spool.
@@ -105,8 +106,8 @@ impl Refill {
     async fn settle(&self) -> Result<bool, TierError> {
         let Some(until) = self.warm.hot().account().await?.owed else { return Ok(false) };
         self.hot.make_forget(until).await?;
-        if let Some(days) = &self.days {
-            days.drop_all().await?;
+        if let Some(kept) = &self.kept {
+            kept.drop_all().await?;
         }
         self.warm.hot().settle(until).await?;
         Ok(true)

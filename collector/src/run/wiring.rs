@@ -45,6 +45,7 @@ pub(super) struct Wiring<'a> {
     pub(super) warm: Arc<dyn WarmTier>,
     pub(super) hot: Arc<Guarded>,
     pub(super) followed: Arc<Followed>,
+    pub(super) kept: Option<Arc<dyn Days>>,
     pub(super) days: Option<Arc<DayCache>>,
     pub(super) anomalies: Arc<Anomalies>,
     pub(super) cold: Option<Arc<dyn ColdTier>>,
@@ -71,13 +72,14 @@ impl<'a> Wiring<'a> {
     ) -> Self {
         let anomalies = Arc::new(Anomalies::new(warm.clone(), kept.clone()));
         // A replica, from which answers come, may be behind.
-        let days = kept.filter(|_| config.warm.replica.is_none()).map(|kept| Arc::new(DayCache::new(kept)));
+        let days = kept.clone().filter(|_| config.warm.replica.is_none()).map(|kept| Arc::new(DayCache::new(kept)));
         Self {
             config,
             disk,
             warm,
             hot,
             followed: Arc::default(),
+            kept,
             days,
             anomalies,
             cold,
@@ -202,7 +204,7 @@ impl<'a> Wiring<'a> {
         Refill {
             redis,
             hot: self.hot.clone(),
-            days: self.days.clone(),
+            kept: self.kept.clone(),
             warm: self.warm.clone(),
             followed: self.followed.clone(),
             appended: self.appended.clone(),

@@ -123,14 +123,6 @@ impl DayCache {
         }
     }
 
-    /// Someone who couldn't tell committed readings of days that may be kept.
-    ///
-    /// # Errors
-    /// When they can't be thrown out.
-    pub async fn drop_all(&self) -> Result<(), TierError> {
-        self.days.drop_all().await
-    }
-
     /// Notes that someone asks for a series.
     pub fn ask(&self, series: SeriesId) {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,7 +7,8 @@
 //!   from the warm tier. Therefore who fills begins a new *epoch* first, and a commit whose readings were put in an
 //!   earlier one is refused ([`TierError::Overtaken`]): they are put again.
 //! - A collector that can't reach it commits past it. Then the same transaction notes up to when something may be
-//!   missing: what is *owed*. The next collector that reaches both makes the hot tier forget what is before that.
+//!   missing: what is *owed*. The next collector that reaches both makes the hot tier forget what is before that, and
+//!   throws out what is cached beside it.
 
 use crate::tiers::{TierError, TierFuture};
 use shared::reading::Timestamp;
@@ -19,7 +20,7 @@ pub struct HotAccount {
     pub id: String,
     /// Grows; never 0.
     pub epoch: u64,
-    /// Readings before this may have been committed past the hot tier.
+    /// Readings before this may have been committed past the hot tier, or what is cached beside it was changed.
     pub owed: Option<Timestamp>,
 }
 
@@ -45,6 +46,9 @@ impl HotTurn {
     }
 }
 
+/// What is owed when no reading is: no moment that any has.
+pub const NO_READING: Timestamp = Timestamp(i64::MIN + 1);
+
 /// Where it is kept.
 pub trait HotLedger: Send + Sync {
     /// What is agreed at the moment.
@@ -54,6 +58,10 @@ pub trait HotLedger: Send + Sync {
     /// be.
     fn begin_epoch(&self) -> TierFuture<'_, u64>;
 
-    /// The hot tier was told to forget what is before `until`: unless more is owed by now, nothing is.
+    /// What is cached beside the hot tier was changed, and couldn't be told. No reading is owed for it.
+    fn owe(&self) -> TierFuture<'_, ()>;
+
+    /// The hot tier was told to forget what is before `until`, which was owed, and the caches to throw out everything:
+    /// nothing is owed any more, unless something was since; each time makes it more.
     fn settle(&self, until: Timestamp) -> TierFuture<'_, ()>;
 }

@@ -3,6 +3,7 @@
 use super::PostgresWarm;
 use super::fault::{Failure, failed};
 use super::rows::get;
+use crate::tiers::hot::ledger::NO_READING;
 use crate::tiers::{HotAccount, HotLedger, HotTurn, TierFuture};
 use shared::reading::Timestamp;
 use sqlx::{Executor as _, PgConnection, Row as _};
@@ -10,6 +11,9 @@ use sqlx::{Executor as _, PgConnection, Row as _};
 /// Shared by commits, until they end. Not a lock of the row: those who share it could keep out forever who wants it alone.
 const SHARE: &str = "SELECT pg_advisory_xact_lock_shared(7305, 1); SELECT epoch FROM hot_ledger";
 const ALONE: &str = "SELECT pg_advisory_xact_lock(7305, 1)";
+
+/// More than was owed: who settles that mustn't settle this.
+const OWE: &str = "UPDATE hot_ledger SET owed = greatest(owed + 1, $1)";
 
 /// First of all in a transaction that stores readings: no epoch begins before it ends. The lock and the look are two
 /// statements, the second of which sees what was committed while the first waited.
@@ -25,8 +29,7 @@ pub(super) async fn stay_in_epoch(connection: &mut PgConnection, turn: Option<Ho
 /// Last in it: the row is everybody's.
 pub(super) async fn owe(connection: &mut PgConnection, turn: Option<HotTurn>) -> Result<(), Failure> {
     if let Some(missed) = turn.and_then(|turn| turn.missed) {
-        let query = sqlx::query("UPDATE hot_ledger SET owed = greatest(owed, $1)").bind(missed.0);
-        query.execute(connection).await?;
+        sqlx::query(OWE).bind(missed.0).execute(connection).await?;
     }
     Ok(())
 }
@@ -58,6 +61,14 @@ impl HotLedger for PostgresWarm {
 
     fn begin_epoch(&self) -> TierFuture<'_, u64> {
         Box::pin(self.again(|| self.new_epoch()))
+    }
+
+    fn owe(&self) -> TierFuture<'_, ()> {
+        self.soon(Box::pin(async move {
+            let query = sqlx::query(OWE).bind(NO_READING.0);
+            query.execute(&mut *self.writer().await?).await.map_err(failed)?;
+            Ok(())
+        }))
     }
 
     fn settle(&self, until: Timestamp) -> TierFuture<'_, ()> {

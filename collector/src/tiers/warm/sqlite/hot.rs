@@ -2,9 +2,13 @@
 
 use super::rows::get;
 use super::{SqliteWarm, failed};
+use crate::tiers::hot::ledger::NO_READING;
 use crate::tiers::{HotAccount, HotLedger, HotTurn, TierError, TierFuture};
 use shared::reading::Timestamp;
 use sqlx::SqliteConnection;
+
+/// More than was owed: who settles that mustn't settle this.
+const OWE: &str = "UPDATE hot_ledger SET owed = max(coalesce(owed + 1, ?1), ?1)";
 
 /// Whether the readings of a transaction may be stored, and what is owed by it.
 pub(super) async fn account_for(connection: &mut SqliteConnection, turn: Option<HotTurn>) -> Result<(), TierError> {
@@ -13,8 +17,7 @@ pub(super) async fn account_for(connection: &mut SqliteConnection, turn: Option<
     let epoch: i64 = query.fetch_one(&mut *connection).await.map_err(failed)?;
     HotTurn::check(turn, epoch.cast_unsigned())?;
     if let Some(missed) = missed {
-        let query = sqlx::query("UPDATE hot_ledger SET owed = max(coalesce(owed, ?1), ?1)").bind(missed.0);
-        query.execute(connection).await.map_err(failed)?;
+        sqlx::query(OWE).bind(missed.0).execute(connection).await.map_err(failed)?;
     }
     Ok(())
 }
@@ -37,6 +40,13 @@ impl HotLedger for SqliteWarm {
             let query = sqlx::query_scalar("UPDATE hot_ledger SET epoch = epoch + 1 RETURNING epoch");
             let epoch: i64 = query.fetch_one(&self.write).await.map_err(failed)?;
             Ok(epoch.cast_unsigned())
+        })
+    }
+
+    fn owe(&self) -> TierFuture<'_, ()> {
+        Box::pin(async move {
+            sqlx::query(OWE).bind(NO_READING.0).execute(&self.write).await.map_err(failed)?;
+            Ok(())
         })
     }
 
