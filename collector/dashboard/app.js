@@ -97,7 +97,7 @@ function showNotices() {
   for (const [name, tier] of Object.entries(health?.tiers ?? {})) {
     if (!tier.ok) all.push(["bad", texts.notice.tier(texts.operations.tierNames[name] ?? name, tier.error)]);
   }
-  for (const { part, error } of health?.troubles ?? []) all.push(["bad", texts.notice.trouble(part, error)]);
+  for (const { part, severity, error } of health?.troubles ?? []) all.push([severity === "warning" ? "warn" : "bad", texts.notice.trouble(part, error)]);
   for (const what of new Set([...network.degraded, ...live.status.degraded])) all.push(["warn", texts.notice.degraded(what)]);
   for (const words of new Set(troubles.values())) all.push(["bad", words]);
   const key = JSON.stringify(all);

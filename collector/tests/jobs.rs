@@ -471,3 +471,20 @@ async fn past_days_are_looked_up_before_someone_asks() {
     assert_eq!(done.detail, "7 readings into the hot tier, 1 days of rollups looked up");
     assert_eq!(found(3).await.unwrap()[0].1.good, 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_tells_of_a_job_whose_last_run_failed() {
+    let site = Site::new(&[], |_| {});
+    let warm = SqliteWarm::open(&site.config.warm_file()).await.unwrap();
+    let run = warm.jobs().begin("cleanup", Why::Hand, "another").await.unwrap().unwrap();
+    let failed = Finished { status: Status::Failed, rows: 0, detail: String::new(), error: Some("no space".into()) };
+    warm.jobs().finish(run, failed).await.unwrap();
+    warm.close().await;
+    let collector = site.start().await;
+    let health = collector.get("health").await;
+    let told = json!([{ "part": "cleanup", "severity": "warning", "error": "no space" }]);
+    assert_eq!((&health["status"], &health["troubles"]), (&json!("degraded"), &told));
+    assert_eq!(collector.post("jobs/cleanup/run", Value::Null).await.0, 202);
+    assert!(until(async || collector.get("health").await["troubles"] == json!([])).await, "until one has not");
+    collector.stop().await;
+}

@@ -4,7 +4,7 @@ use super::news::Alert;
 use crate::analytics::anomaly::Severity;
 use crate::analytics::store::{Anomaly, State, Wanted};
 use crate::etl::Scheduler;
-use crate::etl::store::Status;
+use crate::etl::store::JobRun;
 use crate::tiers::{SeriesId, SeriesInfo, TierError, WarmTier};
 use shared::reading::Timestamp;
 use std::collections::{BTreeMap, HashMap};
@@ -121,22 +121,16 @@ impl Gather {
     }
 
     async fn failed_jobs(&self) -> Result<Vec<Alert>, TierError> {
-        let mut failed = Vec::new();
-        for planned in self.jobs.planned() {
-            let name = planned.job.name();
-            let last = self.warm.jobs().runs(Some(name), 1).await?.pop();
-            let Some(run) = last.filter(|run| run.status == Status::Failed) else { continue };
-            failed.push(Alert {
-                key: format!("job/{name}"),
-                severity: Severity::Warning,
-                title: format!("job {name} failed"),
-                detail: run.error.unwrap_or_default(),
-                since: run.finished_at.unwrap_or(run.started_at),
-                until: None,
-                in_hand: false,
-            });
-        }
-        Ok(failed)
+        let alert = |(name, run): (&str, JobRun)| Alert {
+            key: format!("job/{name}"),
+            severity: Severity::Warning,
+            title: format!("job {name} failed"),
+            detail: run.error.unwrap_or_default(),
+            since: run.finished_at.unwrap_or(run.started_at),
+            until: None,
+            in_hand: false,
+        };
+        Ok(self.jobs.failed().await?.into_iter().map(alert).collect())
     }
 }
 

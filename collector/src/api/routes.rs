@@ -4,8 +4,10 @@ use super::parameters::{Named, Page, Series as OfSeries};
 use super::params::{List, Params};
 use super::{Api, Problem, views};
 use crate::access::Principal;
+use crate::analytics::anomaly::Severity;
 use crate::config::Place;
 use crate::costs::{Costs, Use};
+use crate::etl::store::JobRun;
 use crate::tiers::{ColdState, HotState, SeriesId, SeriesInfo, TierError, WarmState};
 use axum::extract::State;
 use axum::http::header;
@@ -81,8 +83,10 @@ struct Tier<T> {
 /// What can't go on.
 #[derive(Serialize, ToSchema)]
 struct Trouble {
-    /// Which part.
+    /// Which part, or which job failed the last time.
     part: &'static str,
+    /// How bad it is.
+    severity: Severity,
     /// Why.
     error: String,
 }
@@ -98,9 +102,14 @@ pub(super) async fn health(State(api): State<Api>, who: Option<Extension<Princip
             None => Ok(None),
         }
     };
-    let (warm, hot, cold) =
-        futures::join!(timed(api.sources.warm.state()), timed(api.sources.hot.state()), timed(cold));
-    let troubles = (api.sources.troubles)();
+    let (warm, hot, cold, failed) = futures::join!(
+        timed(api.sources.warm.state()),
+        timed(api.sources.hot.state()),
+        timed(cold),
+        api.sources.jobs.failed()
+    );
+    // While the warm tier is away, which is said above, nobody knows.
+    let troubles = troubles((api.sources.troubles)(), failed.unwrap_or_default());
     let ok = warm.ok && hot.ok && cold.ok && troubles.is_empty();
     let status = if ok { Status::Ok } else { Status::Degraded };
     if who.is_none() {
@@ -113,8 +122,21 @@ pub(super) async fn health(State(api): State<Api>, who: Option<Extension<Princip
         now: Some(now),
         uptime_s: Some(now.since(api.started) / 1_000_000),
         tiers: Some(Tiers { warm, hot, cold }),
-        troubles: Some(troubles.into_iter().map(|(part, error)| Trouble { part, error }).collect()),
+        troubles: Some(troubles),
     }))
+}
+
+/// What can't go on, and the jobs that failed, of which nothing was said yet.
+fn troubles(raised: Vec<(&'static str, String)>, failed: Vec<(&'static str, JobRun)>) -> Vec<Trouble> {
+    let critical = |(part, error)| Trouble { part, severity: Severity::Critical, error };
+    let mut all: Vec<Trouble> = raised.into_iter().map(critical).collect();
+    for (part, run) in failed {
+        if !all.iter().any(|trouble| trouble.part == part) {
+            let error = run.error.unwrap_or_else(|| "its last run failed".into());
+            all.push(Trouble { part, severity: Severity::Warning, error });
+        }
+    }
+    all
 }
 
 /// Asks a tier how it is.

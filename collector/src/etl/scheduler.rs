@@ -9,7 +9,7 @@ use super::schedule::Schedule;
 use super::store::{Finished, JobRun, JobStore, RunNo, Status, Why};
 use crate::tiers::{TierError, WarmTier};
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, try_join_all};
 use shared::reading::Timestamp;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -190,6 +190,21 @@ impl Scheduler {
     pub async fn runs(&self, job: Option<&str>, count_max: u32) -> Result<Vec<JobRun>, RunRefused> {
         let job = job.map(|name| self.find(name)).transpose()?;
         Ok(self.store().runs(job.map(|planned| planned.job.name()), count_max).await?)
+    }
+
+    /// The jobs whose last run that ended has failed, and that run.
+    ///
+    /// # Errors
+    /// When the store can't say.
+    pub async fn failed(&self) -> Result<Vec<(&'static str, JobRun)>, TierError> {
+        let last = async |planned: &Planned| {
+            let name = planned.job.name();
+            let runs = self.store().runs(Some(name), 2).await?; // one of them may be at work
+            Ok::<_, TierError>((name, runs.into_iter().find(|run| run.status != Status::Running)))
+        };
+        let all = try_join_all(self.planned.iter().map(last)).await?;
+        let failed = |run: Option<JobRun>| run.filter(|run| run.status == Status::Failed);
+        Ok(all.into_iter().filter_map(|(name, run)| Some((name, failed(run)?))).collect())
     }
 
     fn find(&self, name: &str) -> Result<&Planned, RunRefused> {
