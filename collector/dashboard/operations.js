@@ -72,7 +72,7 @@ const none = (text, how) => h("div", { class: "none" }, h("p", null, text), how 
 
 function showTiers(health, figures, costs, storage) {
   const facts = (state, tier) => Object.entries(state ?? {}).filter(([, held]) => held !== null).map(([name, held]) =>
-    fact(name === "bytes" && tier === "hot" ? words.memory : words.facts[name] ?? name, name === "bytes" ? bytes(held) : name === "first" || name === "last" ? new Date(held * 86400000).toISOString().slice(0, 10) : typeof held === "number" ? whole(held) : String(held)));
+    fact(name === "bytes" && tier === "hot" ? words.memory : words.facts[name] ?? name, name === "bytes" ? bytes(held) : typeof held === "number" ? whole(held) : String(held)));
   const cards = ["hot", "warm", "cold"].filter((name) => health.tiers[name].state !== null).map((name) => {
     const tier = health.tiers[name];
     const hits = name === "hot" ? hitRate(figures) : null;

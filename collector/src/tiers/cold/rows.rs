@@ -3,7 +3,7 @@
 use crate::tiers::{SeriesId, SeriesKey, StoredReading, TierError};
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use shared::reading::{Held, Timestamp};
 use std::fmt;
 use std::str::FromStr;
@@ -16,10 +16,16 @@ pub const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// 1970-01-01 in Julian days.
 const EPOCH_JULIAN: i32 = 2_440_588;
 
-/// A UTC day, counted from 1970-01-01.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(transparent)]
+/// A UTC day, counted from 1970-01-01; to others it is its date, like `2026-01-31`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, ToSchema)]
+#[schema(value_type = String, format = Date, example = "2026-01-31")]
 pub struct Day(pub i32);
+
+impl Serialize for Day {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
 
 impl Day {
     /// The first day that has a date of four digits.
@@ -196,6 +202,12 @@ mod tests {
         assert!(day.contains(day.start()) && !day.contains(day.end()));
         assert_eq!((Day::FIRST.to_string().as_str(), Day::LAST.to_string().as_str()), ("0001-01-01", "9999-12-31"));
         assert_eq!(Day::of(Timestamp(i64::MAX)), Day::LAST);
+    }
+
+    #[test]
+    fn days_are_shown_as_dates() {
+        let state = crate::tiers::ColdState { first: Some(Day(19_782)), ..Default::default() };
+        assert_eq!(serde_json::to_value(state).unwrap()["first"], "2024-02-29");
     }
 
     #[test]
