@@ -18,6 +18,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use shared::reading::Timestamp;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Pages on their way to a slow client.
@@ -25,14 +26,20 @@ const PAGES_AHEAD: usize = 2;
 /// Readings of a row group.
 const GROUP: usize = 500_000;
 const HEADER: &str = "timestamp,node,metric,channel,value,unit,quality,revision\n";
+/// How the last line begins of what breaks off; why follows.
+pub(crate) const BROKEN_OFF: &str = "\n# broken off: ";
+/// The last words are on their way for so long before the connection is cut.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// Readings of a series, and from where to go on.
+type Page = (Vec<StoredReading>, Option<Timestamp>);
 type Sender = mpsc::Sender<Result<Bytes, std::io::Error>>;
 
 /// Export
 ///
 /// The readings of a stretch, out of all tiers, as a CSV or Parquet file of any length; of all series, or of some. An import
-/// reads what it writes. When something goes wrong on the way the connection is broken off, so that no file looks whole
-/// that isn't.
+/// reads what it writes. What can't be read from the start is refused. When something goes wrong on the way the last line
+/// says what, and the connection is broken off, so that no file looks whole that isn't.
 #[utoipa::path(get, path = "/api/v1/export", tag = "Entry", params(OfSeries, Named, Stretch, ExportFormat),
     responses((status = 200, description = "The file.",
         content((String = "text/csv; charset=utf-8"), (Vec<u8> = "application/vnd.apache.parquet"))), NotFound))]
@@ -51,15 +58,18 @@ pub(super) async fn export(State(api): State<Api>, params: Params) -> Result<Res
     let Ok(turn) = api.exports.clone().try_acquire_owned() else { return Err(Problem::busy()) };
     let (sender, pages) = mpsc::channel(PAGES_AHEAD);
     let pages_of = Pages { api, series, from, to, now };
+    let first = pages_of.page(&pages_of.series[0], from).await.map_err(Problem::incomplete)?;
     tokio::spawn(async move {
         let _turn = turn;
         let written = match format {
-            "csv" => pages_of.csv(&sender).await,
-            _ => pages_of.parquet(&sender).await,
+            "csv" => pages_of.csv(first, &sender).await,
+            _ => pages_of.parquet(first, &sender).await,
         };
-        // The answer has begun: all that can be done is to break it off, so that nobody takes it for whole.
+        // The answer has begun: all that can be done is to say why and to break it off, so that nobody takes it for whole.
         if let Err(why) = written {
             tracing::warn!(why, "an export breaks off");
+            let _ = sender.send(Ok(format!("{BROKEN_OFF}{}\n", why.replace('\n', " ")).into())).await;
+            tokio::time::sleep(LAST_WORDS).await;
             let _ = sender.send(Err(std::io::Error::other(why))).await;
         }
     });
@@ -79,12 +89,8 @@ struct Pages {
 }
 
 impl Pages {
-    /// The next readings of a series, and from where to go on.
-    async fn page(
-        &self,
-        series: &SeriesInfo,
-        from: Timestamp,
-    ) -> Result<(Vec<StoredReading>, Option<Timestamp>), String> {
+    /// The next readings of a series.
+    async fn page(&self, series: &SeriesInfo, from: Timestamp) -> Result<Page, String> {
         let question = Question {
             series: series.clone(),
             from,
@@ -102,47 +108,65 @@ impl Pages {
         Ok((readings, (answer.truncated && answer.to > from).then_some(answer.to)))
     }
 
-    async fn csv(&self, to: &Sender) -> Result<(), String> {
+    /// All pages, of which the first is there.
+    fn walk(&self, first: Page) -> Walk<'_> {
+        Walk { pages: self, ready: Some(first), series: 0, from: self.from }
+    }
+
+    async fn csv(&self, first: Page, to: &Sender) -> Result<(), String> {
         let _ = to.send(Ok(Bytes::from_static(HEADER.as_bytes()))).await;
-        for series in &self.series {
-            let mut next = Some(self.from);
-            while let Some(from) = next {
-                let (readings, then) = self.page(series, from).await?;
-                next = then;
-                let lines = lines(series, &readings).map_err(|error| error.to_string())?;
-                if !lines.is_empty() && to.send(Ok(lines.into())).await.is_err() {
-                    return Ok(()); // nobody listens any more
-                }
+        let mut walk = self.walk(first);
+        while let Some((series, readings)) = walk.next().await? {
+            let lines = lines(series, &readings).map_err(|error| error.to_string())?;
+            if !lines.is_empty() && to.send(Ok(lines.into())).await.is_err() {
+                return Ok(()); // nobody listens any more
             }
         }
         Ok(())
     }
 
-    async fn parquet(&self, to: &Sender) -> Result<(), String> {
+    async fn parquet(&self, first: Page, to: &Sender) -> Result<(), String> {
         let said = |error: parquet::errors::ParquetError| error.to_string();
         let zstd = ZstdLevel::try_new(3).map_err(said)?;
         let properties = WriterProperties::builder().set_compression(Compression::ZSTD(zstd)).build();
         let schema = batch(&self.series[0], &[])?.schema();
         let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties)).map_err(said)?;
-        for series in &self.series {
-            let mut next = Some(self.from);
-            while let Some(from) = next {
-                let (readings, then) = self.page(series, from).await?;
-                next = then;
-                writer.write(&batch(series, &readings)?).map_err(said)?;
-                if writer.in_progress_rows() >= GROUP {
-                    writer.flush().map_err(said)?;
-                }
-                let ready = std::mem::take(writer.inner_mut());
-                if !ready.is_empty() && to.send(Ok(ready.into())).await.is_err() {
-                    return Ok(());
-                }
+        let mut walk = self.walk(first);
+        while let Some((series, readings)) = walk.next().await? {
+            writer.write(&batch(series, &readings)?).map_err(said)?;
+            if writer.in_progress_rows() >= GROUP {
+                writer.flush().map_err(said)?;
+            }
+            let ready = std::mem::take(writer.inner_mut());
+            if !ready.is_empty() && to.send(Ok(ready.into())).await.is_err() {
+                return Ok(());
             }
         }
         writer.finish().map_err(said)?;
         let ready = std::mem::take(writer.inner_mut());
         let _ = to.send(Ok(ready.into())).await;
         Ok(())
+    }
+}
+
+/// From page to page, series by series.
+struct Walk<'a> {
+    pages: &'a Pages,
+    ready: Option<Page>,
+    series: usize,
+    from: Timestamp,
+}
+
+impl<'a> Walk<'a> {
+    async fn next(&mut self) -> Result<Option<(&'a SeriesInfo, Vec<StoredReading>)>, String> {
+        let Some(series) = self.pages.series.get(self.series) else { return Ok(None) };
+        let (readings, then) = match self.ready.take() {
+            Some(first) => first,
+            None => self.pages.page(series, self.from).await?,
+        };
+        self.from = then.unwrap_or(self.pages.from);
+        self.series += usize::from(then.is_none());
+        Ok(Some((series, readings)))
     }
 }
 

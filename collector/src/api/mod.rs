@@ -37,6 +37,7 @@ mod storage;
 pub mod tls;
 mod views;
 
+pub(crate) use export::BROKEN_OFF;
 pub use problem::Problem;
 
 use crate::access::{Access, Role};

@@ -85,6 +85,12 @@ impl Problem {
         Self { parameter: Some(parameter.into()), ..problem }
     }
 
+    /// Not all of what was asked for can be read, and a part of it would be taken for the whole.
+    pub(super) fn incomplete(detail: String) -> Self {
+        let title = "Not all of it can be read";
+        Self::new("urn:collector:problem:incomplete", title, StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
     /// What was named isn't there.
     pub(super) fn unknown(detail: String) -> Self {
         Self::new("urn:collector:problem:unknown", "It isn't there", StatusCode::NOT_FOUND, detail)
@@ -173,12 +179,16 @@ impl From<TierError> for Problem {
             TierError::Unavailable { .. } | TierError::Overtaken { .. } => {
                 ("urn:collector:problem:unavailable", "A tier is not available", StatusCode::SERVICE_UNAVAILABLE)
             }
+            TierError::Damaged { .. } => {
+                ("urn:collector:problem:damaged", "A file of the archive is damaged", StatusCode::SERVICE_UNAVAILABLE)
+            }
             TierError::Broken { .. } => {
                 ("urn:collector:problem:broken", "A tier is broken", StatusCode::INTERNAL_SERVER_ERROR)
             }
         };
         let problem = Self::new(kind, title, status, error.to_string());
-        if status == StatusCode::SERVICE_UNAVAILABLE { problem.again_in(AWAY) } else { problem }
+        let passes = !matches!(error, TierError::Damaged { .. } | TierError::Broken { .. });
+        if passes { problem.again_in(AWAY) } else { problem }
     }
 }
 

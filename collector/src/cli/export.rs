@@ -2,11 +2,12 @@
 
 use super::Where;
 use super::client::{Api, query};
+use crate::api::BROKEN_OFF;
 use anstream::{eprint, eprintln};
-use anyhow::Context;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use std::fs::File;
-use std::io::{IsTerminal as _, Read, Write};
+use std::io::{self, IsTerminal as _, Read, Write};
 use std::path::PathBuf;
 
 pub(super) const EXAMPLES: &str = "\
@@ -16,6 +17,9 @@ Examples:
   collector export --from now-1h | head
 
 What it writes, `collector import` reads.";
+
+/// The end of what comes, in which the collector's last words are looked for.
+const TAIL: usize = 4_096;
 
 #[derive(Debug, Args)]
 pub(super) struct Export {
@@ -55,13 +59,14 @@ pub(super) fn export(asked: &Export) -> anyhow::Result<()> {
         ("channel", asked.channel.clone()),
         ("format", format),
     ]);
-    let mut answer = Api::of(&asked.place)?.stream(&format!("export?{path}"))?;
+    let mut answer = Tail::of(Api::of(&asked.place)?.stream(&format!("export?{path}"))?);
     let Some(out) = &asked.out else {
         let copied = copy(&mut answer, &mut std::io::stdout().lock(), false);
         return match copied {
             // `export | head` has what it wants.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.map(drop).context("the export broke off"),
+            Err(error) => Err(answer.why(error)),
+            Ok(_) => Ok(()),
         };
     };
     // A file of this name is a whole one.
@@ -76,10 +81,40 @@ pub(super) fn export(asked: &Export) -> anyhow::Result<()> {
         Ok(bytes) => eprintln!("{}: {}", out.display(), bytesize::ByteSize::b(bytes)),
         Err(error) => {
             let _ = std::fs::remove_file(&part);
-            return Err(error).context("the export broke off; the collector's log says why");
+            return Err(answer.why(error));
         }
     }
     Ok(())
+}
+
+/// What comes, and the end of it.
+struct Tail<R> {
+    from: R,
+    last: Vec<u8>,
+}
+
+impl<R> Tail<R> {
+    fn of(from: R) -> Self {
+        Self { from, last: Vec::new() }
+    }
+
+    /// Why it broke off: what the collector said last, if it still could.
+    fn why(&self, error: io::Error) -> anyhow::Error {
+        let text = String::from_utf8_lossy(&self.last);
+        match text.rsplit_once(BROKEN_OFF) {
+            Some((_, why)) => anyhow!("the export broke off: {}", why.trim_end()),
+            None => anyhow::Error::new(error).context("the export broke off; the collector's log says why"),
+        }
+    }
+}
+
+impl<R: Read> Read for Tail<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        self.last.extend_from_slice(&buffer[..count]);
+        self.last.drain(..self.last.len().saturating_sub(TAIL));
+        Ok(count)
+    }
 }
 
 fn copy(from: &mut impl Read, to: &mut impl Write, tell: bool) -> std::io::Result<u64> {

@@ -5,7 +5,7 @@ use super::print::{YELLOW, table};
 use crate::config::Config;
 use crate::sql::rows::{Json, columns, rows};
 use crate::sql::{Answer, Sql};
-use crate::tiers::cold::missing;
+use crate::tiers::cold::lost;
 use crate::tiers::cold::settings::Store;
 use crate::tiers::warm;
 use anstream::eprintln;
@@ -87,7 +87,7 @@ pub(super) fn ask(asked: &Ask) -> anyhow::Result<()> {
     });
     if config.cold.url.is_none() && !folder.is_dir() {
         if !archived.is_empty() {
-            bail!(missing::words(&folder.display().to_string(), &archived));
+            bail!(lost::words(&folder.display().to_string(), &archived));
         }
         bail!("{}: there is no archive yet; `collector jobs run daily_sync` makes it", folder.display());
     }

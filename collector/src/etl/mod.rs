@@ -4,7 +4,7 @@
 //! * `store`: what is kept of runs, and what keeps collectors from doing one thing twice (a trait of the warm tier)
 //! * `archive`: a day on its way from the warm tier into the archive
 //! * `ledger`: of each archive day whether the archive has what the warm tier has (another one)
-//! * `missing`: days that the archive should have and hasn't
+//! * `lost`: what was archived and can't be read from the archive any more
 //! * `plan`: what is to be started now (pure)
 //! * `scheduler`: starts, watches, writes down
 //! * `jobs`: the jobs themselves
@@ -12,7 +12,7 @@
 pub mod archive;
 pub mod jobs;
 pub mod ledger;
-pub mod missing;
+pub mod lost;
 mod plan;
 pub mod schedule;
 mod scheduler;

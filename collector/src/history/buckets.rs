@@ -1,6 +1,7 @@
 //! Answers in buckets: stored rollups, and readings where they are not right.
 
-use super::older::{Archived, Said};
+use super::around::around;
+use super::older::{Archived, Older, Said};
 use super::{Answer, BucketPoint, History, Notes, Points, Question, Width, share};
 use crate::rollup::{Rollup, Span, hold};
 use crate::tiers::{Bucket, Rollups, SeriesId, StoredReading, TierError, merge};
@@ -30,7 +31,7 @@ impl History {
                 // The bucket the hot tier's part begins in is made from readings of both.
                 let seam = base.start_of(begins);
                 let older = if seam < begins {
-                    self.older(series, (seam, begins), u32::MAX, &mut notes).await?
+                    self.older(series, (seam, begins), u32::MAX, &mut notes).await?.readings
                 } else {
                     Vec::new()
                 };
@@ -98,7 +99,10 @@ impl History {
         let mut sums: Sums = clean.into_iter().collect();
         for run in dirty.chunk_by(|a, b| b.since(*a) == base.micros()).flat_map(|run| run.chunks(AT_ONCE)) {
             let end = run[run.len() - 1].plus_micros(base.micros());
-            let readings = self.older(series, (run[0], end), u32::MAX, notes).await?;
+            let Older { readings, whole } = self.older(series, (run[0], end), u32::MAX, notes).await?;
+            if !whole {
+                continue; // a sum of some of the readings would be a wrong number
+            }
             sum_up(&mut sums, base, &readings, hold);
             notes.recomputed = notes.recomputed.saturating_add(run.len() as u32);
         }
@@ -113,9 +117,9 @@ impl History {
         hold: i64,
     ) -> Result<Archived<Vec<(Timestamp, Rollup)>>, TierError> {
         let Some(cold) = self.cold.as_ref().filter(|_| from < to) else { return Ok(self.no_archive(from, to)) };
-        let (found, days) =
-            futures::join!(cold.aggregate(series, base, from, to, hold), self.held_days(from, to, None));
-        Ok(Archived { found: found?, ..days? })
+        let sums = around((from, to), u32::MAX, |from, to, _| cold.aggregate(series, base, from, to, hold));
+        let (found, days) = futures::join!(sums, self.held_days(from, to, None));
+        Ok(Archived::of(found?, days?, None))
     }
 }
 

@@ -5,6 +5,7 @@
 //! several say something about one moment, [`Held::contest`] decides. Buckets that are dirty are summed up from their
 //! readings, wherever these are.
 
+mod around;
 mod buckets;
 mod cache;
 mod older;
@@ -288,7 +289,8 @@ impl History {
             Some((begins, readings)) => (begins, readings),
             None => (to, Vec::new()),
         };
-        let older = if from < seam { self.older(series, (from, seam), count + 1, notes).await? } else { Vec::new() };
+        let older =
+            if from < seam { self.older(series, (from, seam), count + 1, notes).await?.readings } else { Vec::new() };
         let mut readings = merge(older, newer);
         let until = readings.get(count as usize).map_or(to, |first_left_out| first_left_out.at);
         readings.truncate(count as usize);

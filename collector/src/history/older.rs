@@ -1,8 +1,9 @@
 //! What is older than the hot tier's part: from the warm tier, and from the archive for days that have left it.
 
+use super::around::around;
 use super::{History, Notes, plan};
 use crate::etl::ledger::Raw;
-use crate::tiers::{Day, SeriesId, StoredReading, TierError, TierFuture, merge};
+use crate::tiers::{Damage, Day, SeriesId, StoredReading, TierError, TierFuture, merge};
 use shared::reading::Timestamp;
 
 /// What the archive says of a stretch.
@@ -11,8 +12,26 @@ pub(super) struct Archived<T> {
     pub(super) found: T,
     /// Whether it holds any day of it.
     pub(super) held: bool,
-    /// Days of the stretch that it should hold and doesn't.
-    pub(super) lacks: Option<String>,
+    /// What of the stretch it should say and can't.
+    pub(super) lacks: Vec<String>,
+}
+
+impl<T> Archived<T> {
+    /// What was found around damage. Of `left`, if that is known, it should have all.
+    pub(super) fn of((found, damage): (T, Vec<Damage>), mut days: Self, left: Option<&[Day]>) -> Self {
+        for Damage { days: mut damaged, why } in damage {
+            damaged.retain(|day| left.is_none_or(|left| left.contains(day)));
+            let lacks = plan::lacking(&damaged, &[]);
+            days.lacks.extend(lacks.map(|days| format!("the archive can't say all of {days}: {why}")));
+        }
+        Self { found, ..days }
+    }
+}
+
+/// The readings of a stretch, and whether these are all.
+pub(super) struct Older {
+    pub(super) readings: Vec<StoredReading>,
+    pub(super) whole: bool,
 }
 
 /// What has left the warm tier.
@@ -44,7 +63,7 @@ impl History {
         (from, to): (Timestamp, Timestamp),
         count_max: u32,
         notes: &mut Notes,
-    ) -> Result<Vec<StoredReading>, TierError> {
+    ) -> Result<Older, TierError> {
         let warm = async {
             let found = self.warm.range(series, from, to, count_max).await?;
             Ok::<_, TierError>((found, self.left(from, to).await?))
@@ -54,12 +73,14 @@ impl History {
             Err(error) => (Err(error), to, None),
         };
         let cold = self.archived(series, (from, until), left, count_max).await;
-        Ok(match self.said(warm, cold, (from, until, to), notes)? {
+        let whole = warm.is_ok() && cold.as_ref().is_ok_and(|cold| cold.lacks.is_empty());
+        let readings = match self.said(warm, cold, (from, until, to), notes)? {
             Said::Warm(warm, Some(cold)) => merge(cold.found, warm),
             Said::Warm(warm, None) => warm,
             Said::Cold(cold) => cold.found,
             Said::Nothing => Vec::new(),
-        })
+        };
+        Ok(Older { readings, whole })
     }
 
     /// Notes who has answered, and what nobody has answered for. `until` is where the archive's part ends.
@@ -73,14 +94,17 @@ impl History {
         let asked = from < until;
         if let Ok(cold) = &cold {
             notes.cold |= cold.held;
-            cold.lacks.iter().for_each(|days| notes.lacks(format!("the archive doesn't hold {days}")));
+            cold.lacks.iter().for_each(|lacks| notes.lacks(lacks.clone()));
         }
         match (warm, cold) {
             (Ok(warm), Ok(cold)) => {
                 notes.warm |= until < to;
                 Ok(Said::Warm(warm, asked.then_some(cold)))
             }
-            (Ok(_), Err(error)) if until >= to && !notes.hot => Err(error),
+            // When nothing was said yet. Of what is broken more isn't known by asking again.
+            (Ok(_), Err(error @ TierError::Unavailable { .. })) if until >= to && !notes.hot && !notes.warm => {
+                Err(error)
+            }
             (Ok(warm), Err(error)) => {
                 notes.warm |= until < to;
                 notes.lacks(format!("{error}: what is before {until} is missing"));
@@ -119,14 +143,15 @@ impl History {
         count_max: u32,
     ) -> Result<Archived<Vec<StoredReading>>, TierError> {
         let Some(cold) = self.cold.as_ref().filter(|_| from < to) else { return Ok(self.no_archive(from, to)) };
-        let (found, days) = futures::join!(cold.range(series, from, to, count_max), self.held_days(from, to, left));
-        Ok(Archived { found: found?, ..days? })
+        let found = around((from, to), count_max, |from, to, most| cold.range(series, from, to, most));
+        let (found, days) = futures::join!(found, self.held_days(from, to, left.as_deref()));
+        Ok(Archived::of(found?, days?, left.as_deref()))
     }
 
     /// What is to be said when there is none to ask, or nothing to ask it for.
     pub(super) fn no_archive<T: Default>(&self, from: Timestamp, to: Timestamp) -> Archived<T> {
-        let lacks = (from < to).then(|| format!("anything before {to}: none is configured"));
-        Archived { lacks, ..Archived::default() }
+        let lacks = (from < to).then(|| format!("the archive doesn't hold anything before {to}: none is configured"));
+        Archived { lacks: lacks.into_iter().collect(), ..Archived::default() }
     }
 
     /// Which days of a stretch the archive holds: whether any, and which of those that have left it lacks. When nobody
@@ -135,17 +160,18 @@ impl History {
         &self,
         from: Timestamp,
         to: Timestamp,
-        left: Option<Vec<Day>>,
+        left: Option<&[Day]>,
     ) -> Result<Archived<T>, TierError> {
         let Some(cold) = &self.cold else { return Ok(Archived::default()) };
         let (first, end) = Day::touching(from, to);
         let days = cold.days(Day::FIRST, end).await?;
         let held = days.last().is_some_and(|last| *last >= first);
         let lacks = match left {
-            Some(left) => plan::lacking(&left, &days),
+            Some(left) => plan::lacking(left, &days),
             None => days.first().and_then(|begins| plan::missing(&days, first.max(*begins), end)),
         };
-        Ok(Archived { found: T::default(), held, lacks })
+        let lacks = lacks.map(|days| format!("the archive doesn't hold {days}"));
+        Ok(Archived { found: T::default(), held, lacks: lacks.into_iter().collect() })
     }
 
     /// The last reading before a moment, and the last that has a value; what may be wrong about them is noted.

@@ -9,7 +9,7 @@ pub use stores::{Tiers, moved};
 
 use crate::api;
 use crate::config::Config;
-use crate::etl::missing;
+use crate::etl::lost;
 use crate::flush::keep_rollups;
 use crate::ingest::accept::Door;
 use crate::ingest::heard;
@@ -269,7 +269,7 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     }
     if let Some(cold) = wiring.cold.clone() {
         let (warm, alarm) = (wiring.warm.clone(), wiring.alarms.archive.clone());
-        others.push(tokio::spawn(missing::watch(warm, cold, alarm, last.clone())));
+        others.push(tokio::spawn(lost::watch(warm, cold, alarm, last.clone())));
     }
     if let Some(alerts) = alerts {
         others.push(tokio::spawn(alerts.run(last.clone())));

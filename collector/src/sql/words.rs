@@ -71,6 +71,9 @@ fn tier(error: &DataFusionError) -> Option<TierError> {
                 return Some(TierError::Unavailable { tier, why: why.clone() });
             }
             Some(TierError::Broken { tier, why }) => return Some(TierError::Broken { tier, why: why.clone() }),
+            Some(TierError::Damaged { tier, days, why }) => {
+                return Some(TierError::Damaged { tier, days: days.clone(), why: why.clone() });
+            }
             Some(TierError::Overtaken { .. }) | None => next = error.source(),
         }
     }

@@ -14,6 +14,7 @@ mod merge;
 mod model;
 pub mod warm;
 
+pub use cold::lost::Damage;
 pub use cold::rows::{Day, Proof, Run, Runs};
 pub use hot::ledger::{HotAccount, HotLedger, HotTurn};
 pub use merge::merge;
@@ -32,8 +33,9 @@ use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
 use shared::ranges::SeqRanges;
 use shared::reading::Timestamp;
 use shared::wire::Fix;
+use std::ops::Range;
 use std::sync::Arc;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// What a tier's methods give.
 pub type TierFuture<'a, T> = BoxFuture<'a, Result<T, TierError>>;
@@ -55,6 +57,16 @@ pub enum TierError {
         /// Which tier and implementation.
         tier: &'static str,
         /// What is wrong.
+        why: String,
+    },
+    /// A part of what it holds is not what was stored; the rest is.
+    #[error("{tier}: {why}")]
+    Damaged {
+        /// Which tier and implementation.
+        tier: &'static str,
+        /// Of these days something was asked for, and all that it has of them may be wrong.
+        days: Range<Day>,
+        /// What is wrong, and where.
         why: String,
     },
     /// The readings of a flush were put into the hot tier before it lost something: they must be put again first.
@@ -293,7 +305,24 @@ pub trait ColdTier: Send + Sync + 'static {
     /// Where it lies, for people.
     fn place(&self) -> String;
 
-    /// The readings with `from <= at < to`, ascending, at most `count_max` of them.
+    /// Looks once more whether what it holds of these days is what was written, where it has to see to that by itself. What
+    /// isn't is told by [`ColdTier::damage`].
+    fn check(&self, _days: Vec<Day>) -> TierFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// What reads have found damaged and, as far as it is known, still is: no more than some of that is read again.
+    fn damage(&self) -> TierFuture<'_, Vec<Damage>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Changes whenever days came or went, or something was found damaged or sound again; `None` when it can't tell.
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        None
+    }
+
+    /// The readings with `from <= at < to`, ascending, at most `count_max` of them. [`TierError::Damaged`] of the first days
+    /// that can't be read.
     fn range(
         &self,
         series: SeriesId,
@@ -306,7 +335,7 @@ pub trait ColdTier: Send + Sync + 'static {
     fn last_before(&self, series: SeriesId, before: Timestamp, usable: bool) -> TierFuture<'_, Option<StoredReading>>;
 
     /// The readings with `from <= at < to` summed up by bucket, ascending by start; a value holds for `hold_micros`
-    /// at most. Buckets without readings are left out.
+    /// at most. Buckets without readings are left out. [`TierError::Damaged`] as [`ColdTier::range`].
     fn aggregate(
         &self,
         series: SeriesId,

@@ -1,18 +1,24 @@
 //! The archive's folder isn't mounted, or some of its files are gone.
 
+#![allow(unreachable_pub)] // of modules of a test
+
 use crate::support::{Site, until};
 use crate::world::{FIRST, World};
 use collector::etl::ledger::Raw;
-use collector::etl::missing::missing;
+use collector::etl::lost::Lost;
 use collector::etl::{Job, Progress};
 use collector::sql::{Sql, SqlError, SqlSettings};
 use collector::tiers::warm::sqlite::SqliteWarm;
-use collector::tiers::{ColdTier as _, Day, WarmTier};
+use collector::tiers::{ColdTier, Day, TierError, WarmTier};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-async fn run(job: &dyn Job) -> Result<String, String> {
+pub async fn run(job: &dyn Job) -> Result<String, String> {
     job.run(&Progress::default()).await.map(|done| done.detail).map_err(|error| error.to_string())
+}
+
+async fn missing(warm: &dyn WarmTier, cold: &dyn ColdTier) -> Result<Vec<Day>, TierError> {
+    Ok(Lost::look(warm, cold).await?.missing)
 }
 
 async fn left(warm: &dyn WarmTier) -> Vec<Day> {
@@ -21,7 +27,7 @@ async fn left(warm: &dyn WarmTier) -> Vec<Day> {
 }
 
 /// Thirty days, of which five have left.
-async fn five_have_left(world: &mut World) {
+pub async fn five_have_left(world: &mut World) {
     world.store(0..30, 50).await;
     world.set_clock(30, 3);
     run(&world.sync()).await.unwrap();

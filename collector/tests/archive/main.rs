@@ -8,6 +8,7 @@ mod services;
 mod support;
 
 mod crowd;
+mod damaged;
 mod faults;
 mod kill;
 mod late;

@@ -408,6 +408,15 @@ impl ColdTier for FaultyCold {
     fn place(&self) -> String {
         self.inner.place()
     }
+    fn check(&self, days: Vec<Day>) -> TierFuture<'_, ()> {
+        self.answers(self.inner.check(days))
+    }
+    fn damage(&self) -> TierFuture<'_, Vec<Damage>> {
+        self.answers(self.inner.damage())
+    }
+    fn changes(&self) -> Option<tokio::sync::watch::Receiver<()>> {
+        self.inner.changes()
+    }
     fn range(
         &self,
         series: SeriesId,

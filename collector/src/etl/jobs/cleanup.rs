@@ -171,7 +171,7 @@ impl Cleanup {
             Ok(Some(found)) if found == wanted => {}
             Ok(Some(found)) => return Ok(Some(format!("the archive has {found} instead of {wanted}"))),
             Ok(None) => return Ok(Some(format!("the archive doesn't have it any more: {wanted}"))),
-            Err(TierError::Broken { why, .. }) => return Ok(Some(why)),
+            Err(TierError::Broken { why, .. } | TierError::Damaged { why, .. }) => return Ok(Some(why)),
             Err(error) => return Err(error),
         }
         let here = Proof::of(self.ledger().rows(entry.day)).await?;

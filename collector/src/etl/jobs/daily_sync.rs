@@ -4,14 +4,14 @@
 use super::Alarm;
 use crate::etl::archive::{Archive, Archived, CLOSED_AFTER, first_open};
 use crate::etl::ledger::{DayEntry, Raw};
-use crate::etl::missing::missing;
+use crate::etl::lost::Lost;
 use crate::etl::{Job, JobError, Now, Outcome, Progress};
 use crate::inbox::{Inbox, Reach, Taken};
-use crate::tiers::cold::missing::words;
 use crate::tiers::cold::rows::MICROS_PER_DAY;
 use crate::tiers::{ColdTier, Day, TierError, WarmTier};
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub struct DailySync {
 
 #[derive(Default)]
 struct Done {
-    days: u64,
+    days: BTreeSet<Day>,
     late: u64,
     rows: u64,
     overtaken: u64,
@@ -46,7 +46,10 @@ struct Done {
 impl Done {
     fn add(&mut self, day: Day, outcome: Result<Archived, TierError>) {
         match outcome {
-            Ok(Archived::Whole(rows)) => (self.days, self.rows) = (self.days + 1, self.rows + rows),
+            Ok(Archived::Whole(rows)) => {
+                self.days.insert(day);
+                self.rows += rows;
+            }
             Ok(Archived::Late(rows)) => (self.late, self.rows) = (self.late + 1, self.rows + rows),
             Ok(Archived::Overtaken) => self.overtaken += 1,
             Err(error) => self.failed.push(format!("{day}: {error}")),
@@ -54,7 +57,7 @@ impl Done {
     }
 
     fn words(&self) -> String {
-        let mut words = vec![match self.days {
+        let mut words = vec![match self.days.len() {
             0 => "no day has changed".to_owned(),
             1 => "1 day archived".to_owned(),
             days => format!("{days} days archived"),
@@ -84,15 +87,17 @@ impl DailySync {
             };
         };
         let archive = Archive { warm: self.warm.clone(), cold: cold.clone() };
-        let done = self.archive(&archive, progress).await?;
+        let mut days = self.warm.days().days(Day::FIRST, Day::LAST.next()).await?;
+        let lost = self.doubt_what_is_lost(&archive, &mut days).await;
+        let done = self.archive(&archive, days, progress).await;
         let mut detail = done.words();
         if taken.rows > 0 {
             detail = format!("{}; {detail}", taken.words());
         }
         let mut trouble = done.failed.clone();
-        match missing(&*self.warm, &**cold).await {
-            Ok(missing) if missing.is_empty() => {}
-            Ok(missing) => trouble.insert(0, words(&cold.place(), &missing)),
+        match lost.map(|lost| lost.without(&done.days).words()) {
+            Ok(None) => {}
+            Ok(Some(lost)) => trouble.insert(0, lost),
             Err(error) => trouble.push(error.to_string()),
         }
         match cold.tidy(Day::of((self.now)().plus_micros(-CLOSED_AFTER - TIDY_AFTER))).await {
@@ -113,29 +118,26 @@ impl DailySync {
         Err(JobError::Other(format!("{trouble} (otherwise: {detail}, {} readings)", done.rows)))
     }
 
-    /// Days that the archive has lost and the warm tier still has are to be archived again. Not while it lacks days that have
-    /// left: then it is likely elsewhere.
-    async fn doubt_what_is_lost(&self, archive: &Archive) -> Result<(), TierError> {
-        let missing = missing(&*self.warm, &*archive.cold).await?;
-        let (Some(first), Some(last)) = (missing.first(), missing.last()) else { return Ok(()) };
-        let days = self.warm.days().days(*first, last.next()).await?;
-        let lost: Vec<DayEntry> = days.into_iter().filter(|entry| missing.contains(&entry.day)).collect();
-        if lost.iter().any(|entry| entry.raw != Raw::Here) {
-            return Ok(());
+    /// Days that the archive has lost and the warm tier still has are to be archived again; for that their files are looked
+    /// through: later nobody could.
+    async fn doubt_what_is_lost(&self, archive: &Archive, days: &mut [DayEntry]) -> Result<Lost, TierError> {
+        let here = days.iter().filter(|entry| entry.raw == Raw::Here && entry.exported > 0);
+        archive.cold.check(here.map(|entry| entry.day).collect()).await?;
+        let lost = Lost::of(days, &*archive.cold).await?;
+        let again = lost.again();
+        for entry in days.iter_mut().filter(|entry| again.contains(&entry.day)) {
+            if self.warm.days().doubt(entry.day, entry.version).await? {
+                entry.version += 1;
+            }
         }
-        for entry in lost {
-            self.warm.days().doubt(entry.day, entry.version).await?;
-        }
-        Ok(())
+        Ok(lost)
     }
 
-    async fn archive(&self, archive: &Archive, progress: &Progress) -> Result<Done, TierError> {
-        // An archive that can't be listed is told below, with what is missing.
-        if let Err(error) = self.doubt_what_is_lost(archive).await {
-            tracing::debug!(%error, "whether the archive lost something isn't known");
-        }
-        let mut due = self.warm.days().days(Day::FIRST, first_open((self.now)())).await?;
-        due.retain(|entry| entry.is_dirty() || entry.raw == Raw::Leaving);
+    /// Brings what has changed of these days into the archive.
+    async fn archive(&self, archive: &Archive, days: Vec<DayEntry>, progress: &Progress) -> Done {
+        let open = first_open((self.now)());
+        let is_due = |entry: &DayEntry| entry.day < open && (entry.is_dirty() || entry.raw == Raw::Leaving);
+        let due: Vec<DayEntry> = days.into_iter().filter(is_due).collect();
         progress.of(due.len() as u64);
         let mut under_way = stream::iter(due)
             .map(|entry| async move { (entry.day, archive.bring(&entry, progress).await) })
@@ -152,7 +154,7 @@ impl DailySync {
                 break; // the others would meet with the same
             }
         }
-        Ok(done)
+        done
     }
 }
 

@@ -2,7 +2,7 @@
 
 pub mod bigquery;
 mod clouds;
-pub mod missing;
+pub mod lost;
 pub mod parquet;
 pub mod rows;
 pub mod settings;

@@ -7,6 +7,7 @@
 //! * Nothing of a file is believed before its bytes were found to be those that were written ([`shelf::Shelf::check`]).
 //!   The proof of a day is computed from its rows whenever it is asked for, and is stored nowhere.
 
+mod damage;
 mod footers;
 mod names;
 mod reader;
@@ -20,7 +21,9 @@ pub use sql::{STORE_URL, Snapshot};
 use super::streams::{checked, merged, merged_all};
 use super::sums::Sums;
 use crate::rollup::Rollup;
-use crate::tiers::{Bucket, ColdState, ColdTier, Day, Proof, Runs, SeriesId, StoredReading, TierError, TierFuture};
+use crate::tiers::{
+    Bucket, ColdState, ColdTier, Damage, Day, Proof, Runs, SeriesId, StoredReading, TierError, TierFuture,
+};
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
 use names::{FileName, Picture, Piece, month_of};
@@ -35,7 +38,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::{Mutex, MutexGuard, RwLock};
+use tokio::sync::{Mutex, MutexGuard, RwLock, watch};
 
 pub(super) const TIER: &str = "cold tier (Parquet)";
 /// Days of a month are put together as long as they don't take more than that, bytes.
@@ -217,6 +220,17 @@ impl ParquetCold {
         Ok(())
     }
 
+    /// Whether none of these files is damaged.
+    async fn all_sound(&self, pieces: &[Piece]) -> Result<bool, TierError> {
+        for piece in pieces {
+            match self.shelf().check(piece.file, &piece.meta).await {
+                Err(TierError::Broken { .. }) => return Ok(false),
+                checked => checked?,
+            }
+        }
+        Ok(true)
+    }
+
     /// Days before `before` that lie in more than one file of their month, and are small enough for one.
     fn scattered(picture: &Picture, before: Day) -> Vec<Vec<Piece>> {
         let mut months = BTreeMap::<Day, Vec<Piece>>::new();
@@ -271,6 +285,18 @@ impl ColdTier for ParquetCold {
 
     fn place(&self) -> String {
         self.shelf().place.to_string()
+    }
+
+    fn check(&self, days: Vec<Day>) -> TierFuture<'_, ()> {
+        Box::pin(self.check_days(days))
+    }
+
+    fn damage(&self) -> TierFuture<'_, Vec<Damage>> {
+        Box::pin(self.damage_now())
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        Some(self.shelf().damaged.bell())
     }
 
     fn range(
@@ -338,8 +364,8 @@ impl ColdTier for ParquetCold {
             let mut touched = 0;
             let picture = self.shelf().picture().await?;
             for pieces in Self::scattered(&picture, before) {
-                for piece in &pieces {
-                    self.shelf().check(piece.file, &piece.meta).await?;
+                if !self.all_sound(&pieces).await? {
+                    continue; // it is told, and other months don't wait for it
                 }
                 let days: Vec<Day> =
                     pieces.iter().flat_map(|p| p.file.days().filter(|day| p.days.contains(day))).collect();

@@ -8,6 +8,7 @@
 //! A day is held by the file with the highest version among those that name it; the others are waste that a crash or
 //! a reader left. The last part is the CRC32C of the file's bytes.
 
+use super::shelf::{Known, known};
 use crate::tiers::Day;
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -144,6 +145,31 @@ impl Picture {
 
     pub(super) fn has(&self, file: &FileName) -> bool {
         self.files.contains_key(file)
+    }
+
+    /// A file as it is.
+    pub(super) fn meta(&self, file: FileName) -> Option<&ObjectMeta> {
+        self.files.get(&file)
+    }
+
+    /// What tells it from itself at another time.
+    pub(super) fn known(&self, file: FileName) -> Option<Known> {
+        self.meta(file).map(known)
+    }
+
+    /// How many days are held.
+    pub(super) fn count(&self) -> usize {
+        self.days.len()
+    }
+
+    /// The file that holds a day.
+    pub(super) fn holder(&self, day: Day) -> Option<FileName> {
+        self.days.get(&day).copied()
+    }
+
+    /// The days that a file holds, as long as no later one does.
+    pub(super) fn days_of(&self, file: FileName) -> Vec<Day> {
+        file.days().filter(|day| self.holder(*day) == Some(file)).collect()
     }
 
     /// A version above all others.

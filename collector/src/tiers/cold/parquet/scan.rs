@@ -4,7 +4,7 @@
 use super::footers::Footers;
 use super::names::{Picture, Piece};
 use super::reader::FileReader;
-use super::shelf::Shelf;
+use super::shelf::{Shelf, known};
 use super::table::{self, READING, SERIES, TS};
 use super::{Fault, TIER};
 use crate::tiers::{Day, Proof, Runs, SeriesId, StoredReading, TierError};
@@ -12,7 +12,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{TimestampMicrosecondType, UInt32Type};
 use arrow_array::{BooleanArray, RecordBatch};
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryFutureExt, TryStreamExt};
 use object_store::ObjectMeta;
 use parquet::arrow::arrow_reader::{
     ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, RowFilter, RowSelection, RowSelector,
@@ -201,6 +201,18 @@ impl Scanner {
         all.try_fold(Proof::default(), joined).await
     }
 
+    /// What is broken in a file is said of the days that it was read for; it is noted.
+    fn damage(&self, piece: &Piece) -> impl Fn(TierError) -> TierError + Clone + Send + use<> {
+        let (shelf, file, days, known) = (self.shelf.clone(), piece.file, piece.days.clone(), known(&piece.meta));
+        move |error| match error {
+            TierError::Broken { tier, why } => {
+                shelf.damaged.note(file, known.clone(), &why);
+                TierError::Damaged { tier, days: days.clone(), why }
+            }
+            other => other,
+        }
+    }
+
     /// Readings of a file whose bytes are found sound first.
     async fn piece(self, piece: Piece, wanted: Wanted) -> Result<Batches, TierError> {
         self.shelf.check(piece.file, &piece.meta).await?;
@@ -225,9 +237,16 @@ impl Scanner {
         pieces: Vec<Piece>,
         wanted: Wanted,
     ) -> BoxStream<'_, Result<Vec<StoredReading>, TierError>> {
-        let opened = stream::iter(pieces).map(move |piece| self.clone().piece(piece, wanted)).buffered(AHEAD);
-        let readings = opened.try_flatten().and_then(|batch| std::future::ready(table::readings(&batch)));
-        Box::pin(readings)
+        let opened = pieces.into_iter().map(move |piece| {
+            let of_opening = self.damage(&piece);
+            let of_rows = of_opening.clone();
+            let batches = self.clone().piece(piece, wanted).map_err(of_opening);
+            batches.map_ok(|batches| {
+                let readings = batches.and_then(|batch| std::future::ready(table::readings(&batch)));
+                readings.map_err(of_rows)
+            })
+        });
+        Box::pin(stream::iter(opened).buffered(AHEAD).try_flatten())
     }
 
     /// All rows of a file; with `wanted`, those that it takes.
@@ -241,21 +260,25 @@ impl Scanner {
 
     /// The proof of a day that a file holds.
     pub(super) async fn day_proof(&self, piece: Piece) -> Result<Proof, TierError> {
-        self.shelf.check(piece.file, &piece.meta).await?;
-        if piece.file.days().count() == 1 {
-            return self.proof(piece.meta).await;
-        }
-        Proof::of(self.runs(piece.meta, Some(Wanted::day(piece.days.start)))).await
+        let damage = self.damage(&piece);
+        let proof = async {
+            self.shelf.check(piece.file, &piece.meta).await?;
+            if piece.file.days().count() == 1 {
+                return self.proof(piece.meta).await;
+            }
+            Proof::of(self.runs(piece.meta, Some(Wanted::day(piece.days.start)))).await
+        };
+        proof.await.map_err(damage)
     }
 
     /// All rows of a day.
     pub(super) fn day(&self, picture: &Picture, day: Day) -> Runs<'static> {
         let Some(piece) = picture.pieces(day, day.next()).pop() else { return Box::pin(stream::empty()) };
-        let scanner = self.clone();
+        let (scanner, damage) = (self.clone(), self.damage(&piece));
         let rows = async move {
             scanner.shelf.check(piece.file, &piece.meta).await?;
             Ok::<_, TierError>(scanner.runs(piece.meta, Some(Wanted::day(day))))
         };
-        Box::pin(stream::once(rows).try_flatten())
+        Box::pin(stream::once(rows).try_flatten().map_err(damage))
     }
 }

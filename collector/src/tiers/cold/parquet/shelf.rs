@@ -5,6 +5,7 @@
 //! object store can't rename: it copies, and a copy appears whole or not at all; what it was made from is removed after
 //! it, and if that fails, before the next write.
 
+use super::damage::Damaged;
 use super::names::{FileName, Picture};
 use super::{Fault, TIER};
 use crate::tiers::TierError;
@@ -38,6 +39,7 @@ pub(super) struct Shelf {
     under_way: UnderWay,
     /// What was summed up and found right, as it was then.
     sound: Mutex<HashMap<FileName, Known>>,
+    pub(super) damaged: Damaged,
 }
 
 /// Where a shelf is.
@@ -73,14 +75,16 @@ impl Shelf {
     }
 
     pub(super) fn on(store: Arc<dyn ObjectStore>, place: Place) -> Self {
-        Self { store, place, under_way: Arc::default(), sound: Mutex::default() }
+        Self { store, place, under_way: Arc::default(), sound: Mutex::default(), damaged: Damaged::default() }
     }
 
     /// What is there now.
     pub(super) async fn picture(&self) -> Result<Picture, TierError> {
         let listing = self.store.list_with_delimiter(None).await;
         let listing = listing.fault(format_args!("{} can't be listed", self.place))?;
-        Ok(Picture::of(listing.objects))
+        let picture = Picture::of(listing.objects);
+        self.damaged.see(&picture);
+        Ok(picture)
     }
 
     /// A new file that doesn't count yet.
@@ -157,7 +161,7 @@ impl Shelf {
 
     pub(super) async fn remove(&self, path: &Path) {
         if let Err(error) = self.store.delete(path).await
-            && !matches!(error, object_store::Error::NotFound { .. })
+            && !is_gone(&error)
         {
             tracing::debug!(%path, %error, "a file that isn't needed any more is still there");
         }
@@ -166,25 +170,42 @@ impl Shelf {
     /// Looks whether a file's bytes are those that were written: once for each file and change of it, and never in a store
     /// that is trusted to.
     pub(super) async fn check(&self, file: FileName, meta: &ObjectMeta) -> Result<(), TierError> {
+        let sound = self.sound.lock().unwrap_or_else(PoisonError::into_inner).get(&file) == Some(&known(meta));
+        if sound { Ok(()) } else { self.check_again(file, meta).await }
+    }
+
+    /// As [`Shelf::check`], also of a file that was found sound before.
+    pub(super) async fn check_again(&self, file: FileName, meta: &ObjectMeta) -> Result<(), TierError> {
         if matches!(self.place, Place::Store { trusted: true, .. }) {
             return Ok(());
         }
-        let as_it_is = known(meta);
         let sound = || self.sound.lock().unwrap_or_else(PoisonError::into_inner);
-        if sound().get(&file) == Some(&as_it_is) {
-            return Ok(());
-        }
-        let shown = self.shown(&meta.location);
-        let bytes = self.store.get(&meta.location).await.fault(&shown)?.into_stream();
-        let crc = bytes.try_fold(0, |crc, bytes| std::future::ready(Ok(crc32c::crc32c_append(crc, &bytes))));
-        if crc.await.fault(&shown)? != file.crc {
-            let why = format!(
-                "{shown} is damaged: its bytes are not those that were written; put a copy of it there; when there is none, remove it: days that the database still has, daily_sync archives again"
-            );
-            return Err(TierError::Broken { tier: TIER, why });
-        }
-        sound().insert(file, as_it_is);
-        Ok(())
+        let why = match self.sum(&meta.location).await {
+            Ok(crc) if crc == file.crc => {
+                sound().insert(file, known(meta));
+                self.damaged.is_sound(file);
+                return Ok(());
+            }
+            Ok(_) => "its bytes are not those that were written".to_owned(),
+            // What is listed in a folder and can't be read lies on a bad place of the disk.
+            Err(error) if matches!(self.place, Place::Folder(_)) && !is_gone(&error) => {
+                format!("it can't be read: {error}")
+            }
+            Err(error) => return Err(error).fault(self.shown(&meta.location)),
+        };
+        let why = format!(
+            "{} is damaged: {why}; put a copy of it there; days that the database still has, daily_sync archives again",
+            self.shown(&meta.location)
+        );
+        sound().remove(&file);
+        self.damaged.note(file, known(meta), &why);
+        Err(TierError::Broken { tier: TIER, why })
+    }
+
+    /// The sum of a file's bytes.
+    async fn sum(&self, path: &Path) -> object_store::Result<u32> {
+        let bytes = self.store.get(path).await?.into_stream();
+        bytes.try_fold(0, |crc, bytes| std::future::ready(Ok(crc32c::crc32c_append(crc, &bytes)))).await
     }
 
     /// Forgets what it knows of files that are gone.
@@ -208,6 +229,10 @@ impl fmt::Display for Place {
             Self::Store { address, .. } => f.write_str(address),
         }
     }
+}
+
+fn is_gone(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { .. })
 }
 
 /// Brings a file's bytes, or a folder's names, to the disk.

@@ -8,7 +8,7 @@ use super::names::{FileName, Holding, Picture};
 use super::reader::FileReader;
 use super::shelf::Shelf;
 use super::table::{self, TS};
-use crate::tiers::cold::missing::words;
+use crate::tiers::cold::lost::words;
 use crate::tiers::{Day, TierError};
 use arrow_array::{ArrayRef, BooleanArray, TimestampMicrosecondArray};
 use async_trait::async_trait;
