@@ -44,7 +44,7 @@ impl History {
             sums.extend(self.sums_of_older(series, base, (from, seam), hold, question.now, &mut notes).await?);
         }
         let (mut open, mut before) = self.carried_in(&question.series, from, &mut notes).await;
-        let sums = widen(sums, width, hold);
+        let sums = widen(sums, |at| width.start_of(at), hold);
         let mut points = Vec::new();
         let mut covered = 0;
         for n in 0..count {
@@ -74,8 +74,8 @@ impl History {
         })
     }
 
-    /// Stored rollups, which outlive the readings they were made from; what is out of date is summed up from its
-    /// readings. When the warm tier is down, the archive sums up what it has.
+    /// Stored rollups, which outlive the readings they were made from, and what is out of date summed up anew. When the
+    /// warm tier is down, the archive sums up what it has.
     async fn sums_of_older(
         &self,
         series: SeriesId,
@@ -97,16 +97,48 @@ impl History {
         };
         notes.warm |= from < to;
         let mut sums: Sums = clean.into_iter().collect();
-        for run in dirty.chunk_by(|a, b| b.since(*a) == base.micros()).flat_map(|run| run.chunks(AT_ONCE)) {
-            let end = run[run.len() - 1].plus_micros(base.micros());
-            let Older { readings, whole } = self.older(series, (run[0], end), u32::MAX, notes).await?;
-            if !whole {
-                continue; // a sum of some of the readings would be a wrong number
+        for run in in_runs(&dirty, base) {
+            if let Some(anew) = self.sums_of_dirty(series, base, run, hold, now, notes).await? {
+                sums.extend(anew);
+                notes.recomputed = notes.recomputed.saturating_add(run.len() as u32);
             }
-            sum_up(&mut sums, base, &readings, hold);
-            notes.recomputed = notes.recomputed.saturating_add(run.len() as u32);
         }
         Ok(sums)
+    }
+
+    /// Neighbouring buckets summed up from their readings; hours from their 5 minutes, of which most are right. `None`
+    /// when some of the readings are not to be had: a sum of the others would be a wrong number.
+    async fn sums_of_dirty(
+        &self,
+        series: SeriesId,
+        base: Bucket,
+        buckets: &[Timestamp],
+        hold: i64,
+        now: Timestamp,
+        notes: &mut Notes,
+    ) -> Result<Option<Sums>, TierError> {
+        let parts = match base {
+            Bucket::FiveMinutes => Ok(Rollups { clean: Vec::new(), dirty: buckets.to_vec() }),
+            Bucket::Hour => self.rollups(series, Bucket::FiveMinutes, stretch(buckets, base), now).await,
+        };
+        let Rollups { clean, dirty } = match parts {
+            Ok(parts) => parts,
+            Err(error) => {
+                let (from, to) = stretch(buckets, base);
+                notes.lacks(format!("{error}: what is between {from} and {to} is missing"));
+                return Ok(None);
+            }
+        };
+        let mut sums: Sums = clean.into_iter().collect();
+        for run in in_runs(&dirty, Bucket::FiveMinutes) {
+            let run = stretch(run, Bucket::FiveMinutes);
+            let Older { readings, whole } = self.older(series, run, u32::MAX, notes).await?;
+            if !whole {
+                return Ok(None);
+            }
+            sum_up(&mut sums, Bucket::FiveMinutes, &readings, hold);
+        }
+        Ok(Some(widen(sums, |at| base.start_of(at), hold)))
     }
 
     async fn archived_sums(
@@ -123,6 +155,16 @@ impl History {
     }
 }
 
+/// Runs of neighbouring buckets that are read at once.
+fn in_runs(buckets: &[Timestamp], base: Bucket) -> impl Iterator<Item = &[Timestamp]> {
+    buckets.chunk_by(move |a, b| b.since(*a) == base.micros()).flat_map(|run| run.chunks(AT_ONCE))
+}
+
+/// Where a run begins and where it ends.
+fn stretch(run: &[Timestamp], base: Bucket) -> (Timestamp, Timestamp) {
+    (run[0], run[run.len() - 1].plus_micros(base.micros()))
+}
+
 fn sum_up(sums: &mut Sums, base: Bucket, readings: &[StoredReading], hold: i64) {
     for within in readings.chunk_by(|a, b| base.start_of(a.at) == base.start_of(b.at)) {
         if let Some(sum) = Rollup::of_all(within.iter().map(|r| (r.at, &r.held)), hold) {
@@ -131,11 +173,11 @@ fn sum_up(sums: &mut Sums, base: Bucket, readings: &[StoredReading], hold: i64) 
     }
 }
 
-/// Base buckets merged into those that were asked for.
-fn widen(sums: Sums, width: Width, hold: i64) -> Sums {
+/// Buckets merged into wider ones.
+fn widen(sums: Sums, start_of: impl Fn(Timestamp) -> Timestamp, hold: i64) -> Sums {
     let mut wide = Sums::new();
     for (start, sum) in sums {
-        wide.entry(width.start_of(start)).and_modify(|kept| *kept = kept.then(&sum, hold)).or_insert(sum);
+        wide.entry(start_of(start)).and_modify(|kept| *kept = kept.then(&sum, hold)).or_insert(sum);
     }
     wide
 }
