@@ -79,17 +79,17 @@ fn table(bucket: Bucket) -> &'static Table {
 impl PostgresWarm {
     pub(super) async fn refresh_dirty(&self, buckets_max: u32) -> Result<u32, TierError> {
         let buckets_max = buckets_max.min(BUCKETS_MAX);
-        let (done, whole) = self.refresh_after(self.round.place(), buckets_max).await?;
-        if done > 0 || whole { Ok(done) } else { Ok(self.refresh_after(None, buckets_max).await?.0) }
+        let after = self.round.place();
+        let done = self.refresh_after(after, buckets_max).await?;
+        if done > 0 || after.is_none() { Ok(done) } else { self.refresh_after(None, buckets_max).await }
     }
 
-    /// How many it did, and whether none is left out.
-    async fn refresh_after(&self, after: Option<Mark>, buckets_max: u32) -> Result<(u32, bool), TierError> {
+    async fn refresh_after(&self, after: Option<Mark>, buckets_max: u32) -> Result<u32, TierError> {
         let mut transaction = self.begin().await?;
         let sql = "SELECT pg_try_advisory_xact_lock(7307, hashtext(current_schema()))";
         let mine: bool = sqlx::query_scalar(sql).fetch_one(&mut *transaction).await.map_err(failed)?;
         if !mine {
-            return Ok((0, true)); // another collector is at it
+            return Ok(0); // another collector is at it
         }
         let dirty = take_marks(&mut transaction, after, buckets_max).await?;
         let count = dirty.values().map(Vec::len).sum::<usize>();
@@ -97,7 +97,8 @@ impl PostgresWarm {
         let last = last.filter(|_| count == buckets_max as usize);
         if dirty.is_empty() {
             self.round.came_to(None);
-            return Ok((0, after.is_none()));
+            transaction.rollback().await.map_err(failed)?; // now: dropped, it would keep the lock for a while
+            return Ok(0);
         }
         let series: Vec<SeriesId> = dirty.keys().copied().collect();
         let holds = Self::holds_of(&mut transaction, &series).await?;
@@ -112,7 +113,7 @@ impl PostgresWarm {
         keep(&mut transaction, &dirty, &fresh, hold).await?;
         transaction.commit().await.map_err(failed)?;
         self.round.came_to(last);
-        Ok((fresh.len() as u32, after.is_none()))
+        Ok(fresh.len() as u32)
     }
 
     /// Makes rollups of one series from readings, which are all there are in these buckets.

@@ -48,12 +48,12 @@ type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 
 impl SqliteWarm {
     pub(super) async fn refresh_dirty(&self, buckets_max: u32) -> Result<u32, TierError> {
-        let (done, whole) = self.refresh_after(self.round.place(), buckets_max).await?;
-        if done > 0 || whole { Ok(done) } else { Ok(self.refresh_after(None, buckets_max).await?.0) }
+        let after = self.round.place();
+        let done = self.refresh_after(after, buckets_max).await?;
+        if done > 0 || after.is_none() { Ok(done) } else { self.refresh_after(None, buckets_max).await }
     }
 
-    /// How many it did, and whether none is left out.
-    async fn refresh_after(&self, after: Option<Mark>, buckets_max: u32) -> Result<(u32, bool), TierError> {
+    async fn refresh_after(&self, after: Option<Mark>, buckets_max: u32) -> Result<u32, TierError> {
         let mut transaction = self.begin().await?;
         // What belongs to days that have left can't be made from what is here.
         let query = sqlx::query(
@@ -73,7 +73,7 @@ impl SqliteWarm {
         }
         transaction.commit().await.map_err(failed)?;
         self.round.came_to(dirty.last().filter(|_| dirty.len() == buckets_max as usize).copied());
-        Ok((dirty.len() as u32, after.is_none()))
+        Ok(dirty.len() as u32)
     }
 
     pub(super) async fn find_rollups(
