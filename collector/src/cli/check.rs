@@ -7,6 +7,7 @@ use super::{WRONG, migrate};
 use crate::config::{Config, LoadError};
 use crate::revocation;
 use crate::run;
+use crate::tiers::TierError;
 use crate::tiers::cold::bigquery::BigQueryCold;
 use crate::tiers::cold::settings::Store;
 use crate::tiers::hot;
@@ -101,6 +102,12 @@ fn look(path: &Path, config: &Config, findings: &mut Findings) {
     findings.add("[buffer]", Verdict::Ok, format!("commits every {interval}, or with {rows} readings"));
 }
 
+/// What somebody else answers.
+fn asked<T>(question: impl Future<Output = Result<T, TierError>>) -> Result<T, TierError> {
+    let cant = |error: std::io::Error| TierError::Unavailable { tier: "this process", why: error.to_string() };
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cant)?.block_on(question)
+}
+
 /// Also whether the files of secrets can be read.
 fn alerts(config: &Config, findings: &mut Findings) {
     match config.alerts.channels() {
@@ -164,10 +171,8 @@ fn cold(config: &Config, findings: &mut Findings) {
             Err(why) => findings.add("[cold]", Verdict::Error, format!("folder: {why}")),
         };
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map(|runtime| runtime.block_on(config.cold.probe())) {
-        Ok(Ok(())) => findings.add("[cold]", Verdict::Ok, format!("Parquet files at {url}, written and read")),
-        Ok(Err(error)) => findings.add("[cold]", Verdict::Warning, error.to_string()),
+    match asked(config.cold.probe()) {
+        Ok(()) => findings.add("[cold]", Verdict::Ok, format!("Parquet files at {url}, written and read")),
         Err(error) => findings.add("[cold]", Verdict::Warning, error.to_string()),
     }
 }
@@ -178,15 +183,13 @@ fn bigquery(config: &Config, findings: &mut Findings) {
     if let Some(why) = settings.credentials_file.as_deref().and_then(file::readable_by_all) {
         findings.add("[cold]", Verdict::Warning, why);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map(|runtime| runtime.block_on(BigQueryCold::check(settings))) {
-        Ok(Ok(None)) => findings.add("[cold]", Verdict::Ok, format!("BigQuery, {place}")),
-        Ok(Ok(Some(to_do))) => findings.add("[cold]", Verdict::Ok, format!("BigQuery, {place}: {to_do}")),
-        Ok(Err(error)) => {
+    match asked(BigQueryCold::check(settings)) {
+        Ok(None) => findings.add("[cold]", Verdict::Ok, format!("BigQuery, {place}")),
+        Ok(Some(to_do)) => findings.add("[cold]", Verdict::Ok, format!("BigQuery, {place}: {to_do}")),
+        Err(error) => {
             let detail = format!("{error}; `run` goes on without it, and days stay in the database");
             findings.add("[cold]", Verdict::Warning, detail);
         }
-        Err(error) => findings.add("[cold]", Verdict::Warning, error.to_string()),
     }
 }
 
@@ -252,10 +255,8 @@ fn warm_tier(config: &Config, findings: &mut Findings) {
         return findings.add("[warm]", Verdict::Error, error.to_string());
     }
     let place = migrate::place(config);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let report = match runtime.map(|runtime| runtime.block_on(warm::check(&config.warm, &config.warm_file()))) {
-        Ok(Ok(report)) => report,
-        Ok(Err(error)) => return findings.add("[warm]", Verdict::Warning, error.to_string()),
+    let report = match asked(warm::check(&config.warm, &config.warm_file())) {
+        Ok(report) => report,
         Err(error) => return findings.add("[warm]", Verdict::Warning, error.to_string()),
     };
     let SchemaReport { store, pending, wrong, missing } = &report;

@@ -1,6 +1,6 @@
 //! Tables of other producers are looked at, where they can be.
 
-use super::{Findings, Verdict};
+use super::{Findings, Verdict, asked};
 use crate::config::Config;
 use crate::inbox::bigquery;
 use crate::inbox::settings::{Database, ForeignInbox};
@@ -49,12 +49,13 @@ fn in_warm<'a>(
         }
         return Vec::new();
     }
-    let asked: Vec<ForeignInbox> = tables.iter().map(|table| (*table).clone()).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let found = match runtime.map(|runtime| runtime.block_on(PostgresWarm::check_foreign(&config.warm, &asked))) {
-        Ok(Ok(found)) => found.into_iter().map(|found| Some(found.map(|()| None))).collect(),
-        Ok(Err(error)) => cant_be_looked_at(error, &tables, findings),
-        Err(error) => cant_be_looked_at(error, &tables, findings),
+    let wanted: Vec<ForeignInbox> = tables.iter().map(|table| (*table).clone()).collect();
+    let found: Vec<Found> = match asked(PostgresWarm::check_foreign(&config.warm, &wanted)) {
+        Ok(found) => found.into_iter().map(|found| Some(found.map(|()| None))).collect(),
+        Err(error) => {
+            cant_be_looked_at("tables", &error, findings);
+            tables.iter().map(|_| None).collect()
+        }
     };
     tables.into_iter().zip(found).collect()
 }
@@ -68,22 +69,17 @@ fn in_bigquery<'a>(
     if let Some(why) = access.credentials_file.as_deref().filter(|_| !tables.is_empty()).and_then(readable_by_all) {
         findings.add("[bigquery]", Verdict::Warning, why);
     }
-    let mut look_at = |table: &'a ForeignInbox| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let found = match runtime.map(|runtime| runtime.block_on(bigquery::check(&access, table))) {
-            Ok(Err(error @ TierError::Unavailable { .. })) => {
-                cant_be_looked_at(format!("{}: {error}", table.name), &[table], findings).pop().flatten()
-            }
-            Ok(found) => Some(found),
-            Err(error) => cant_be_looked_at(error, &[table], findings).pop().flatten(),
-        };
-        (table, found)
+    let mut look_at = |table: &'a ForeignInbox| match asked(bigquery::check(&access, table)) {
+        Err(error @ TierError::Unavailable { .. }) => {
+            cant_be_looked_at(table.name.as_str(), &error, findings);
+            (table, None)
+        }
+        found => (table, Some(found)),
     };
     tables.into_iter().map(&mut look_at).collect()
 }
 
 /// It may be so another time: that is no error of the configuration.
-fn cant_be_looked_at(why: impl std::fmt::Display, tables: &[&ForeignInbox], findings: &mut Findings) -> Vec<Found> {
-    findings.add("[[inbox]]", Verdict::Warning, format!("tables can't be looked at: {why}"));
-    tables.iter().map(|_| None).collect()
+fn cant_be_looked_at(what: &str, why: &TierError, findings: &mut Findings) {
+    findings.add("[[inbox]]", Verdict::Warning, format!("{what} can't be looked at: {why}"));
 }
