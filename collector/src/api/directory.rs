@@ -45,7 +45,7 @@ impl Known {
 
     /// The one with that number.
     pub(super) fn one(&self, id: SeriesId) -> Option<&SeriesInfo> {
-        self.places.get(&id).map(|place| &self.all[*place])
+        self.one_named(id).map(|(series, _)| series)
     }
 }
 

@@ -1,7 +1,7 @@
 //! History as a CSV file of any length: page by page, so that neither side needs memory for it.
 
 use super::{Api, Problem, views};
-use crate::history::{Answer, POINTS_MAX, Points, Question, UNCOMMITTED};
+use crate::history::{Answer, POINTS_MAX, Points, Question};
 use crate::tiers::{SeriesInfo, TierError};
 use axum::body::Body;
 use axum::http::header;
@@ -72,8 +72,8 @@ fn file_name(question: &Question) -> String {
 async fn page(rest: Rest) -> Result<(Vec<u8>, Option<Rest>), TierError> {
     let answer = rest.api.history.ask(&rest.question).await?;
     // A file has no place to say that something is missing. What isn't committed yet would be its newest end.
-    if let Some(why) = answer.degraded.iter().find(|why| !why.ends_with(UNCOMMITTED)) {
-        return Err(TierError::Unavailable { tier: "history", why: why.clone() });
+    if let Some(why) = answer.lacks() {
+        return Err(TierError::Unavailable { tier: "history", why: why.to_owned() });
     }
     let failed = |error: csv::Error| TierError::Broken { tier: "CSV", why: error.to_string() };
     let text = text(&rest.question.series, &answer, !rest.begun).map_err(failed)?;

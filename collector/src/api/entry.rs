@@ -7,7 +7,7 @@ use super::params::{List, Params};
 use super::routes::Answered;
 use super::{Api, Problem};
 use crate::access::{Principal, Way};
-use crate::history::{Points, Question, Resolution, UNCOMMITTED};
+use crate::history::{Points, Question, Resolution};
 use crate::import::{self, Dialect, Fold, Last, Settings};
 use crate::standing::Moments;
 use crate::tiers::{Audited, Flush, SeriesId, SeriesInfo, SeriesKey, StoredReading};
@@ -204,7 +204,7 @@ async fn standing(api: &Api, series: &SeriesInfo, at: Timestamp, now: Timestamp)
     let (series, resolution) = (series.clone(), Resolution::Raw);
     let answer = api.history.ask(&Question { series, from, to, resolution, points_max: 1, thin: None, now }).await?;
     // What isn't committed yet, the conflict rule judges when it is.
-    if let Some(why) = answer.degraded.iter().find(|why| !why.ends_with(UNCOMMITTED)) {
+    if let Some(why) = answer.lacks() {
         return Err(Problem::conflict(format!("what stands there can't be looked up now: {why}")));
     }
     let Points::Raw(readings) = answer.points else { return Ok(None) };

@@ -70,6 +70,14 @@ pub struct Answer {
     pub degraded: Vec<String>,
 }
 
+impl Answer {
+    /// What is missing from it beside the last seconds that are not committed yet.
+    #[must_use]
+    pub fn lacks(&self) -> Option<&str> {
+        self.degraded.iter().map(String::as_str).find(|why| !why.ends_with(UNCOMMITTED))
+    }
+}
+
 /// The points of an answer.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Points {
@@ -91,7 +99,7 @@ pub struct BucketPoint {
 }
 
 /// The end of what is said of an answer that lacks the last seconds only, because the hot tier is away.
-pub const UNCOMMITTED: &str = "values that are not committed yet are missing";
+const UNCOMMITTED: &str = "values that are not committed yet are missing";
 
 /// How long questions took, by the deepest tier that had to be asked.
 pub const SECONDS: &str = "collector_history_seconds";
