@@ -10,21 +10,21 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(3_600);
 
 async fn what_is_set_is_there_until_it_is_removed(shelf: impl Shelf) {
-    assert_eq!(shelf.get(Kind::Alert, "a").await.unwrap(), None);
-    shelf.set(Kind::Alert, "a", b"one", LONG).await.unwrap();
-    shelf.set(Kind::Alert, "a", b"two\0\xff", LONG).await.unwrap();
-    assert_eq!(shelf.get(Kind::Alert, "a").await.unwrap().as_deref(), Some(&b"two\0\xff"[..]));
-    assert!(shelf.remove(Kind::Alert, "a").await.unwrap());
-    assert!(!shelf.remove(Kind::Alert, "a").await.unwrap());
-    assert_eq!(shelf.get(Kind::Alert, "a").await.unwrap(), None);
+    assert_eq!(shelf.get(Kind::Attempt, "a").await.unwrap(), None);
+    shelf.set(Kind::Attempt, "a", b"one", LONG).await.unwrap();
+    shelf.set(Kind::Attempt, "a", b"two\0\xff", LONG).await.unwrap();
+    assert_eq!(shelf.get(Kind::Attempt, "a").await.unwrap().as_deref(), Some(&b"two\0\xff"[..]));
+    assert!(shelf.remove(Kind::Attempt, "a").await.unwrap());
+    assert!(!shelf.remove(Kind::Attempt, "a").await.unwrap());
+    assert_eq!(shelf.get(Kind::Attempt, "a").await.unwrap(), None);
 }
 
 async fn kinds_dont_mix_and_all_are_listed(shelf: impl Shelf) {
-    shelf.set(Kind::Alert, "a", b"alert", LONG).await.unwrap();
+    shelf.set(Kind::Attempt, "a", b"attempt", LONG).await.unwrap();
     shelf.set(Kind::Session, "a", b"session", LONG).await.unwrap();
-    shelf.set(Kind::Alert, "b", b"", LONG).await.unwrap();
-    let alerts: BTreeMap<_, _> = [("a".into(), b"alert".to_vec()), ("b".into(), vec![])].into();
-    assert_eq!(shelf.all(Kind::Alert).await.unwrap(), alerts);
+    shelf.set(Kind::Attempt, "b", b"", LONG).await.unwrap();
+    let attempts: BTreeMap<_, _> = [("a".into(), b"attempt".to_vec()), ("b".into(), vec![])].into();
+    assert_eq!(shelf.all(Kind::Attempt).await.unwrap(), attempts);
     assert_eq!(shelf.get(Kind::Session, "a").await.unwrap().as_deref(), Some(&b"session"[..]));
 }
 
@@ -43,11 +43,11 @@ async fn what_expired_is_gone(shelf: impl Shelf) {
 
 async fn what_is_too_long_is_refused(shelf: impl Shelf) {
     let (key, value) = ("k".repeat(KEY_MAX), vec![7; VALUE_MAX]);
-    shelf.set(Kind::Alert, &key, &value, LONG).await.unwrap();
-    assert_eq!(shelf.get(Kind::Alert, &key).await.unwrap(), Some(value.clone()));
-    assert!(shelf.set(Kind::Alert, &"k".repeat(KEY_MAX + 1), b"", LONG).await.is_err());
-    assert!(shelf.set(Kind::Alert, "k", &vec![7; VALUE_MAX + 1], LONG).await.is_err());
-    assert!(shelf.set(Kind::Alert, "", b"", LONG).await.is_err());
+    shelf.set(Kind::Attempt, &key, &value, LONG).await.unwrap();
+    assert_eq!(shelf.get(Kind::Attempt, &key).await.unwrap(), Some(value.clone()));
+    assert!(shelf.set(Kind::Attempt, &"k".repeat(KEY_MAX + 1), b"", LONG).await.is_err());
+    assert!(shelf.set(Kind::Attempt, "k", &vec![7; VALUE_MAX + 1], LONG).await.is_err());
+    assert!(shelf.set(Kind::Attempt, "", b"", LONG).await.is_err());
 }
 
 async fn what_expires_first_makes_room(shelf: impl Shelf) {

@@ -1,4 +1,4 @@
-//! Small values that everybody in front of the collectors shares: active alerts, sessions of users. They expire, and
+//! Small values that everybody in front of the collectors shares: sessions of users, wrong passwords. They expire, and
 //! may be gone at any time. One trait, one contract suite (`tests/contract_shelf.rs`), memory and Redis.
 
 use crate::tiers::TierFuture;
@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 /// What kind of value it is; each has its own keys.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Kind {
-    /// An alert that is active.
-    Alert,
     /// A user's session.
     Session,
     /// Wrong passwords.
@@ -22,7 +20,6 @@ impl Kind {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::Alert => "alert",
             Kind::Session => "session",
             Kind::Attempt => "attempt",
         }
