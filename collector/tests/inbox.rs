@@ -9,11 +9,12 @@ use collector::etl::Progress;
 use collector::flush::Write;
 use collector::grants::Grants;
 use collector::inbox::settings::ForeignInbox;
+use collector::inbox::store::InboxNews;
 use collector::inbox::{Inbox, Reach, Taken};
 use collector::resolve::Timely;
 use collector::tiers::warm::postgres::PostgresWarm;
 use collector::tiers::warm::sqlite::SqliteWarm;
-use collector::tiers::{SeriesInfo, WarmTier};
+use collector::tiers::{Flush, SeriesInfo, WarmTier};
 use services::postgres::{Postgres, settings};
 use shared::reading::{Quality, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -168,6 +169,53 @@ async fn rows_are_taken_by_the_rules_in_postgresql() {
     rows_are_taken_by_the_rules(warm, async |sql: &str| server.execute(DATABASE, sql).await).await;
 }
 
+/// `fill` leaves as many rejects as may wait.
+async fn rejects_wait_until_they_are_dropped(warm: Arc<dyn WarmTier>, fill: &str, mut execute: impl AsyncFnMut(&str)) {
+    const BAD: &str = "INSERT INTO inbox (node, metric, ts, value) VALUES ('DIST_001', 'flowrate', '0', 1)";
+    let inbox = inbox(&warm, &[]);
+    let drop_all = async || {
+        let dropped = warm.inbox().rejected(u32::MAX).await.unwrap();
+        let news = InboxNews { dropped, ..InboxNews::default() };
+        warm.commit(Flush { inbox: news, ..Flush::default() }).await.unwrap();
+    };
+    execute(fill).await;
+    execute(BAD).await;
+    let taken = take(&inbox, Reach::Short).await;
+    assert!(taken.failed.len() == 1 && taken.failed[0].contains("collector inbox drop"), "{taken:?}");
+    assert_eq!(warm.inbox().waiting(i64::MIN, 10).await.unwrap().len(), 1, "it waits where it is");
+    drop_all().await;
+    assert_eq!(warm.inbox().rejects().await.unwrap(), 0);
+    let taken = take(&inbox, Reach::Short).await;
+    assert_eq!((taken.rejected, taken.failed.len(), warm.inbox().rejects().await.unwrap()), (1, 0, 1), "{taken:?}");
+    drop_all().await;
+    execute(BAD).await;
+    assert_eq!(take(&inbox, Reach::Short).await.rejected, 1);
+    assert_eq!(warm.inbox().rejected(10).await.unwrap(), [], "what was dropped is known");
+}
+
+#[tokio::test]
+async fn rejects_wait_until_they_are_dropped_in_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("warm.sqlite");
+    let warm: Arc<dyn WarmTier> = Arc::new(SqliteWarm::open(&path).await.unwrap());
+    let mut other = sqlite_file(&path).await;
+    let fill = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) \
+                INSERT INTO inbox_rejects (source, at, reason, line) SELECT 'inbox', 0, 'old', 'line ' || i FROM n";
+    rejects_wait_until_they_are_dropped(warm, fill, async |sql: &str| {
+        other.execute(AssertSqlSafe(sql)).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rejects_wait_until_they_are_dropped_in_postgresql() {
+    let server = Postgres::start().await;
+    let warm: Arc<dyn WarmTier> = Arc::new(PostgresWarm::open(&settings(server.port, DATABASE)).await.unwrap());
+    let fill = "INSERT INTO inbox_rejects (source, at, reason, line) \
+                SELECT 'inbox', to_timestamp(0), 'old', 'line ' || i FROM generate_series(1, 10000) AS n (i)";
+    rejects_wait_until_they_are_dropped(warm, fill, async |sql: &str| server.execute(DATABASE, sql).await).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_collector_takes_what_is_there_and_tells_what_it_could_not() {
     let site = Site::new(&[], |config| config.grants = toml::from_str("inbox = ['*']").unwrap());
@@ -193,6 +241,20 @@ async fn a_running_collector_takes_what_is_there_and_tells_what_it_could_not() {
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("\n  'soon' is no time") && shown.contains("\n  soon,DIST_001,pressure,,4,"), "{shown}");
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    let said = |arguments: &[&str]| {
+        let all = [&["inbox"], arguments, &["-c", config.to_str().unwrap()]].concat();
+        let out = support::process::collector(&all);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let file = said(&["rejects", "--csv"]);
+    assert!(file.starts_with("source,at,reason,line\ninbox,2026-") && file.contains("\"soon,DIST_001,"), "{file}");
+    let drop = ["drop", "--source", "inbox", "--because", "'soon'", "--author", "M. Rossi", "--reason", "a test"];
+    assert_eq!(said(&[&drop[..], &["--dry-run"]].concat()), "would be dropped  1 rows\n");
+    assert_eq!(said(&drop), "dropped  1 rows\n");
+    assert_eq!(said(&["rejects"]), "every row was taken\n");
+    let audit = collector.get("audit").await;
+    assert_eq!((&audit["items"][0]["who"], &audit["items"][0]["detail"]["rows"]), (&"M. Rossi".into(), &1.into()));
     let done = until(async || collector.get("jobs/runs?job=realtime_sync").await["items"][0]["status"] == "done");
     assert!(done.await);
     let counted = "collector_inbox_readings_total{source=\"inbox\",outcome=\"stored\"} 1";

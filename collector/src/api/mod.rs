@@ -258,6 +258,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(costly(Cost::Import, routes!(entry::import)))
         .routes(routes!(quarantine::release))
         .routes(routes!(quarantine::drop))
+        .routes(routes!(inbox::drop))
         .routes(routes!(entry::audit))
         .routes(routes!(jobs::start));
     let admin = OpenApiRouter::default()

@@ -144,6 +144,11 @@ parameters! {
         from("Only from this moment on."),
         to("Only before this moment."),
         flag("dry", "Only say what would be done.");
+    /// Which rows of inboxes that could not be taken.
+    Rejects:
+        name("source", "Only of this producer: `inbox` for our own table, or the name in `[[inbox]]`.", "scada"),
+        text("because", "Only those whose reason begins so.", Some("no node")),
+        flag("dry", "Only say what would be done.");
     /// How much of an answer to SQL.
     Rows:
         number("rows", "Most rows; `[sql] rows` when nothing is said, and never more.", (0, u32::MAX), None);

@@ -392,6 +392,7 @@ const ROUTES: &[(&str, Option<Role>)] = &[
     ("POST /api/v1/import", Some(Role::Operator)),
     ("POST /api/v1/quarantine/release", Some(Role::Operator)),
     ("POST /api/v1/quarantine/drop", Some(Role::Operator)),
+    ("POST /api/v1/inbox/drop", Some(Role::Operator)),
     ("POST /api/v1/anomalies/1/acknowledge", Some(Role::Operator)),
     ("POST /api/v1/anomalies/1/comment", Some(Role::Operator)),
     ("POST /api/v1/anomalies/1/close", Some(Role::Operator)),

@@ -9,7 +9,8 @@ use shared::reading::Timestamp;
 use std::time::Duration;
 use utoipa::ToSchema;
 
-/// Most rows that can't be taken that are kept; older ones go.
+/// So many rows that can't be taken wait for a person: then what brings more of them isn't read. Also, how many are
+/// remembered that were dropped.
 pub const REJECTS_MAX: u32 = 10_000;
 /// Most nodes of a foreign table.
 pub const NODES_MAX: u32 = 10_000;
@@ -55,6 +56,8 @@ pub struct InboxNews {
     pub taken: Vec<i64>,
     /// Rows that could not be taken.
     pub rejected: Vec<Rejected>,
+    /// Rows that could not be taken, and about which a person has decided that they need not be.
+    pub dropped: Vec<Rejected>,
     /// How far foreign tables were read.
     pub marks: Vec<Mark>,
 }
@@ -63,7 +66,7 @@ impl InboxNews {
     /// Whether it says nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.taken.is_empty() && self.rejected.is_empty() && self.marks.is_empty()
+        self.taken.is_empty() && self.rejected.is_empty() && self.dropped.is_empty() && self.marks.is_empty()
     }
 }
 
@@ -122,7 +125,10 @@ pub trait InboxStore: Send + Sync {
     /// Rows of our own table above a number, ascending.
     fn waiting(&self, after: i64, count_max: u32) -> TierFuture<'_, Vec<Waiting>>;
 
-    /// Rows that could not be taken, newest first.
+    /// How many rows wait that could not be taken.
+    fn rejects(&self) -> TierFuture<'_, u64>;
+
+    /// Rows that could not be taken, newest first, without those that were dropped.
     fn rejected(&self, count_max: u32) -> TierFuture<'_, Vec<Rejected>>;
 
     /// How far a foreign table was read.

@@ -5,7 +5,7 @@ use super::bigquery::access::BigQueryAccess;
 use super::rows::{self, Line};
 use super::settings::{Database, ForeignInbox};
 use super::sort::{Rhythm, Sorted};
-use super::store::InboxNews;
+use super::store::{InboxNews, REJECTS_MAX};
 use crate::etl::{Now, Progress};
 use crate::flush::Write;
 use crate::grants::Grants;
@@ -22,6 +22,10 @@ use tokio::sync::Mutex;
 pub(super) const PIECE: u32 = 5_000;
 /// Most pieces of our own table in one run: whoever writes without end doesn't keep it from ending.
 const PIECES_MAX: usize = 1_000;
+
+/// What is said when there are [`REJECTS_MAX`].
+const FULL: &str = "too many rows that can't be taken wait for a decision, and what brings more of them isn't read: \
+    `collector inbox rejects` lists them, `collector inbox drop` lets them go";
 
 /// How far back rows of foreign tables are read again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -169,6 +173,9 @@ impl Inbox {
     ) -> Result<Taken, TierError> {
         let batch = rows::read(&lines, &source.settings).map_err(broken)?;
         let Sorted { readings, quarantine, rejected, late } = self.sort(source, batch).await?;
+        if !rejected.is_empty() && self.warm.inbox().rejects().await? >= u64::from(REJECTS_MAX) {
+            return Err(broken(FULL));
+        }
         let mut taken =
             Taken { rows, quarantined: quarantine.len() as u64, rejected: rejected.len() as u64, ..Taken::default() };
         news.rejected = rejected;

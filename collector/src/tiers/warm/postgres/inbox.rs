@@ -23,16 +23,21 @@ pub(super) async fn take(connection: &mut PgConnection, news: &InboxNews) -> Res
         let query = sqlx::query(sql).bind(mark.source.as_str()).bind(&mark.node).bind(&mark.until);
         query.execute(&mut *connection).await?;
     }
-    if news.rejected.is_empty() {
-        return Ok(());
-    }
     for one in &news.rejected {
         let sql = "INSERT INTO inbox_rejects (source, at, reason, line) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
         let query = sqlx::query(sql).bind(one.source.as_str()).bind(PgTime::bounded(one.at));
         query.bind(text(&one.reason)).bind(text(&one.text)).execute(&mut *connection).await?;
     }
+    if news.dropped.is_empty() {
+        return Ok(());
+    }
+    for one in &news.dropped {
+        let sql = "UPDATE inbox_rejects SET dropped = 1 WHERE source = $1 AND line = $2 AND reason = $3";
+        let query = sqlx::query(sql).bind(one.source.as_str()).bind(text(&one.text)).bind(text(&one.reason));
+        query.execute(&mut *connection).await?;
+    }
     let sql = "DELETE FROM inbox_rejects WHERE number IN \
-               (SELECT number FROM inbox_rejects ORDER BY number DESC OFFSET $1)";
+               (SELECT number FROM inbox_rejects WHERE dropped = 1 ORDER BY number DESC OFFSET $1)";
     sqlx::query(sql).bind(i64::from(REJECTS_MAX)).execute(connection).await?;
     Ok(())
 }
@@ -57,9 +62,18 @@ impl InboxStore for PostgresWarm {
         }))
     }
 
+    fn rejects(&self) -> TierFuture<'_, u64> {
+        self.soon(Box::pin(async move {
+            let query = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM inbox_rejects WHERE dropped = 0");
+            let waiting = query.fetch_one(&mut *self.primary().await?).await.map_err(failed)?;
+            Ok(waiting.unsigned_abs())
+        }))
+    }
+
     fn rejected(&self, count_max: u32) -> TierFuture<'_, Vec<Rejected>> {
         self.soon(Box::pin(async move {
-            let sql = "SELECT source, at, reason, line FROM inbox_rejects ORDER BY number DESC LIMIT $1";
+            let sql =
+                "SELECT source, at, reason, line FROM inbox_rejects WHERE dropped = 0 ORDER BY number DESC LIMIT $1";
             let query = sqlx::query(sql).bind(i64::from(count_max));
             let rows = query.fetch_all(&mut *self.primary().await?).await.map_err(failed)?;
             let rejected = |row| {

@@ -46,8 +46,8 @@ const SHAPE: &str = "\
     late_hours: series_id integer, hour timestamp with time zone, readings bigint | series_id, hour
     inbox: number bigint, node text, metric text, channel text, ts text, value double precision?, \
            unit text?, quality text?, revision bigint? | number
-    inbox_rejects: number bigint, source text, at timestamp with time zone, reason text, line text | number \
-                   | source, line, reason
+    inbox_rejects: number bigint, source text, at timestamp with time zone, reason text, line text, \
+                   dropped integer | number | source, line, reason
     inbox_marks: source text, node text, until text | source, node
     audit: number bigint, at timestamp with time zone, who text, what text, detail text | number
     users: name text, role text, password text, changed bigint | name

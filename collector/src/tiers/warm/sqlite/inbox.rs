@@ -1,6 +1,6 @@
 //! Inboxes in SQLite.
 
-use super::rows::get;
+use super::rows::{get, narrow};
 use super::{SqliteWarm, broken, failed};
 use crate::inbox::rows::{CELL_MAX, Line};
 use crate::inbox::store::{ForeignTables, InboxNews, InboxStore, Mark, REJECTS_MAX, Rejected, Waiting};
@@ -29,16 +29,21 @@ pub(super) async fn take(connection: &mut SqliteConnection, news: &InboxNews) ->
         let query = sqlx::query(sql).bind(mark.source.as_str()).bind(&mark.node).bind(&mark.until);
         query.execute(&mut *connection).await.map_err(failed)?;
     }
-    if news.rejected.is_empty() {
-        return Ok(());
-    }
     for one in &news.rejected {
         let sql = "INSERT INTO inbox_rejects (source, at, reason, line) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
         let query = sqlx::query(sql).bind(one.source.as_str()).bind(one.at.0).bind(&one.reason).bind(&one.text);
         query.execute(&mut *connection).await.map_err(failed)?;
     }
+    if news.dropped.is_empty() {
+        return Ok(());
+    }
+    for one in &news.dropped {
+        let sql = "UPDATE inbox_rejects SET dropped = 1 WHERE source = ? AND line = ? AND reason = ?";
+        let query = sqlx::query(sql).bind(one.source.as_str()).bind(&one.text).bind(&one.reason);
+        query.execute(&mut *connection).await.map_err(failed)?;
+    }
     let sql = "DELETE FROM inbox_rejects WHERE number IN \
-               (SELECT number FROM inbox_rejects ORDER BY number DESC LIMIT -1 OFFSET ?)";
+               (SELECT number FROM inbox_rejects WHERE dropped = 1 ORDER BY number DESC LIMIT -1 OFFSET ?)";
     sqlx::query(sql).bind(REJECTS_MAX).execute(connection).await.map_err(failed)?;
     Ok(())
 }
@@ -61,9 +66,17 @@ impl InboxStore for SqliteWarm {
         })
     }
 
+    fn rejects(&self) -> TierFuture<'_, u64> {
+        Box::pin(async move {
+            let query = sqlx::query("SELECT count(*) AS waiting FROM inbox_rejects WHERE dropped = 0");
+            narrow(&query.fetch_one(&self.read).await.map_err(failed)?, "waiting")
+        })
+    }
+
     fn rejected(&self, count_max: u32) -> TierFuture<'_, Vec<Rejected>> {
         Box::pin(async move {
-            let sql = "SELECT source, at, reason, line FROM inbox_rejects ORDER BY number DESC LIMIT ?";
+            let sql =
+                "SELECT source, at, reason, line FROM inbox_rejects WHERE dropped = 0 ORDER BY number DESC LIMIT ?";
             let rows = sqlx::query(sql).bind(count_max).fetch_all(&self.read).await.map_err(failed)?;
             let rejected = |row| {
                 Ok(Rejected {
