@@ -339,7 +339,9 @@ mod sqlite {
         let file = folder.path().join("warm.sqlite");
         let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
         let mut connection = options.connect().await.unwrap();
-        let all = sqlx::migrate!("./migrations/sqlite");
+        let all = Migrator::new(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite")))
+            .await
+            .unwrap();
         let before = all.iter().filter(|migration| migration.version < 11).cloned().collect();
         Migrator::with_migrations(before).run_direct(None, &mut connection, false).await.unwrap();
         for bucket in [DAY.start().0, DAY.end().0 - 300_000_000, -300_000_000, -86_400_000_000, 0] {

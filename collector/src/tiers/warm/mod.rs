@@ -1,6 +1,7 @@
 //! Warm tiers.
 
 mod account;
+mod migrations;
 pub mod postgres;
 mod rules;
 pub mod settings;

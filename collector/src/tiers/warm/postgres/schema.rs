@@ -3,15 +3,19 @@
 use super::fault::{failed, unavailable};
 use super::shape;
 use crate::tiers::TierError;
+use crate::tiers::warm::migrations::{File, files, migrations};
 use crate::tiers::warm::settings::{Timescale, WarmSettings};
 use crate::tiers::warm::{SchemaReport, newer};
 use sqlx::migrate::{AppliedMigration, Migrate as _, MigrateError, Migrator};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
 use std::fmt;
 
-static COMMON: Migrator = sqlx::migrate!("./migrations/postgres");
-static TIMESCALE: Migrator = sqlx::migrate!("./migrations/postgres/timescale");
-static PLAIN: Migrator = sqlx::migrate!("./migrations/postgres/plain");
+const COMMON: &[File] = files!("postgres":
+    "0001_warm" "0010_jobs" "0011_days" "0012_audit" "0014_access" "0015_analytics" "0017_alerts" "0018_inbox"
+    "0019_late" "0020_hot_ledger" "0021_inbox_drop"
+);
+const TIMESCALE: &[File] = files!("postgres/timescale": "0002_readings");
+const PLAIN: &[File] = files!("postgres/plain": "0002_readings" "0013_left_days");
 
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 const OTHER: &str = "was run by another build of this program, whose tables may differ; use the build that made them";
@@ -40,10 +44,8 @@ impl fmt::Display for Layout {
 
 /// The migrations of a layout, in order.
 fn migrator(layout: Layout) -> Migrator {
-    let own = if layout == Layout::Timescale { &TIMESCALE } else { &PLAIN };
-    let mut all: Vec<_> = COMMON.iter().chain(own.iter()).cloned().collect();
-    all.sort_by_key(|migration| migration.version);
-    Migrator::with_migrations(all)
+    let own = if layout == Layout::Timescale { TIMESCALE } else { PLAIN };
+    Migrator::with_migrations(migrations(COMMON).chain(migrations(own)).collect()) // which sorts them
 }
 
 /// Looks, and changes nothing.
@@ -238,6 +240,14 @@ fn migration_failed(error: MigrateError) -> TierError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tiers::warm::migrations::are_all_of;
+
+    #[test]
+    fn all_migrations_are_in_the_program() {
+        for (folder, files) in [("postgres", COMMON), ("postgres/timescale", TIMESCALE), ("postgres/plain", PLAIN)] {
+            are_all_of(folder, files);
+        }
+    }
 
     #[test]
     fn both_layouts_have_every_version_once_in_order() {

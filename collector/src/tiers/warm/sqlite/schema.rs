@@ -2,14 +2,20 @@
 
 use super::{SqliteWarm, broken, failed, named};
 use crate::tiers::TierError;
+use crate::tiers::warm::migrations::{File, files, migrations};
 use crate::tiers::warm::{SchemaReport, newer};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool};
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::LazyLock;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
+const FILES: &[File] = files!("sqlite":
+    "0001_warm" "0010_jobs" "0011_days" "0012_audit" "0014_access" "0015_analytics" "0017_alerts" "0018_inbox"
+    "0019_late" "0020_hot_ledger" "0021_inbox_drop"
+);
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| Migrator::with_migrations(migrations(FILES).collect()));
 
 /// Makes the tables or brings them up to date.
 pub(super) async fn bring_up(pool: &SqlitePool) -> Result<(), TierError> {
@@ -90,4 +96,14 @@ async fn tables(connection: &mut SqliteConnection) -> Result<BTreeMap<String, St
     let sql = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL";
     let all: Vec<(String, String)> = sqlx::query_as(sql).fetch_all(connection).await.map_err(failed)?;
     Ok(all.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_migrations_are_in_the_program() {
+        crate::tiers::warm::migrations::are_all_of("sqlite", FILES);
+    }
 }
