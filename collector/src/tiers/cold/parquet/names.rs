@@ -64,7 +64,8 @@ impl FileName {
         let version = version.strip_prefix('v')?.parse().ok()?;
         let crc = hex(next()?)?;
         let days = Self { version, month, mask, crc };
-        let whole = next()? == "parquet" && next().is_none() && days.days().all(|day| month_of(day) == month);
+        let whole =
+            next()? == "parquet" && next().is_none() && days.days().last().is_none_or(|day| month_of(day) == month);
         whole.then_some(days)
     }
 
