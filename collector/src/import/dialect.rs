@@ -1,6 +1,6 @@
 //! How a file is written.
 
-use super::Mistake;
+use super::{Mistake, Settings};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -36,11 +36,14 @@ impl Dialect {
     }
 }
 
-/// The text, without a byte order mark.
-pub(super) fn text(bytes: &[u8]) -> Result<&str, Mistake> {
+/// The text, without a byte order mark. Its second line is `first_line` of the whole file.
+pub(super) fn text(bytes: &[u8], first_line: u64) -> Result<&str, Mistake> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     std::str::from_utf8(bytes).map_err(|error| {
-        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = match bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() as u64 {
+            0 => 1,
+            ends => first_line + ends - 1,
+        };
         Mistake(format!(
             "line {line} is not UTF-8; convert the file first, like: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"
         ))
@@ -48,7 +51,8 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, Mistake> {
 }
 
 /// Finds out what isn't said.
-pub(super) fn find(text: &str, said: &Dialect) -> Result<Dialect, Mistake> {
+pub(super) fn find(text: &str, settings: &Settings) -> Result<Dialect, Mistake> {
+    let said = &settings.dialect;
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).take(SAMPLE).collect();
     if lines.is_empty() {
         return Err(Mistake("the file is empty".into()));
@@ -58,9 +62,19 @@ pub(super) fn find(text: &str, said: &Dialect) -> Result<Dialect, Mistake> {
         None => delimiter(&lines)?,
     };
     let cells =
-        || lines.iter().skip(1).flat_map(|line| line.split(delimiter)).map(|cell| cell.trim().trim_matches('"'));
-    let decimal = said.decimal.unwrap_or_else(|| decimal(delimiter, cells()));
-    Ok(Dialect { delimiter: Some(delimiter), decimal: Some(decimal), dates: said.dates.or_else(|| dates(cells())) })
+        || text.lines().skip(1).flat_map(|line| line.split(delimiter)).map(|cell| cell.trim().trim_matches('"'));
+    let decimal = match said.decimal {
+        Some(decimal) => decimal,
+        None if delimiter == ',' => '.', // a comma stands between columns
+        None => decimal(cells(), &settings.hints.decimal)?,
+    };
+    let dates = match said.dates {
+        Some(dates) => Some(dates),
+        // Rows of many files in one: each is judged by itself.
+        None if settings.complete => None,
+        None => dates(cells(), &settings.hints.dates)?,
+    };
+    Ok(Dialect { delimiter: Some(delimiter), decimal: Some(decimal), dates })
 }
 
 /// The one that is there equally often in most lines.
@@ -79,35 +93,84 @@ fn delimiter(lines: &[&str]) -> Result<char, Mistake> {
     })
 }
 
-/// A comma only where commas don't stand between columns, and more numbers have one than have a point.
-fn decimal<'a>(delimiter: char, cells: impl Iterator<Item = &'a str>) -> char {
-    if delimiter == ',' {
-        return '.';
+/// What a number says about the decimal sign.
+#[derive(PartialEq, Eq)]
+enum Sign {
+    Comma,
+    Point,
+    /// `1.234` or `1,234`: a thousand and something, or one and something.
+    Either,
+}
+
+impl Sign {
+    fn of(cell: &str) -> Option<Self> {
+        let number = cell.trim_start_matches(['-', '+']);
+        let is_number = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b',');
+        if !number.starts_with(|c: char| c.is_ascii_digit()) || !number.bytes().all(is_number) {
+            return None;
+        }
+        let parts: Vec<&str> = number.split(['.', ',']).collect();
+        let signs: Vec<u8> = number.bytes().filter(|byte| !byte.is_ascii_digit()).collect();
+        let by = |sign: u8| if sign == b',' { Sign::Comma } else { Sign::Point };
+        let grouped =
+            parts[0].len() <= 3 && !parts[0].starts_with('0') && parts[1..].iter().all(|part| part.len() == 3);
+        match signs[..] {
+            [] => None,
+            [_] if grouped => Some(Sign::Either),
+            [sign] => Some(by(sign)),
+            // `1.234.567` groups by points, so that its decimal sign is the comma.
+            [first, ..] if signs.iter().all(|sign| *sign == first) => {
+                grouped.then(|| if first == b'.' { Sign::Comma } else { Sign::Point })
+            }
+            [.., before, last] => (before != last).then(|| by(last)),
+        }
     }
-    let number = |cell: &str, sign: char| {
-        cell.split_once(sign).is_some_and(|(whole, fraction)| {
-            let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            digits(whole.trim_start_matches(['-', '+']).replace('.', "").as_str()) && digits(fraction)
-        })
-    };
-    let (mut commas, mut points) = (0_usize, 0_usize);
+}
+
+/// The decimal sign that all numbers agree on.
+fn decimal<'a>(cells: impl Iterator<Item = &'a str>, hint: &str) -> Result<char, Mistake> {
+    let (mut comma, mut point, mut either) = (None, None, None);
     for cell in cells {
-        commas += usize::from(number(cell, ','));
-        points += usize::from(number(cell, '.'));
+        match Sign::of(cell) {
+            Some(Sign::Comma) => comma = comma.or(Some(cell)),
+            Some(Sign::Point) => point = point.or(Some(cell)),
+            Some(Sign::Either) => either = either.or(Some(cell)),
+            None => {}
+        }
     }
-    if commas > points { ',' } else { '.' }
+    match (comma, point, either) {
+        (Some(comma), Some(point), _) => {
+            Err(Mistake(format!("'{comma}' has a comma before its fraction and '{point}' a point: {hint}")))
+        }
+        (None, None, Some(either)) => {
+            Err(Mistake(format!("'{either}' may be a thousand times larger or smaller: {hint}")))
+        }
+        (Some(_), None, _) => Ok(','),
+        (None, _, _) => Ok('.'),
+    }
 }
 
 /// A first number above 12 is a day, and so is a second one.
-fn dates<'a>(cells: impl Iterator<Item = &'a str>) -> Option<DateOrder> {
+fn dates<'a>(cells: impl Iterator<Item = &'a str>, hint: &str) -> Result<Option<DateOrder>, Mistake> {
     let numbers = |cell: &str| {
         let mut parts = cell.split([' ', 'T']).next()?.split(['/', '.', '-']).map(str::parse::<u16>);
         let (a, b, c) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
         (parts.next().is_none() && a <= 31 && b <= 31 && c >= 1000).then_some((a, b))
     };
-    cells.filter_map(numbers).find_map(|numbers| match numbers {
-        (13.., _) => Some(DateOrder::Dmy),
-        (_, 13..) => Some(DateOrder::Mdy),
-        _ => None,
-    })
+    let (mut dmy, mut mdy, mut either) = (None, None, None);
+    for cell in cells {
+        match numbers(cell) {
+            Some((13.., _)) => dmy = dmy.or(Some(cell)),
+            Some((_, 13..)) => mdy = mdy.or(Some(cell)),
+            Some(_) => either = either.or(Some(cell)),
+            None => {}
+        }
+    }
+    match (dmy, mdy, either) {
+        (Some(dmy), Some(mdy), _) => Err(Mistake(format!("'{dmy}' has the day first and '{mdy}' the month: {hint}"))),
+        (Some(_), None, _) => Ok(Some(DateOrder::Dmy)),
+        (None, Some(_), _) => Ok(Some(DateOrder::Mdy)),
+        (None, None, Some(either)) => Err(Mistake(format!("'{either}' may be day/month or month/day: {hint}"))),
+        (None, None, None) => Ok(None),
+    }
 }

@@ -57,8 +57,8 @@ pub struct Mistake(pub String);
 /// # Errors
 /// When it can't be said what the file means.
 pub fn read(bytes: &[u8], settings: &Settings, first_line: u64, last: &Last) -> Result<Batch, Mistake> {
-    let text = dialect::text(bytes)?;
-    let dialect = dialect::find(text, &settings.dialect)?;
+    let text = dialect::text(bytes, first_line)?;
+    let dialect = dialect::find(text, settings)?;
     let mut reader =
         csv::ReaderBuilder::new().delimiter(dialect.delimiter()).flexible(true).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|error| Mistake(format!("the first line: {error}")))?.clone();
@@ -69,7 +69,7 @@ pub fn read(bytes: &[u8], settings: &Settings, first_line: u64, last: &Last) -> 
 /// The line of a reading in the piece that it was read from, or as much as is shown of it.
 #[must_use]
 pub fn line(bytes: &[u8], point: &Point) -> String {
-    dialect::text(bytes).map_or_else(|_| String::new(), |text| rows::line(text, point.begins))
+    dialect::text(bytes, 2).map_or_else(|_| String::new(), |text| rows::line(text, point.begins))
 }
 
 #[cfg(test)]

@@ -2,11 +2,14 @@
 
 use super::dialect::DateOrder;
 use jiff::civil::{Date, DateTime, Time};
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use shared::reading::{MICROS_PER_SECOND, Timestamp};
 
 /// Rows may be as far apart as this for their order to say which hour it is.
 const NEAR_HOURS: i64 = 26;
+/// No clock of the world is further from UTC, seconds: Kiribati's.
+const OFFSET_MAX: i32 = 14 * 3_600;
 
 /// What a local time means that was twice, in the night in which clocks are set back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -22,7 +25,7 @@ pub enum Fold {
     Order,
 }
 
-/// What to do about a moment that can't be understood, in words; without more those of the import command.
+/// What to do about what can be understood in two ways, in words; without more those of the import command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hints {
     /// It has no time zone.
@@ -31,6 +34,8 @@ pub struct Hints {
     pub fold: String,
     /// Its day and month may be taken for each other.
     pub dates: String,
+    /// A number's comma or point may be before its fraction, or between thousands.
+    pub decimal: String,
 }
 
 impl Default for Hints {
@@ -39,6 +44,7 @@ impl Default for Hints {
             zone: "say --zone, like Europe/Rome or UTC".into(),
             fold: "say --fold order, earlier or later".into(),
             dates: "say --dates dmy or mdy".into(),
+            decimal: "say --decimal , or --decimal .".into(),
         }
     }
 }
@@ -146,7 +152,9 @@ fn unambiguous(text: &str) -> Option<Timestamp> {
     }
     // `2025-12-31 23:59:00+01:00`, too.
     let at: jiff::Timestamp = text.parse().ok()?;
-    Some(Timestamp(at.as_microsecond()))
+    let is_somewhere = |offset: jiff::tz::Offset| offset.seconds().abs() <= OFFSET_MAX;
+    let offset = Pieces::parse(text).ok()?.to_numeric_offset();
+    offset.is_none_or(is_somewhere).then(|| Timestamp(at.as_microsecond()))
 }
 
 fn time_of_day(text: &str) -> Option<Time> {

@@ -69,6 +69,20 @@ fn a_file_as_a_spreadsheet_in_italy_writes_it() {
 }
 
 #[test]
+fn one_number_that_is_plain_says_how_all_are_written() {
+    let level = |cells: [&str; 2]| {
+        let row = |(n, cell): (usize, &&str)| format!("2026-01-01T0{n}:00:00Z;{cell}\n");
+        let text = format!("time;A/total_volume\n{}", cells.iter().enumerate().map(row).collect::<String>());
+        take(&text, &settings()).points.iter().map(|point| point.held.value.unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(level(["1.234", "12,5"]), [1234.0, 12.5]);
+    assert_eq!(level(["1.234", "12.5"]), [1.234, 12.5]);
+    assert_eq!(level(["1.234", "1.234,5"]), [1234.0, 1234.5]);
+    assert_eq!(level(["0.125", "1.125"]), [0.125, 1.125]);
+    assert_eq!(level(["1", "2"]), [1.0, 2.0]);
+}
+
+#[test]
 fn nights_in_which_the_clock_changes() {
     let night = "time,A/level\n2025-10-26 01:30,1\n2025-10-26 02:00,2\n2025-10-26 02:30,3\n2025-10-26 02:00,4\n\
                  2025-10-26 02:30,5\n2025-10-26 03:00,6\n2026-03-29 02:30,7\n";
@@ -99,16 +113,28 @@ fn nights_in_which_the_clock_changes() {
 fn what_can_be_understood_in_two_ways_is_refused_with_what_to_say() {
     let zone = take("time,A/level\n2025-06-01 12:00,1\n", &settings());
     assert!(zone.rejects[0].reason.contains("--zone"), "{:?}", zone.rejects);
-    let dates = take("time,A/level\n01/02/2025 12:00,1\n", &rome(Fold::Refuse));
-    assert!(dates.rejects[0].reason.contains("--dates"), "{:?}", dates.rejects);
     let said = |text: &str| read(text.as_bytes(), &settings(), 2, &rows::Last::new()).unwrap_err().0;
     assert!(said("time,dma_1\n2025-06-01T12:00:00Z,1\n").contains("--metric"));
     assert!(said("time,pressure\n2025-06-01T12:00:00Z,1\n").contains("--node"));
     assert!(said("when,A/level\n1,1\n").contains("no column is called"));
     assert!(said("time,A/level [bar]\n1,1\n").contains("known are m, cm"));
     assert!(said("").contains("empty"));
+    for (rows, why) in [
+        ("01/02/2025 12:00;1\n02/02/2025 12:00;2", "'01/02/2025 12:00' may be day/month or month/day: say --dates"),
+        ("13/06/2025 12:00;1\n06/14/2025 12:00;2", "'13/06/2025 12:00' has the day first and '06/14/2025 12:00' the"),
+        ("2025-06-01T12:00:00Z;1.234\n2025-06-01T13:00:00Z;12.345", "'1.234' may be a thousand times larger or"),
+        ("2025-06-01T12:00:00Z;1.234\n2025-06-01T13:00:00Z;-1,234", "'1.234' may be a thousand times larger or"),
+        ("2025-06-01T12:00:00Z;0.234\n2025-06-01T13:00:00Z;0,5", "'0,5' has a comma before its fraction and '0.234' a"),
+    ] {
+        let said = said(&format!("time;A/level\n{rows}\n"));
+        assert!(said.starts_with(why), "{rows}: {said}");
+    }
     let latin = read(b"time,A/temperature [\xb0C]\n", &settings(), 2, &rows::Last::new()).unwrap_err().0;
     assert!(latin.contains("line 1 is not UTF-8"));
+    let later = read(b"time,A/level\n1,1\n1,\xff\n", &settings(), 5_000, &rows::Last::new()).unwrap_err().0;
+    assert!(later.contains("line 5001 is not UTF-8"), "{later}");
+    let offset = take("time,A/level\n2026-01-01T00:00:00+14:00,1\n2026-01-01T00:00:00+25:00,1\n", &settings());
+    assert!(offset.points.len() == 1 && offset.rejects[0].reason.contains("is no time"), "{:?}", offset.rejects);
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub fn own() -> Settings {
     Settings {
         dialect: Dialect { delimiter: Some(','), decimal: Some('.'), dates: None },
         complete: true,
-        hints: Hints { zone: whole(), fold: whole(), dates: whole() },
+        hints: Hints { zone: whole(), fold: whole(), dates: whole(), ..Hints::default() },
         ..Settings::default()
     }
 }
