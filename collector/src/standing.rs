@@ -82,7 +82,8 @@ impl Moments {
             self.0.insert((series, at), held);
             return Ok(Standing::New);
         };
-        if *there == held {
+        // Files and tables say of a quality no more than its class.
+        if (there.value, there.revision, there.quality.class()) == (held.value, held.revision, held.quality.class()) {
             return Ok(Standing::Same);
         }
         if there.revision >= held.revision {

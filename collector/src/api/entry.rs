@@ -9,7 +9,7 @@ use super::{Api, Problem};
 use crate::access::{Principal, Way};
 use crate::history::{Points, Question, Resolution};
 use crate::import::{self, Dialect, Fold, Last, Settings};
-use crate::standing::Moments;
+use crate::standing::{Moments, Standing};
 use crate::tiers::{Audited, Flush, SeriesId, SeriesInfo, SeriesKey, StoredReading};
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -285,18 +285,26 @@ pub(super) async fn import(
     let series = series(&api, &known_before, &batch, create, dry).await?;
     let placed = batch.points.iter().filter_map(|point| Some((series[point.series].clone().ok()??, point.at)));
     let mut standing = Moments::of(&*api.sources.warm, api.sources.cold.as_deref(), placed).await?;
-    let mut readings = Vec::with_capacity(batch.points.len());
+    let (mut readings, mut same) = (Vec::with_capacity(batch.points.len()), 0_u64);
     for point in &batch.points {
         let held = Held { revision: point.held.revision.max(revision), ..point.held };
         let taken = match &series[point.series] {
-            Ok(Some(id)) => match standing.take(*id, point.at, held) {
-                Ok(_) => {
-                    readings.push(StoredReading { series: *id, at: point.at, held });
-                    Ok(())
+            // A dry run doesn't make it. Until then it has a number that nobody has, so that it is looked at like others.
+            Ok(id) => {
+                let id = id.unwrap_or(SeriesId(u32::MAX - point.series as u32));
+                match standing.take(id, point.at, held) {
+                    Ok(Standing::New) => {
+                        readings.push(StoredReading { series: id, at: point.at, held });
+                        Ok(())
+                    }
+                    // Of days that have left, writing it again would make the archive do them again.
+                    Ok(Standing::Same) => {
+                        same += 1;
+                        Ok(())
+                    }
+                    Err(why) => Err(format!("{why} (--revision)")),
                 }
-                Err(why) => Err(format!("{why} (--revision)")),
-            },
-            Ok(None) => Ok(()), // a dry run would make it
+            }
             Err(reason) => Err(reason.clone()),
         };
         if let Err(reason) = taken {
@@ -304,7 +312,7 @@ pub(super) async fn import(
         }
     }
     batch.rejects.sort_by_key(|reject| reject.line);
-    let found = readings.len() + batch.points.iter().filter(|point| series[point.series] == Ok(None)).count();
+    let found = readings.len() + same as usize;
     let new = batch.series.iter().zip(&series);
     let new = new.filter(|(named, id)| id.is_ok() && !known_before.contains_key(&named.key));
     let mut answer = Imported {
@@ -327,7 +335,7 @@ pub(super) async fn import(
         let audit = Audited { at: now, who, what: "import".into(), detail };
         let report = (api.sources.write)(Flush { readings, audit: vec![audit], ..Flush::default() }).await?;
         answer.written = Some(report.written);
-        answer.unchanged = Some(report.unchanged);
+        answer.unchanged = Some(report.unchanged + same);
     }
     Ok(Json(answer))
 }
