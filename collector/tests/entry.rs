@@ -105,6 +105,13 @@ async fn a_file_is_there_once_however_often_it_is_imported() {
     assert_eq!((audit["items"].as_array().unwrap().len(), &audit["items"][0]["what"]), (2, &json!("import")));
     assert_eq!(audit["items"][0]["detail"]["reason"], "import of demand.csv.gz");
 
+    // A dry run finds what the file itself contradicts, too.
+    let twice = site.folder.path().join("twice.csv");
+    std::fs::write(&twice, "timestamp,NEW_1\n2026-01-01T00:00:00Z,1\n2026-01-01T00:00:00Z,2\n").unwrap();
+    let twice = ["import", twice.to_str().unwrap(), "--metric", "flow_rate", "--create", "--json", "--dry-run"];
+    let sum = &json_of(&run(&config, &twice).await)["sum"];
+    assert_eq!((&sum["readings"], &sum["rejected"]), (&json!(1), &json!(1)), "{sum}");
+
     // Another value for what is there: it stays, be the other one larger or smaller, until someone says that it counts more.
     let other = site.folder.path().join("other.csv");
     let rows = |n: i64, values: [i64; 2]| format!("{},{},{}\n", Timestamp(START + n * HOUR), values[0], values[1]);
@@ -252,6 +259,25 @@ async fn what_is_exported_is_imported_elsewhere_as_it_was() {
     let reader = parquet::file::reader::SerializedFileReader::new(std::fs::File::open(&parquet).unwrap()).unwrap();
     let rows = parquet::file::reader::FileReader::metadata(&reader).file_metadata().num_rows();
     assert_eq!(rows, 500);
+    // What isn't a file stays what it is.
+    let (link, pipe) = (here.folder.path().join("link.csv"), here.folder.path().join("pipe"));
+    std::os::unix::fs::symlink(&out, &link).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let whole = std::fs::read_to_string(&out).unwrap();
+    let named = pipe.clone();
+    let reader = tokio::task::spawn_blocking(move || std::fs::read_to_string(named).unwrap());
+    for out in [&link, &pipe] {
+        let done = run(&config_here, &[&export[..], &[out.to_str().unwrap()]].concat()).await;
+        assert!(done.status.success() && !std::fs::symlink_metadata(out).unwrap().is_file(), "{done:?}");
+    }
+    assert_eq!(reader.await.unwrap(), whole);
+    for (out, why) in
+        [(here.folder.path(), "is a folder: name a file"), (Path::new("/dev/full"), "full can't be written")]
+    {
+        let done = run(&config_here, &[&export[..], &[out.to_str().unwrap()]].concat()).await;
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(!done.status.success() && said.contains(why), "{said}");
+    }
     let nothing = run(&config_here, &["export", "--node", "NOWHERE"]).await;
     assert!(!nothing.status.success() && String::from_utf8_lossy(&nothing.stderr).contains("no series"), "{nothing:?}");
 }

@@ -4,11 +4,11 @@ use super::Where;
 use super::client::{Api, query};
 use crate::api::BROKEN_OFF;
 use anstream::{eprint, eprintln};
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -61,30 +61,49 @@ pub(super) fn export(asked: &Export) -> anyhow::Result<()> {
     ]);
     let mut answer = Tail::of(Api::of(&asked.place)?.stream(&format!("export?{path}"))?);
     let Some(out) = &asked.out else {
-        let copied = copy(&mut answer, &mut std::io::stdout().lock(), false);
+        let copied = copy(&mut answer, &mut io::stdout().lock(), false);
         return match copied {
             // `export | head` has what it wants.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => Err(answer.why(error)),
-            Ok(_) => Ok(()),
+            Err(Broken::Here(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            copied => copied.map(drop).map_err(|error| answer.why(error, "standard output")),
         };
     };
-    // A file of this name is a whole one.
+    let bytes = into_file(&mut answer, out)?;
+    eprintln!("{}: {}", out.display(), bytesize::ByteSize::b(bytes));
+    Ok(())
+}
+
+/// A file of this name is a whole one. What is no file, as a device or a pipe, is written into.
+fn into_file(answer: &mut Tail<impl Read>, out: &Path) -> anyhow::Result<u64> {
+    let name = out.display().to_string();
+    let out = std::fs::canonicalize(out).unwrap_or_else(|_| out.to_owned()); // what a link names
+    let (is_folder, is_special) = std::fs::metadata(&out).map_or((false, false), |at| (at.is_dir(), !at.is_file()));
+    if is_folder {
+        bail!("{name} is a folder: name a file in it");
+    }
+    let tell = io::stderr().is_terminal();
+    if is_special {
+        let mut there = File::options().write(true).open(&out).with_context(|| name.clone())?;
+        return copy(answer, &mut there, tell).map_err(|error| answer.why(error, &name));
+    }
     let part = out.with_added_extension("part");
     let mut file = File::create(&part).with_context(|| part.display().to_string())?;
-    let copied = copy(&mut answer, &mut file, std::io::stderr().is_terminal()).and_then(|bytes| {
-        file.sync_all()?;
-        std::fs::rename(&part, out)?;
+    let copied = copy(answer, &mut file, tell).and_then(|bytes| {
+        file.sync_all().and_then(|()| std::fs::rename(&part, &out)).map_err(Broken::Here)?;
         Ok(bytes)
     });
-    match copied {
-        Ok(bytes) => eprintln!("{}: {}", out.display(), bytesize::ByteSize::b(bytes)),
-        Err(error) => {
-            let _ = std::fs::remove_file(&part);
-            return Err(answer.why(error));
-        }
-    }
-    Ok(())
+    copied.map_err(|error| {
+        let _ = std::fs::remove_file(&part);
+        answer.why(error, &name)
+    })
+}
+
+/// On which side it broke off.
+enum Broken {
+    /// The collector's.
+    There(io::Error),
+    /// Where it is written.
+    Here(io::Error),
 }
 
 /// What comes, and the end of it.
@@ -99,7 +118,11 @@ impl<R> Tail<R> {
     }
 
     /// Why it broke off: what the collector said last, if it still could.
-    fn why(&self, error: io::Error) -> anyhow::Error {
+    fn why(&self, error: Broken, out: &str) -> anyhow::Error {
+        let error = match error {
+            Broken::Here(error) => return anyhow::Error::new(error).context(format!("{out} can't be written")),
+            Broken::There(error) => error,
+        };
         let text = String::from_utf8_lossy(&self.last);
         match text.rsplit_once(BROKEN_OFF) {
             Some((_, why)) => anyhow!("the export broke off: {}", why.trim_end()),
@@ -117,18 +140,18 @@ impl<R: Read> Read for Tail<R> {
     }
 }
 
-fn copy(from: &mut impl Read, to: &mut impl Write, tell: bool) -> std::io::Result<u64> {
+fn copy(from: &mut impl Read, to: &mut impl Write, tell: bool) -> Result<u64, Broken> {
     let (mut buffer, mut bytes) = (vec![0; 256 << 10], 0);
     loop {
-        let count = from.read(&mut buffer)?;
+        let count = from.read(&mut buffer).map_err(Broken::There)?;
         if tell {
             eprint!("\r\x1b[K");
         }
         if count == 0 {
-            to.flush()?;
+            to.flush().map_err(Broken::Here)?;
             return Ok(bytes);
         }
-        to.write_all(&buffer[..count])?;
+        to.write_all(&buffer[..count]).map_err(Broken::Here)?;
         bytes += count as u64;
         if tell {
             eprint!("{}", bytesize::ByteSize::b(bytes));
