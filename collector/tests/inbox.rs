@@ -9,13 +9,14 @@ use collector::etl::Progress;
 use collector::flush::Write;
 use collector::grants::Grants;
 use collector::inbox::settings::ForeignInbox;
-use collector::inbox::store::InboxNews;
+use collector::inbox::store::{InboxNews, Rejected};
 use collector::inbox::{Inbox, Reach, Taken};
 use collector::resolve::Timely;
 use collector::tiers::warm::postgres::PostgresWarm;
 use collector::tiers::warm::sqlite::SqliteWarm;
 use collector::tiers::{Flush, SeriesInfo, WarmTier};
 use services::postgres::{Postgres, settings};
+use shared::ids::GatewayId;
 use shared::reading::{Quality, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
@@ -190,7 +191,22 @@ async fn rejects_wait_until_they_are_dropped(warm: Arc<dyn WarmTier>, fill: &str
     drop_all().await;
     execute(BAD).await;
     assert_eq!(take(&inbox, Reach::Short).await.rejected, 1);
-    assert_eq!(warm.inbox().rejected(10).await.unwrap(), [], "what was dropped is known");
+    assert_eq!(warm.inbox().rejects().await.unwrap(), 1, "a row of ours is a new one, and nowhere else");
+    drop_all().await;
+    let theirs = Rejected {
+        source: GatewayId::new("scada").unwrap(),
+        at: Timestamp(START),
+        reason: "no node".into(),
+        text: "2026-03-01 10:00:00+00,,pressure,,7,".into(),
+    };
+    let tell = async |theirs: Rejected| {
+        let news = InboxNews { rejected: vec![theirs], ..InboxNews::default() };
+        warm.commit(Flush { inbox: news, ..Flush::default() }).await.unwrap();
+    };
+    tell(theirs.clone()).await;
+    drop_all().await;
+    tell(theirs).await;
+    assert_eq!(warm.inbox().rejected(10).await.unwrap(), [], "one of theirs is still there, and known");
 }
 
 #[tokio::test]
@@ -252,7 +268,7 @@ async fn a_running_collector_takes_what_is_there_and_tells_what_it_could_not() {
     let drop = ["drop", "--source", "inbox", "--because", "'soon'", "--author", "M. Rossi", "--reason", "a test"];
     assert_eq!(said(&[&drop[..], &["--dry-run"]].concat()), "would be dropped  1 rows\n");
     assert_eq!(said(&drop), "dropped  1 rows\n");
-    assert_eq!(said(&["rejects"]), "every row was taken\n");
+    assert_eq!(said(&["rejects"]), "no row waits\n");
     let audit = collector.get("audit").await;
     assert_eq!((&audit["items"][0]["who"], &audit["items"][0]["detail"]["rows"]), (&"M. Rossi".into(), &1.into()));
     let done = until(async || collector.get("jobs/runs?job=realtime_sync").await["items"][0]["status"] == "done");

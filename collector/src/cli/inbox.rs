@@ -110,7 +110,7 @@ fn as_csv(answer: &Value) -> anyhow::Result<()> {
 
 fn show(answer: &Value) {
     if items(answer).is_empty() {
-        println!("every row was taken");
+        println!("no row waits");
         return;
     }
     for item in items(answer) {

@@ -4,6 +4,7 @@ use super::PostgresWarm;
 use super::fault::{Failure, failed};
 use super::rows::{get, strange, text};
 use super::time::PgTime;
+use crate::inbox::OWN;
 use crate::inbox::rows::{CELL_MAX, Line};
 use crate::inbox::store::{ForeignTables, InboxNews, InboxStore, Mark, REJECTS_MAX, Rejected, Waiting};
 use crate::tiers::{TierError, TierFuture};
@@ -32,7 +33,11 @@ pub(super) async fn take(connection: &mut PgConnection, news: &InboxNews) -> Res
         return Ok(());
     }
     for one in &news.dropped {
-        let sql = "UPDATE inbox_rejects SET dropped = 1 WHERE source = $1 AND line = $2 AND reason = $3";
+        // Rows of ours are gone. Those of others' tables are still there and will be read again.
+        let sql = match one.source.as_str() {
+            OWN => "DELETE FROM inbox_rejects WHERE source = $1 AND line = $2 AND reason = $3",
+            _ => "UPDATE inbox_rejects SET dropped = 1 WHERE source = $1 AND line = $2 AND reason = $3",
+        };
         let query = sqlx::query(sql).bind(one.source.as_str()).bind(text(&one.text)).bind(text(&one.reason));
         query.execute(&mut *connection).await?;
     }

@@ -2,6 +2,7 @@
 
 use super::rows::{get, narrow};
 use super::{SqliteWarm, broken, failed};
+use crate::inbox::OWN;
 use crate::inbox::rows::{CELL_MAX, Line};
 use crate::inbox::store::{ForeignTables, InboxNews, InboxStore, Mark, REJECTS_MAX, Rejected, Waiting};
 use crate::tiers::{TierError, TierFuture};
@@ -38,7 +39,11 @@ pub(super) async fn take(connection: &mut SqliteConnection, news: &InboxNews) ->
         return Ok(());
     }
     for one in &news.dropped {
-        let sql = "UPDATE inbox_rejects SET dropped = 1 WHERE source = ? AND line = ? AND reason = ?";
+        // Rows of ours are gone. Those of others' tables are still there and will be read again.
+        let sql = match one.source.as_str() {
+            OWN => "DELETE FROM inbox_rejects WHERE source = ? AND line = ? AND reason = ?",
+            _ => "UPDATE inbox_rejects SET dropped = 1 WHERE source = ? AND line = ? AND reason = ?",
+        };
         let query = sqlx::query(sql).bind(one.source.as_str()).bind(&one.text).bind(&one.reason);
         query.execute(&mut *connection).await.map_err(failed)?;
     }
