@@ -189,7 +189,7 @@ fn show_jobs(answer: &Value) {
             text(&job["what"]).to_owned(),
         ]);
     }
-    println!("{table}");
+    println!("{}", table.trim_fmt());
 }
 
 fn show_runs(answer: &Value) {
@@ -211,5 +211,5 @@ fn show_runs(answer: &Value) {
             text(words).to_owned(),
         ]);
     }
-    println!("{table}");
+    println!("{}", table.trim_fmt());
 }

@@ -253,5 +253,5 @@ fn show<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>
     rows.for_each(|row| {
         table.add_row(row);
     });
-    println!("{table}");
+    println!("{}", table.trim_fmt());
 }

@@ -30,12 +30,21 @@ pub(super) fn table<'a>(head: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
     table.load_preset(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(head);
+    if let Some(width) = terminal() {
+        table.set_width(width);
+    }
     table
+}
+
+/// Columns of the terminal that standard output is.
+fn terminal() -> Option<u16> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col)
 }
 
 /// Columns of the terminal; 80 when there is none.
 pub(super) fn width() -> usize {
-    Table::new().width().map_or(80, usize::from)
+    terminal().map_or(80, usize::from)
 }
 
 /// At most so many characters of one line; a text that is longer ends in `…`.

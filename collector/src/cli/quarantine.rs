@@ -122,7 +122,7 @@ fn show(answer: &Value) {
         let row = ["gateway", "series", "at", "value", "set_aside_because", "received"].map(text);
         table.add_row(row);
     }
-    println!("{table}");
+    println!("{}", table.trim_fmt());
     if answer["truncated"] == true {
         println!("there is more: --limit");
     }
