@@ -1,6 +1,6 @@
 //! One value for each hour of a series.
 
-use crate::rollup::{Rollup, Sample, Span};
+use crate::rollup::{HOLD_UNKNOWN, Rollup, Sample, Span};
 use crate::tiers::Bucket;
 use shared::metric::Kind;
 use shared::reading::Timestamp;
@@ -18,7 +18,8 @@ pub struct Carried {
 }
 
 /// The value of each full hour of `[from, to)` for which there is one: a gauge's average over the time it is known, a
-/// counter's growth. An hour in which a counter was reset has none, because nobody knows what it missed; nor has one
+/// counter's growth. An hour of which less than half is known has none: a few minutes may be unlike the rest of it. Where
+/// nobody knows how long values hold, that can't be said. An hour in which a counter was reset has none, because nobody knows what it missed; nor has one
 /// whose growth may be that of a longer silence. States have none.
 #[must_use]
 pub fn hourly(
@@ -35,6 +36,7 @@ pub fn hourly(
         let inside = sums.get(&start);
         let span = Span::new((start, end), inside, open, before, hold);
         let value = match kind {
+            Kind::Gauge if hold != HOLD_UNKNOWN && span.covered < HOUR / 2 => None,
             Kind::Gauge => span.average().or_else(|| mean(inside?)),
             Kind::Counter => grown(&span, inside, before, hold),
             Kind::State => None,
@@ -67,7 +69,7 @@ mod tests {
 
     const MINUTE: i64 = 60_000_000;
 
-    fn hours(kind: Kind, readings: &[(i64, Option<f64>)], hours: i64) -> Vec<(i64, f64)> {
+    fn hours(kind: Kind, hold: i64, readings: &[(i64, Option<f64>)], hours: i64) -> Vec<(i64, f64)> {
         let held = |value: Option<f64>| Held {
             value,
             quality: if value.is_some() { Quality::GOOD } else { Quality::BAD_TIMEOUT },
@@ -77,32 +79,35 @@ mod tests {
         for (minute, value) in readings {
             let at = Timestamp(minute * MINUTE);
             let one = Rollup::of(at, &held(*value));
-            sums.entry(Bucket::Hour.start_of(at)).and_modify(|sum| *sum = sum.then(&one, 5 * MINUTE)).or_insert(one);
+            sums.entry(Bucket::Hour.start_of(at)).and_modify(|sum| *sum = sum.then(&one, hold)).or_insert(one);
         }
         let span = (Timestamp(0), Timestamp(hours * HOUR));
-        let all = hourly(kind, 5 * MINUTE, span, &sums, Carried::default());
+        let all = hourly(kind, hold, span, &sums, Carried::default());
         all.into_iter().map(|sample| (sample.at.0 / HOUR, sample.value)).collect()
     }
 
     #[test]
     fn a_gauge_is_averaged_over_the_time_it_is_known() {
-        let readings = [(0, Some(1.0)), (5, Some(3.0)), (10, None), (119, Some(4.0)), (150, None)];
-        assert_eq!(hours(Kind::Gauge, &readings, 4), [(0, 2.0), (1, 4.0), (2, 4.0)]);
-        assert_eq!(hours(Kind::State, &readings, 4), []);
+        let readings = [(0, Some(1.0)), (20, Some(3.0)), (40, None), (119, Some(4.0)), (150, None)];
+        let known = [(0, 2.0), (2, 4.0)]; // of the second hour a minute
+        assert_eq!(hours(Kind::Gauge, 40 * MINUTE, &readings, 4), known);
+        assert_eq!(hours(Kind::State, 40 * MINUTE, &readings, 4), []);
+        // One value an hour, and nobody knows that.
+        assert_eq!(hours(Kind::Gauge, HOLD_UNKNOWN, &[(0, Some(1.0)), (60, Some(2.0))], 2), [(0, 1.0), (1, 2.0)]);
     }
 
     #[test]
     fn a_counter_grows_and_what_nobody_knows_is_left_out() {
         let mut readings: Vec<_> = (0..60).map(|n| (n * 10, Some(n as f64))).collect();
-        assert_eq!(hours(Kind::Counter, &readings, 10), (1..10).map(|n| (n, 6.0)).collect::<Vec<_>>());
+        assert_eq!(hours(Kind::Counter, 5 * MINUTE, &readings, 10), (1..10).map(|n| (n, 6.0)).collect::<Vec<_>>());
         readings[20..].iter_mut().for_each(|reading| reading.1 = reading.1.map(|v| v - 20.0)); // reset at 3:20
         readings.drain(36..50); // silent from 6:00 to 8:20
-        assert_eq!(hours(Kind::Counter, &readings, 10), [(1, 6.0), (2, 6.0), (4, 6.0), (5, 6.0), (9, 6.0)]);
+        assert_eq!(hours(Kind::Counter, 5 * MINUTE, &readings, 10), [(1, 6.0), (2, 6.0), (4, 6.0), (5, 6.0), (9, 6.0)]);
     }
 
     #[test]
     fn of_nothing_there_is_nothing() {
-        assert_eq!(hours(Kind::Gauge, &[], 24), []);
-        assert_eq!(hours(Kind::Gauge, &[(5, None), (65, None)], 24), []);
+        assert_eq!(hours(Kind::Gauge, 5 * MINUTE, &[], 24), []);
+        assert_eq!(hours(Kind::Gauge, 5 * MINUTE, &[(5, None), (65, None)], 24), []);
     }
 }

@@ -53,7 +53,7 @@ pub fn detect(look: &Look<'_>, taught: &Taught) -> Vec<Finding> {
     if look.kind == metric::Kind::State {
         return found;
     }
-    found.extend(taught.run.and_then(|run| taught.stuck(&run)));
+    found.extend(stuck(look, taught));
     let teaches = |at: Timestamp| look.teaches(at, at.plus_micros(HOUR));
     found.extend(profile(look.hours, look.zone, look.from(), teaches));
     if look.kind == metric::Kind::Gauge {
@@ -102,6 +102,14 @@ fn out_of_range(look: &Look<'_>) -> Vec<Finding> {
     hits.extend(recent.filter_map(|(start, usable, _)| range.hit(start, &usable)));
     hits.sort_by_key(|hit| hit.0);
     range.findings(&hits, look.end())
+}
+
+/// Standstills of the window, the last one of which may go on.
+fn stuck(look: &Look<'_>, taught: &Taught) -> Vec<Finding> {
+    let runs = runs(look);
+    let newest = runs.last().map(|run| run.start);
+    let recent = runs.iter().filter(|run| run.last >= look.from());
+    recent.filter_map(|run| Some(Finding { ongoing: Some(run.start) == newest, ..taught.stuck(run)? })).collect()
 }
 
 fn rate_of_change(look: &Look<'_>, taught: &Taught) -> Vec<Finding> {

@@ -151,6 +151,11 @@ fn a_value_that_stands_still_is_stuck_and_a_silent_one_silent() {
     let stuck = look_at(("pressure", metric::Kind::Gauge), now, 20, &[], |at| Some(Some(district(at.min(since)))));
     let one = stuck.iter().find(|one| one.kind == Kind::Stuck).unwrap();
     assert_eq!((one.start, one.ongoing, one.opens), (since, true, true));
+    let until = since.plus_micros(4 * HOUR);
+    let still = |at: Timestamp| Some(Some(district(if at < until { at.min(since) } else { at })));
+    let over = look_at(("pressure", metric::Kind::Gauge), now, 20, &[], still);
+    let one = over.iter().find(|one| one.kind == Kind::Stuck).unwrap();
+    assert_eq!((one.start, one.last, one.ongoing), (since, until.plus_micros(-5 * MINUTE), false));
     let silent = look_at(FLOW, now, 20, &[], |at| (at < since).then(|| Some(district(at))));
     assert_eq!(kinds(&silent), [Kind::Silence]);
     assert_eq!((silent[0].start, silent[0].last, silent[0].ongoing), (since.plus_micros(-5 * MINUTE), now, true));

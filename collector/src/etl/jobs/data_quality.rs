@@ -56,8 +56,21 @@ impl DataQuality {
         before.map_err(|error| JobError::Other(format!("{days} days before {day}: {error}")))
     }
 
-    async fn report(&self, series: &SeriesInfo, from: Timestamp, to: Timestamp) -> Result<SeriesQuality, TierError> {
+    /// Of a series' first day the part from its first reading on; `None` when it has none by then.
+    async fn report(
+        &self,
+        series: &SeriesInfo,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Option<SeriesQuality>, TierError> {
         let before = self.warm.last_before(series.id, from, false).await?;
+        let from = match before {
+            Some(_) => from,
+            None => match self.warm.range(series.id, from, to, 1).await?.first() {
+                Some(first) => first.at,
+                None => return Ok(None),
+            },
+        };
         let hold = rollup::hold(series.interval_ms, series.silence_ms_max);
         let mut measure = Measure::new(from, to, hold, before.map(|reading| (reading.at, reading.held)));
         let mut next = from;
@@ -66,7 +79,7 @@ impl DataQuality {
             page.iter().for_each(|reading| measure.push(reading.at, &reading.held));
             match page.last() {
                 Some(last) if page.len() == PAGE as usize => next = last.at.plus_micros(1),
-                _ => return Ok(measure.finish()),
+                _ => return Ok(Some(measure.finish())),
             }
         }
     }
@@ -83,8 +96,10 @@ impl DataQuality {
             for some in series.chunks(ROWS) {
                 let mut reports = Vec::with_capacity(some.len());
                 for one in some {
+                    progress.step();
+                    let Some(quality) = self.report(one, from, to).await? else { continue };
                     let late = late.get(&one.id).map_or(0, |late| u32::try_from(*late).unwrap_or(u32::MAX));
-                    let quality = SeriesQuality { late, ..self.report(one, from, to).await? };
+                    let quality = SeriesQuality { late, ..quality };
                     if days == 1 && worst.is_none_or(|(score, _)| quality.score < score) {
                         worst = Some((quality.score, one));
                     }
@@ -94,14 +109,13 @@ impl DataQuality {
                         quality,
                         made_at: (self.now)(),
                     });
-                    progress.step();
                 }
                 rows += reports.len() as u64;
                 self.warm.put_quality(&reports, &keep_from).await?;
             }
         }
         let detail = worst.map(|(score, series)| format!("worst yesterday: {} with {score:.0} of 100", series.key));
-        Ok(Outcome { rows, detail: detail.unwrap_or_else(|| "no series yet".into()) })
+        Ok(Outcome { rows, detail: detail.unwrap_or_else(|| "no series had readings by then".into()) })
     }
 }
 
