@@ -82,8 +82,8 @@ pub(super) struct Import {
     /// The unit, where columns name none
     #[arg(long)]
     unit: Option<String>,
-    /// What a column is: NODE/metric or NODE/metric/channel, with [unit] behind it; - for nothing
-    #[arg(long, value_name = "COLUMN=SERIES", value_parser = pair)]
+    /// What a column is: NODE/metric or NODE/metric/channel, with [unit] behind it; a name like timestamp; - for nothing
+    #[arg(long, value_name = "COLUMN=WHAT", value_parser = pair)]
     map: Vec<(String, String)>,
     /// Goes before what has a lower one: to overrule values that are there
     #[arg(long, default_value_t = 0)]
@@ -140,7 +140,11 @@ pub(super) fn import(asked: &Import) -> anyhow::Result<()> {
         }
     }
     if rejected > 0 {
-        let see = if asked.dry_run { "" } else { "; they are in the file's name with .rejects.csv behind it" };
+        let see = match &asked.files[..] {
+            _ if asked.dry_run => String::new(),
+            [file] => format!("; they are in {}", beside(file, ".rejects.csv").display()),
+            _ => "; they are beside each file, under its name with .rejects.csv behind it".to_owned(),
+        };
         bail!("{rejected} rows or cells can't be taken{see}");
     }
     Ok(())

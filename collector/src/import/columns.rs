@@ -81,7 +81,8 @@ pub struct Column {
     pub(super) role: Role,
 }
 
-const TIMES: &[&str] = &["timestamp", "datetime", "date_time", "date time", "ts", "data_ora", "data ora", "time_utc"];
+const TIMES: &[&str] =
+    &["timestamp", "datetime", "date_time", "date time", "ts", "data_ora", "data ora", "data e ora", "time_utc"];
 const DATES: &[&str] = &["date", "data", "datum", "day"];
 const TIMES_OF_DAY: &[&str] = &["time", "ora", "hour", "uhrzeit"];
 const NODES: &[&str] = &["node", "node_id", "site", "station", "nodo"];
@@ -92,27 +93,36 @@ const UNITS: &[&str] = &["unit", "units", "uom"];
 const REVISIONS: &[&str] = &["revision"];
 const QUALITIES: &[&str] = &["quality", "quality_flag"];
 
+/// Whether columns are told by this name what they are.
+fn is_known(name: &str) -> bool {
+    let all = [TIMES, DATES, TIMES_OF_DAY, NODES, METRICS, CHANNELS, VALUES, UNITS, REVISIONS, QUALITIES];
+    all.concat().contains(&name.to_lowercase().as_str())
+}
+
 /// What each column is.
 pub(super) fn plan(header: &csv::StringRecord, settings: &Settings) -> Result<Vec<Column>, Mistake> {
     let names: Vec<&str> = header.iter().map(str::trim).collect();
     if let Some((name, _)) = settings.map.iter().find(|(name, _)| !names.contains(&name.as_str())) {
         return Err(Mistake(format!("--map names the column '{name}'; there are: {}", names.join(", "))));
     }
-    let has = |words: &[&str]| names.iter().any(|name| words.contains(&name.to_lowercase().as_str()));
+    let mapped = |name: &str| settings.map.iter().find(|(from, _)| from == name).map(|(_, to)| to.as_str());
+    // A column may be mapped to another name: `Momento=timestamp`.
+    let called: Vec<&str> = names.iter().map(|name| mapped(name).filter(|to| is_known(to)).unwrap_or(name)).collect();
+    let has = |words: &[&str]| called.iter().any(|name| words.contains(&name.to_lowercase().as_str()));
     if !has(TIMES) && !has(DATES) && !has(TIMES_OF_DAY) {
         return Err(Mistake(format!(
             "no column is called timestamp, datetime, date or time; there are: {}. Is the first line the one that names \
-             the columns?",
+             the columns? Then say --map 'NAME=timestamp'",
             names.join(", ")
         )));
     }
     let (long, by_node) = (has(METRICS) && has(VALUES), has(NODES));
     let mut columns = Vec::with_capacity(names.len());
-    for name in &names {
-        let role = match settings.map.iter().find(|(mapped, _)| mapped == name) {
-            Some((_, to)) if to == "-" => Role::Ignored,
-            Some((_, to)) => Role::Series(Box::new(series(to, settings)?)),
-            None => role(name, settings, long, by_node, has(TIMES) || has(DATES))?,
+    for (name, called) in names.iter().zip(&called) {
+        let role = match mapped(name) {
+            Some("-") => Role::Ignored,
+            Some(to) if !is_known(to) => Role::Series(Box::new(series(to, settings)?)),
+            _ => role(called, settings, long, by_node, has(TIMES) || has(DATES))?,
         };
         columns.push(Column { name: (*name).into(), taken_for: words(&role), role });
     }

@@ -83,6 +83,13 @@ fn one_number_that_is_plain_says_how_all_are_written() {
 }
 
 #[test]
+fn a_column_is_mapped_to_a_name_that_is_known() {
+    let map = vec![("Momento".to_owned(), "timestamp".to_owned()), ("Vasca".to_owned(), "A/level".to_owned())];
+    let batch = take("Momento,Vasca\n2026-01-01T00:00:00Z,1.5\n", &Settings { map, ..settings() });
+    assert_eq!(points(&batch), ["A/level 2026-01-01T00:00:00Z Some(1.5)"]);
+}
+
+#[test]
 fn nights_in_which_the_clock_changes() {
     let night = "time,A/level\n2025-10-26 01:30,1\n2025-10-26 02:00,2\n2025-10-26 02:30,3\n2025-10-26 02:00,4\n\
                  2025-10-26 02:30,5\n2025-10-26 03:00,6\n2026-03-29 02:30,7\n";
