@@ -21,8 +21,15 @@ export default ({ check, browser, base }) => {
     await page.getByRole("button", { name: "Store", exact: true }).click();
     await has(page, /Corrected: 31\.25 L\/s instead of [\d.]+ L\/s/);
     await page.locator(".around").getByText("manual").waitFor();
+    // A comma that may stand between thousands, as the page writes them, or begin a fraction: neither is stored.
+    await page.getByLabel("Value", { exact: true }).fill("31,250");
+    await page.getByRole("button", { name: "Store", exact: true }).click();
+    await has(page, "31.25 or 31250?");
     await page.getByLabel("Value", { exact: true }).fill("1e9");
     await page.getByRole("button", { name: "Store", exact: true }).click();
+    await has(page, /more than 100 times away from what stands around it/);
+    assert.equal(await page.locator("p.notice[data-state=bad]").count(), 0);
+    await page.getByRole("button", { name: "It is right, store it" }).click();
     await page.locator("p.notice[data-state=bad]").waitFor();
     await page.goto(`${base}/#/operations`);
     await page.locator("#audit").getByText("read from the dial").waitFor();
