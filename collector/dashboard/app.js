@@ -90,20 +90,38 @@ function showPlace() {
 // --- what is wrong
 
 const notices = document.getElementById("notices");
+const LINE_MAX = 100; // letters of a notice; the rest can be folded out
 
+/** Which tier can't do it. What stands behind the colon is for whoever mends it, and says it otherwise each time. */
+const cause = (error) => error.split(": ")[0];
+
+/** What a lack comes to; why stands before it. */
+const effect = (what) => what.split(": ").at(-1);
+
+/** Every trouble once: what comes of a tier that is down doesn't say again why it is. */
 function showNotices() {
-  const all = [];
-  if (live.status.is === "waiting" && live.status.reason) all.push(["warn", texts.link.why(live.status.reason)]);
-  for (const [name, tier] of Object.entries(health?.tiers ?? {})) {
-    if (!tier.ok) all.push(["bad", texts.notice.tier(texts.operations.tierNames[name] ?? name, tier.error)]);
+  const all = new Map(); // the line → its state, and what can be folded out
+  const note = (state, line, more = null) => { if (!all.has(line)) all.set(line, [state, more]); };
+  const fold = (state, text) => (text.length > LINE_MAX ? note(state, cause(text).slice(0, LINE_MAX), text) : note(state, text));
+  if (live.status.is === "waiting" && live.status.reason) fold("warn", texts.link.why(live.status.reason));
+  const down = Object.entries(health?.tiers ?? {}).filter(([, tier]) => !tier.ok);
+  const known = new Set(down.map(([, tier]) => cause(tier.error)));
+  for (const [name, tier] of down) note("bad", texts.notice.tier(texts.operations.tierNames[name] ?? name), tier.error);
+  for (const { part, severity, error } of health?.troubles ?? []) {
+    const state = severity === "warning" ? "warn" : "bad", again = known.has(cause(error));
+    if (again || error.length > LINE_MAX) note(state, texts.notice.trouble(part, again ? texts.notice.same : cause(error).slice(0, LINE_MAX)), again ? null : error);
+    else note(state, texts.notice.trouble(part, error));
   }
-  for (const { part, severity, error } of health?.troubles ?? []) all.push([severity === "warning" ? "warn" : "bad", texts.notice.trouble(part, error)]);
-  for (const what of new Set([...network.degraded, ...live.status.degraded])) all.push(["warn", texts.notice.degraded(what)]);
-  for (const words of new Set(troubles.values())) all.push(["bad", words]);
-  const key = JSON.stringify(all);
+  for (const what of [...network.degraded, ...live.status.degraded]) {
+    note("warn", texts.notice.degraded(effect(what)), known.has(cause(what)) || effect(what) === what ? null : what);
+  }
+  for (const words of troubles.values()) if (!known.has(cause(words))) fold("bad", words);
+  const key = JSON.stringify([...all]);
   if (notices.dataset.key === key) return;
   notices.dataset.key = key;
-  fill(notices, all.map(([state, words]) => h("p", { class: "notice", data: { state } }, words)));
+  const open = new Set([...notices.querySelectorAll("details[open] > summary")].map((line) => line.textContent));
+  fill(notices, [...all].map(([line, [state, more]]) => (more === null ? h("p", { class: "notice", data: { state } }, line)
+    : h("details", { class: "notice", data: { state }, open: open.has(line) }, h("summary", null, line), h("p", { class: "faint" }, more)))));
 }
 
 let strange = false; // the collector wants to know who is there

@@ -43,9 +43,10 @@ const en = {
   },
 
   notice: {
-    tier: (name, why) => `${name} is down: ${why}`,
+    tier: (name) => `${name} is down`,
     degraded: (what) => `Partial: ${what}`,
     trouble: (part, why) => `${part}: ${why}`,
+    same: "can't go on for the same reason",
     old: (since) => `What is shown is from ${since}.`,
   },
 
