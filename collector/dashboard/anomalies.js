@@ -4,7 +4,7 @@ import * as alerts from "./alerts.js";
 import { get } from "./api.js";
 import { Detail } from "./anomaly.js";
 import { against, badgeState, when } from "./anomaly-words.js";
-import { fill, h, mark, say } from "./dom.js";
+import { fill, foreign, h, mark, say } from "./dom.js";
 import { ago, parse } from "./format.js";
 import { choice } from "./forms.js";
 import * as network from "./network.js";
@@ -168,7 +168,7 @@ class Page {
     return h("li", { data: { key: one.id } }, h("a", { class: "anomaly-item", href: this.address(one.id), data: { severity: one.severity, state: one.state } },
       h("span", { class: "anomaly-row" }, h("span", { class: "anomaly-title" }, h("span", { class: "severity", title: words.severities[one.severity] }, h("span", { class: "unseen" }, words.severities[one.severity])), words.kinds[one.kind] ?? one.kind),
         h("span", { class: "badge", data: { state: badgeState(one) } }, words.states[one.state])),
-      h("span", { class: "anomaly-row" }, h("span", { class: "anomaly-where" }, network.nodeName(one.node), h("span", { class: "faint" }, ` · ${seriesName(one)}`)),
+      h("span", { class: "anomaly-row" }, h("span", { class: "anomaly-where" }, foreign(network.nodeName(one.node)), h("span", { class: "faint" }, ` · ${seriesName(one)}`)),
         h("span", { class: "anomaly-seen" }, against(one))),
       h("span", { class: "faint anomaly-when" })));
   }

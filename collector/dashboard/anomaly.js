@@ -4,7 +4,7 @@ import { against, badgeState, when } from "./anomaly-words.js";
 import { post } from "./api.js";
 import { Chart } from "./chart.js";
 import { noLayers, together } from "./chart-layers.js";
-import { fill, h, mark, say } from "./dom.js";
+import { fill, foreign, h, mark, say } from "./dom.js";
 import { moment, parse } from "./format.js";
 import { author, choice, field } from "./forms.js";
 import * as network from "./network.js";
@@ -33,8 +33,8 @@ export class Detail {
     this.element = h("article", { class: "anomaly", "aria-labelledby": "anomaly-title", data: { severity: one.severity } },
       h("div", { class: "row" }, h("a", { class: "button small back", href: back() }, "← ", words.back),
         h("h2", { id: "anomaly-title" }, words.kinds[one.kind] ?? one.kind), this.state, this.since),
-      h("p", { class: "anomaly-where" }, h("a", { href: open }, network.nodeName(one.node)), ` · ${seriesName(series)}`),
-      h("p", { class: "anomaly-what" }, one.detail), h("p", { class: "faint" }, words.means[one.kind]), this.facts,
+      h("p", { class: "anomaly-where" }, h("a", { href: open }, foreign(network.nodeName(one.node))), ` · ${seriesName(series)}`),
+      h("p", { class: "anomaly-what" }, foreign(one.detail)), h("p", { class: "faint" }, words.means[one.kind]), this.facts,
       this.chart.element,
       h("section", { class: "part", "aria-labelledby": "notes-title" }, h("h3", { id: "notes-title" }, words.history), this.notes, this.form));
     this.update(one);
@@ -80,7 +80,7 @@ export class Detail {
     const fact = (name, text) => text && h("div", null, h("dt", null, name), h("dd", null, text));
     fill(this.facts, fact(words.severity, words.severities[one.severity]), fact(words.start, moment(parse(one.start))),
       fact(words.end, one.end ? moment(parse(one.last)) : words.still), fact(words.seen, against(one)));
-    fill(this.notes, one.notes.map((note) => h("li", null, h("p", null, h("strong", null, note.who), ` ${words.did[note.what]} `, h("span", { class: "faint" }, moment(parse(note.at)))), h("p", null, note.comment))),
+    fill(this.notes, one.notes.map((note) => h("li", null, h("p", null, h("strong", null, foreign(note.who)), ` ${words.did[note.what]} `, h("span", { class: "faint" }, moment(parse(note.at)))), h("p", null, foreign(note.comment)))),
       one.notes.length === 0 && h("li", { class: "faint" }, words.noNotes), one.normal && h("li", { class: "faint" }, words.isNormal));
     this.offer?.(one.state);
     if (grown && this.usual) this.layers(this.usual);

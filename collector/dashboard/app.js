@@ -2,7 +2,7 @@
 
 import * as alerts from "./alerts.js";
 import { get, post } from "./api.js";
-import { fill, h, mark, say } from "./dom.js";
+import { fill, foreign, h, mark, say } from "./dom.js";
 import { clock } from "./format.js";
 import * as live from "./live.js";
 import * as network from "./network.js";
@@ -73,7 +73,7 @@ function showAlerts() {
 function badge(one) {
   if (one?.way !== "session") return;
   const out = async () => { await post("logout"); location.reload(); };
-  fill(who, h("span", { class: "faint" }, texts.login.is(one.name, one.role)), h("button", { type: "button", class: "small", onclick: out }, texts.login.out));
+  fill(who, h("span", { class: "faint" }, foreign(one.name), texts.login.as(one.role)), h("button", { type: "button", class: "small", onclick: out }, texts.login.out));
 }
 
 /** Pages that somebody can't use aren't in the menu. */

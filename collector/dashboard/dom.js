@@ -21,6 +21,9 @@ export const h = (tag, props, ...children) => put(document.createElement(tag), p
 /** An SVG element. */
 export const s = (tag, props, ...children) => put(document.createElementNS(SVG, tag), props, children);
 
+/** Text that somebody else wrote: signs in it that turn the direction of writing turn nothing beside it. */
+export const foreign = (text) => (text === undefined || text === null || text === "" ? null : h("bdi", null, text));
+
 /** Puts these in the place of all children. */
 export const fill = (element, ...children) => put(element, null, (element.replaceChildren(), children));
 

@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { join, pieces } from "./csv-pieces.js";
-import { fill, h, mark, say, table } from "./dom.js";
+import { fill, foreign, h, mark, say, table } from "./dom.js";
 import { bytes, percent, whole } from "./format.js";
 import { author, choice, field } from "./forms.js";
 import * as network from "./network.js";
@@ -164,10 +164,10 @@ function outcome(sum, dry, file) {
   return h("div", { class: "report" }, h("h3", null, words.found),
     h("p", { class: "faint" }, words.dialect(bytes(file.size), called(words.delimiters, delimiter === "\t" ? "tab" : delimiter), called(words.decimals, decimal), words.orders[dates] ?? words.orders.none)),
     table(words.found, [words.column, words.takenFor], sum.columns.map((column) => [column.name, column.taken_for]), true),
-    made.length > 0 && h("p", null, dry ? words.wouldMake(made.length) : words.made(made.length), " ", h("span", { class: "faint" }, made.slice(0, 20).join(", "))),
+    made.length > 0 && h("p", null, dry ? words.wouldMake(made.length) : words.made(made.length), " ", h("span", { class: "faint" }, made.slice(0, 20).flatMap((name, n) => [n > 0 && ", ", foreign(name)]))),
     sum.rejected > 0 && h("section", { "aria-labelledby": "rejects-title" },
       h("div", { class: "row" }, h("h3", { id: "rejects-title" }, words.rejects(whole(sum.rejected))), h("button", { type: "button", class: "small", onclick: () => download(sum.rejects, file.name) }, words.download)),
-      table(words.rejectsTable, [words.line, words.why, words.text], shown.map((reject) => [whole(reject.line), h("span", { class: "wrap" }, reject.reason), h("code", null, reject.text)])),
+      table(words.rejectsTable, [words.line, words.why, words.text], shown.map((reject) => [whole(reject.line), h("span", { class: "wrap" }, foreign(reject.reason)), h("code", null, foreign(reject.text))])),
       sum.rejected > shown.length && h("p", { class: "faint" }, words.moreRejects(whole(sum.rejected - shown.length)))));
 }
 

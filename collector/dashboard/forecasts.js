@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { Chart } from "./chart.js";
 import { forecast } from "./chart-layers.js";
-import { fill, h, mark, say, table } from "./dom.js";
+import { fill, foreign, h, mark, say, table } from "./dom.js";
 import { ago, clock, moment, number, parse, percent, unit, whole } from "./format.js";
 import { choice } from "./forms.js";
 import * as network from "./network.js";
@@ -109,7 +109,7 @@ class Page {
   one(item) {
     const series = network.series.get(item.series);
     const name = network.nodeName(item.node);
-    const title = h("h2", null, h("a", { href: `#/node/${encodeURIComponent(item.node)}?span=${this.hours * 7200}&forecast` }, name), ` · ${seriesName(series)} `, h("span", { class: "unit" }, unit(series)));
+    const title = h("h2", null, h("a", { href: `#/node/${encodeURIComponent(item.node)}?span=${this.hours * 7200}&forecast` }, foreign(name)), ` · ${seriesName(series)} `, h("span", { class: "unit" }, unit(series)));
     const chart = new Chart(series, this.span, this.report, { title, resolution: "1h", below: h("p", { class: "forecast-words" }, ahead(item, series, this.hours)) });
     mark(chart.element, "aria-label", `${name}, ${seriesName(series)}`);
     chart.show(forecast(item, foretold(series)));
@@ -138,7 +138,7 @@ function none(filtered) {
 /** Per series and model: the error, and which share of the hours came within the intervals. */
 function scores(items) {
   const rows = items.flatMap((item) => item.accuracy.filter(({ hours }) => hours > 0).map((score) => [
-    h("span", null, network.nodeName(item.node), h("span", { class: "faint" }, ` · ${seriesName(item)}`)), score.model, words.lengths[score.horizon_h], whole(score.hours),
+    h("span", null, foreign(network.nodeName(item.node)), h("span", { class: "faint" }, ` · ${seriesName(item)}`)), score.model, words.lengths[score.horizon_h], whole(score.hours),
     `${number(score.mae, 0.01)} ${unit(item)}`, share(score.within_50, 0.5), share(score.within_90, 0.9)]));
   if (rows.length === 0) return h("p", { class: "none" }, words.noScores);
   return table(words.accuracy, words.columns, rows);

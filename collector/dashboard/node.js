@@ -1,7 +1,7 @@
 // The page of a node: newest values, and charts of all its series over one stretch of time.
 
 import { Chart } from "./chart.js";
-import { fill, h, mark, say } from "./dom.js";
+import { fill, foreign, h, mark, say } from "./dom.js";
 import { ago, local, moment, unit, value } from "./format.js";
 import * as network from "./network.js";
 import { Layers } from "./node-layers.js";
@@ -59,7 +59,7 @@ class Page {
     document.title = `${label} · ${texts.title}`;
     this.dot = h("span", { class: "dot" });
     this.age = h("span", { class: "age" });
-    this.head = h("div", { class: "node-head" }, h("a", { class: "button small", href: "#/" }, "← ", words.back), this.dot, h("h1", null, label),
+    this.head = h("div", { class: "node-head" }, h("a", { class: "button small", href: "#/" }, "← ", words.back), this.dot, h("h1", null, foreign(label)),
       label === node.node ? null : h("code", null, node.node), this.age, this.chooser());
     this.tiles = node.series.map(tile);
     this.charts = node.series.map((series) => new Chart(series, this.span, this.report, { below: h("ul", { class: "chart-notes" }) }));

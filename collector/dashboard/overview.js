@@ -2,7 +2,7 @@
 
 import * as alerts from "./alerts.js";
 import { get } from "./api.js";
-import { fill, h, mark, say } from "./dom.js";
+import { fill, foreign, h, mark, say } from "./dom.js";
 import { ago, length, number, parse, unit, value, whole } from "./format.js";
 import * as map from "./map.js";
 import * as network from "./network.js";
@@ -236,7 +236,7 @@ function card(node) {
   const alarm = h("a", { class: "count", href: `#/anomalies?node=${encodeURIComponent(node.node)}`, hidden: true });
   const element = h("li", { class: "card", data: { node: node.node } },
     h("div", { class: "card-head" }, dot,
-      h("h3", null, h("a", { href: `#/node/${encodeURIComponent(node.node)}` }, name)),
+      h("h3", null, h("a", { href: `#/node/${encodeURIComponent(node.node)}` }, foreign(name))),
       name === node.node ? null : h("code", null, node.node), alarm, age),
     h("dl", null, rows.map((one) => one.elements)));
   const byNumber = new Map(node.series.map((one, n) => [one.series, rows[n]]));

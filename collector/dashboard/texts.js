@@ -27,7 +27,7 @@ const en = {
     how: "Users are made on the collector's machine: collector user add NAME --role viewer",
     over: "A session is over after 12 hours in which nothing was asked, after a week, and when a collector without Redis starts again.",
     name: "Name", password: "Password", in: "Log in", out: "Log out",
-    is: (name, role) => `${name}, ${role}`,
+    as: (role) => `, ${role}`, // after a name
   },
 
   errors: {
