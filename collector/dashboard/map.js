@@ -9,6 +9,8 @@ import { metricName, texts } from "./texts.js";
 const SPACE = 44; // between two boxes
 const BOX = { width: 162, height: 64 };
 const EDGE = 18;
+const NAME = { left: 25, width: 123 }; // in a box; on its right edge anomalies are counted
+const LABEL_WIDTH = 74;
 
 /** Whether there is anything to draw. */
 export const drawable = () => [...network.nodes.values()].some((node) => node.place?.at);
@@ -68,8 +70,20 @@ function pipe(from, to, at) {
 /** The two values that say most about a node. */
 const shown = (node) => node.series.filter((one) => one.kind === "gauge").slice(0, 2);
 
+/** Makes a text end in … where its place ends. Only what is on the screen has a length: until then it says false. */
+function cut(element, place) {
+  if (element.getComputedTextLength() === 0) return false;
+  const letters = [...element.textContent];
+  while (letters.length > 1 && element.getComputedTextLength() > place) {
+    letters.pop();
+    element.textContent = `${letters.join("").trimEnd()}…`;
+  }
+  return true;
+}
+
 function box(node, [x, y]) {
-  const name = s("text", { class: "map-name", x: -BOX.width / 2 + 25, y: -12 }, node.place.name ?? node.node);
+  const full = node.place.name ?? node.node;
+  const name = s("text", { class: "map-name", x: -BOX.width / 2 + NAME.left, y: -12 }, full);
   const lines = shown(node).map((one, n) => ({ one,
     label: s("text", { class: "map-label", x: -BOX.width / 2 + 10, y: 6 + n * 16 }, metricName(one.metric)),
     value: s("text", { class: "map-value", x: BOX.width / 2 - 10, y: 6 + n * 16, "text-anchor": "end" }) }));
@@ -77,18 +91,20 @@ function box(node, [x, y]) {
   const count = s("text", { y: 4 });
   const alert = s("g", { class: "map-alert", transform: `translate(${BOX.width / 2 - 4} ${-BOX.height / 2 + 4})` }, s("circle", { r: 10 }), count);
   const title = s("title");
+  let fits = false;
   const link = s("a", { href: `#/node/${encodeURIComponent(node.node)}`, class: "map-node", transform: `translate(${x} ${y})` }, title,
     s("rect", { x: -BOX.width / 2, y: -BOX.height / 2, width: BOX.width, height: BOX.height, rx: 10 }), dot, name,
     lines.flatMap((line) => [line.label, line.value]), alert);
   return { element: link, update() {
     const state = network.nodeState(node);
+    fits ||= cut(name, NAME.width) && lines.every(({ label }) => cut(label, LABEL_WIDTH));
     mark(link, "data-state", state);
     const open = alerts.ofNode(node.node);
     mark(alert, "display", open.length === 0 ? "none" : null);
     mark(alert, "data-severity", alerts.worst(open));
     say(count, String(open.length));
     const seen = network.nodeSeen(node);
-    say(title, [`${node.node}: ${texts.quality[state]}`, ago(Number.isFinite(seen) ? seen : null, network.now()), open.length > 0 && texts.anomalies.openCount(open.length)].filter(Boolean).join(", "));
+    say(title, [`${full === node.node ? full : `${full} (${node.node})`}: ${texts.quality[state]}`, ago(Number.isFinite(seen) ? seen : null, network.now()), open.length > 0 && texts.anomalies.openCount(open.length)].filter(Boolean).join(", "));
     for (const { one, value: text } of lines) {
       const held = one.newest?.value;
       say(text, held === undefined || held === null ? texts.noValue : `${value(one, held)} ${unit(one)}`);
