@@ -96,7 +96,7 @@ class Form {
       this.report("around", null);
       const correct = (point) => h("button", { type: "button", class: "small", "aria-pressed": String(this.exact === point.at), onclick: () => this.correct(point) }, words.correct, h("span", { class: "unseen" }, ` ${moment(parse(point.at))}`));
       fill(this.around, near.length === 0 ? h("p", { class: "faint" }, words.nothing) : [h("p", { class: "faint" }, words.stands),
-        table(words.stands, [texts.node.time, `${texts.node.value} ${unit(series)}`, texts.node.quality, ""], near.map((point) => [moment(parse(point.at)), value(series, point.value), texts.quality[point.quality], correct(point)]), true)]);
+        table(words.stands, [texts.node.time, `${texts.node.value} ${unit(series)}`, texts.node.quality, ""], near.map((point) => [moment(parse(point.at)), value(series, point.value), texts.quality[point.quality], correct(point)]))]);
     } catch (error) {
       if (!this.asking.signal.aborted) this.report("around", error);
     }
