@@ -210,6 +210,7 @@ function showReporting(part) {
 
 function showGateways(part, answer) {
   if (!answer) return part.show("–", "", null);
+  if (answer.items.length === 0) return part.show(whole(0), words.gatewaysNone, null);
   const away = answer.items.filter((gateway) => !gateway.session?.connected);
   const names = texts.and(away.slice(0, 3).map((gateway) => gateway.gateway));
   part.show(`${whole(answer.items.length - away.length)} / ${whole(answer.items.length)}`, away.length ? words.gatewaysAway(names) : words.gatewaysAll, away.length ? "bad" : "good");

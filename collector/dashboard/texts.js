@@ -86,6 +86,7 @@ const en = {
     alertsAt: (names, more) => `at ${names}${more > 0 ? ` and ${more} more` : ""}`,
     gateways: "Gateways online",
     gatewaysAll: "all connected",
+    gatewaysNone: "none heard yet",
     gatewaysAway: (names) => `away: ${names}`,
     quality: "Data quality",
     qualityDay: (day) => `report of ${day}`,
