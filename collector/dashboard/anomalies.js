@@ -26,6 +26,10 @@ export function anomalies(root, report, id, query) {
   return Object.assign(() => page.end(), { query: (other, next) => page.go(other, next) });
 }
 
+/** What the address may say; a filter that isn't known filters nothing, nor is it asked for. */
+const KNOWN = { state: words.choices, severity: words.severities, kind: words.kinds, since: Object.fromEntries(words.stretches) };
+const understood = (name, held) => (held !== null && (!KNOWN[name] || Object.hasOwn(KNOWN[name], held)) ? held : DEFAULTS[name]);
+
 /** What goes on comes first, and the worst of it. */
 const urgency = (one) => 2 * Number(one.end === null) + Number(one.severity === "critical");
 
@@ -58,7 +62,7 @@ class Page {
   /** Other filters, or another anomaly. */
   go(query, id) {
     const before = JSON.stringify(this.chosen);
-    this.chosen = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? DEFAULTS[name]]));
+    this.chosen = Object.fromEntries(FILTERS.map((name) => [name, understood(name, query.get(name))]));
     this.id = id ? Number(id) : null;
     if (before !== JSON.stringify(this.chosen)) {
       this.build();
