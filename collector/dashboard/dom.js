@@ -44,12 +44,14 @@ export const styled = (href) => new Promise((done) => {
 });
 
 /** A table that scrolls for itself, and on a phone is a list in which each cell says its head, unless it is `narrow`. The roles
- *  are there because a table that is laid out otherwise is none to some screen readers. */
+ *  are there because a table that is laid out otherwise is none to some screen readers; a group, because the section around it
+ *  is the landmark. */
 export function table(caption, heads, rows, narrow = false) {
   const cell = (held, n) => (n === 0 ? h("th", { scope: "row", role: "rowheader" }, held) : h("td", { role: "cell", data: { head: heads[n] } }, held ? h("span", null, held) : held));
-  return h("div", { class: narrow ? "scroll" : "scroll stacked", tabindex: 0, role: "region", "aria-label": caption },
+  const column = (head) => (head ? h("th", { scope: "col", role: "columnheader" }, head) : h("td", { role: "cell" })); // buttons have none
+  return h("div", { class: narrow ? "scroll" : "scroll stacked", tabindex: 0, role: "group", "aria-label": caption },
     h("table", { role: "table" },
       h("caption", { class: "unseen" }, caption),
-      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads.map((head) => h("th", { scope: "col", role: "columnheader" }, head)))),
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads.map(column))),
       h("tbody", { role: "rowgroup" }, rows.map((cells) => h("tr", { role: "row" }, cells.map(cell))))));
 }
