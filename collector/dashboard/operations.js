@@ -10,6 +10,7 @@ import { may } from "./session.js";
 import { seriesName, texts } from "./texts.js";
 
 const EVERY_MS = 10_000;
+const LOOKUPS_MIN = 10; // the share of fewer says nothing
 const RUNNING_EVERY_MS = 1_000;
 const LIST_MAX = 100;
 const ASIDE_MAX = 10_000;
@@ -75,11 +76,10 @@ function showTiers(health, figures, costs, storage) {
     fact(name === "bytes" && tier === "hot" ? words.memory : words.facts[name] ?? name, name === "bytes" ? bytes(held) : typeof held === "number" ? whole(held) : String(held)));
   const cards = ["hot", "warm", "cold"].filter((name) => health.tiers[name].state !== null).map((name) => {
     const tier = health.tiers[name];
-    const hits = name === "hot" ? hitRate(figures) : null;
     return h("article", { class: "card", data: { state: tier.ok ? "good" : "bad" } },
       h("div", { class: "card-head" }, h("h3", null, words.tierNames[name]), badge(tier.ok ? "good" : "bad", tier.ok ? words.up : words.down)),
       h("p", { class: "faint" }, words.tierWhat[name]),
-      tier.ok ? h("dl", { class: "facts" }, fact(words.answered, length(tier.answered_in_ms / 1000)), hits !== null && fact(words.hitRate, percent(hits)), costs && fact(words.month, words.money(costs[name], costs.currency)), name !== "hot" && storage?.[name]?.readings != null && fact(words.facts.readings, whole(storage[name].readings)), facts(tier.state, name)) : h("p", { class: "error" }, tier.error));
+      tier.ok ? h("dl", { class: "facts" }, fact(words.answered, length(tier.answered_in_ms / 1000)), name === "hot" && fact(words.hitRate, percent(hitRate(figures))), costs && fact(words.month, words.money(costs[name], costs.currency)), name !== "hot" && storage?.[name]?.readings != null && fact(words.facts.readings, [whole(storage[name].readings), h("span", { class: "faint" }, ` ${words.counted(ago(parse(storage.at), network.now()))}`)]), facts(tier.state, name)) : h("p", { class: "error" }, tier.error));
   });
   const spool = [figures.get("collector_spool_bytes"), figures.get("collector_spool_bytes_max"), figures.get("collector_spool_records")];
   cards.push(h("article", { class: "card", data: { state: health.troubles.length ? "bad" : "good" } },
@@ -94,7 +94,7 @@ function showTiers(health, figures, costs, storage) {
 function hitRate(figures) {
   const of = (outcome) => figures.get(`collector_cache_lookups_total{outcome="${outcome}"}`) ?? 0;
   const all = of("hit") + of("miss");
-  return all > 0 ? of("hit") / all : null;
+  return all >= LOOKUPS_MIN ? of("hit") / all : null;
 }
 
 function showGateways({ items }) {
