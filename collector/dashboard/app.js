@@ -257,13 +257,18 @@ live.listen(({ is }) => {
   if (is !== "connecting") wasLive = is === "live";
 });
 setInterval(() => { showLink(); say(time, clock(network.now())); }, 1000);
-setInterval(keepHealth, HEALTH_EVERY_MS);
-setInterval(keepAlerts, ALERTS_EVERY_MS);
-setInterval(() => { if (!document.hidden) keepLists(); }, LISTS_EVERY_MS);
+setInterval(keepHealth, HEALTH_EVERY_MS); // says as well that nobody answers
 showTheme();
 showLink();
-keepLists();
-keepHealth();
-keepAlerts();
-session.ready.then((one) => { badge(one); if (!strange) showRoles(); });
+// A stranger would be told nothing, so nothing is asked before it is known who is there: it came with the page.
+session.ready.then((one) => {
+  if (one === null) return meet();
+  badge(one);
+  showRoles();
+  keepLists();
+  keepHealth();
+  keepAlerts();
+  setInterval(keepAlerts, ALERTS_EVERY_MS);
+  setInterval(() => { if (!document.hidden) keepLists(); }, LISTS_EVERY_MS);
+});
 show();

@@ -7,8 +7,11 @@ const menu = (page) => page.locator("#bar nav a:visible").evaluateAll((all) => a
 
 export default ({ check, browser, base }) => {
   check("whoever must log in is asked to, and is out again after logging out", async () => {
-    const page = await open(browser, base, { role: null, expected: STRANGER });
+    const page = await open(browser, base, { role: null });
     await has(page, "Who are you?");
+    await page.waitForLoadState("networkidle"); // nothing is asked that would be refused
+    assert.deepEqual(page.errors, []);
+    page.expected.push(...STRANGER);
     assert.deepEqual(await menu(page), []);
     assert.deepEqual(await findings(page), []);
     const enter = async (password) => {
