@@ -146,6 +146,7 @@ function meet() {
   troubles.clear();
   showNotices();
   mark(pill, "hidden", true);
+  fill(who);
   import("./login.js").then(({ form }) => form(main));
 }
 
