@@ -128,6 +128,7 @@ export class Chart {
     } else this.plot.setData(data, false);
     this.place();
     if (anew) this.describe();
+    else this.aside();
   }
 
   /** Puts the stretch of time under the picture, at once, whatever data there is. */
@@ -251,11 +252,18 @@ export class Chart {
 
   empty(is) {
     this.hint.hidden = !is;
+    this.aside();
     if (!is) return;
     const newest = this.series.newest;
     const away = newest && (newest.at < this.span.from || newest.at > this.span.to);
     fill(this.hint, h("p", null, words.nothing), newest && h("p", { class: "faint" }, words.nothingHow(`${moment(newest.at)} (${ago(newest.at, network.now())})`)),
       away && h("button", { type: "button", onclick: () => this.span.set(newest.at - this.span.length * 0.8, newest.at + this.span.length * 0.2) }, words.goThere));
+  }
+
+  /** What is said of missing readings lies on the picture, unless something else is drawn there: then under it. */
+  aside() {
+    const [least] = this.hint.hidden ? [null] : extent(this.drawn(), this.span.from / 1000, this.span.to / 1000, null, null);
+    mark(this.hint, "data-under", least !== null);
   }
 
   /** The table, when it is open. */
