@@ -70,7 +70,7 @@ function content(of) {
     const inner = fields(media.schema ?? {});
     const example = media.example ?? whole(media.schema).example;
     return h("div", null, h("code", null, type), inner.length ? h("div", { class: "parts" }, inner) : ` ${kind(media.schema ?? {})}`,
-      example !== undefined && h("pre", null, sample(example)));
+      example !== undefined && h("pre", { tabindex: 0 }, sample(example)));
   });
 }
 
@@ -132,7 +132,7 @@ function narrow(text) {
 document.documentElement.lang = texts.language;
 document.title = words.title;
 fill(document.getElementById("bar"),
-  h("a", { class: "brand", href: "/" }, h("img", { src: "/icon.svg", alt: "", width: 26, height: 26 }), h("span", null, texts.title)),
+  h("a", { class: "brand", href: "/", "aria-label": texts.title }, h("img", { src: "/icon.svg", alt: "", width: 26, height: 26 }), h("span", null, texts.title)),
   h("span", null, words.title), h("div", { class: "bar-end" }, h("a", { href: "/api/v1/openapi.json" }, "OpenAPI")));
 try {
   all = await get("openapi.json");
