@@ -120,7 +120,7 @@ impl Sign {
             [sign] => Some(by(sign)),
             // `1.234.567` groups by points, so that its decimal sign is the comma.
             [first, ..] if signs.iter().all(|sign| *sign == first) => {
-                grouped.then(|| if first == b'.' { Sign::Comma } else { Sign::Point })
+                grouped.then_some(if first == b'.' { Sign::Comma } else { Sign::Point })
             }
             [.., before, last] => (before != last).then(|| by(last)),
         }
