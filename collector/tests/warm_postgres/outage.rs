@@ -4,7 +4,79 @@ use super::*;
 use collector::tiers::warm::settings::Store;
 use services::postgres::Postgres;
 use std::time::Duration;
-use support::{Client, Site, now, seqs, until};
+use support::{Client, Collector, Site, now, seqs, until, within};
+
+/// A collector that would wait for a connection for longer than any test does.
+fn patient(settings: &WarmSettings) -> Site {
+    Site::new(&["STATION_7"], |config| {
+        config.warm = WarmSettings { store: Some(Store::Postgres), ..settings.clone() };
+        config.warm.connect_timeout = Duration::from_secs(600).into();
+        config.buffer.flush_interval = Duration::from_millis(10).into();
+    })
+}
+
+/// What people and the page ask for; none of it waits for a connection.
+async fn ask_all(collector: &Collector) {
+    for path in [
+        "me",
+        "latest",
+        "nodes",
+        "series",
+        "history?node=DIST_001&metric=pressure&from=now-2h",
+        "history?node=DIST_001&metric=pressure&from=now-730d",
+        "anomalies",
+        "gateways",
+        "jobs",
+    ] {
+        within(collector.get(path)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_is_away_nobody_waits_for_it_and_when_it_is_back_everybody_has_it() {
+    let mut server = Postgres::start().await;
+    let settings = server.database().await;
+    let site = patient(&settings);
+    let collector = site.start().await;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    let start = now() - 1_000 * SECOND;
+    client.block(1, full_block(hash, start, 1)).await;
+    client.wait_committed(seqs([1])).await;
+    let is_whole = async || collector.get("nodes").await["degraded"] == serde_json::json!([]);
+    ask_all(&collector).await;
+    for round in 2..=3 {
+        server.kill();
+        ask_all(&collector).await;
+        assert!(until(async || !is_whole().await).await, "who asks for series is told that some may be missing");
+        let today = collector.get("history?node=DIST_001&metric=pressure&from=now-10m&resolution=raw").await;
+        assert_eq!(today["tiers"], serde_json::json!(["hot"]), "what is in the hot tier comes: {today}");
+        client.block(round, full_block(hash, start, round)).await;
+        client.wait_stored(seqs(1..=round)).await;
+        server.restart().await;
+        client.wait_committed(seqs(1..=round)).await;
+        assert!(until(is_whole).await, "it is back");
+    }
+    let stored = ask(&server, &settings, "SELECT count(*) FROM readings").await;
+    assert_eq!(stored, format!("{}", 3 * BLOCK));
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_was_never_there_holds_up_nothing_and_is_used_as_soon_as_it_is() {
+    let mut server = Postgres::start().await;
+    let settings = server.database().await;
+    server.kill();
+    let site = patient(&settings);
+    let collector = within(site.start()).await;
+    for path in ["me", "latest", "nodes", "anomalies", "gateways", "jobs"] {
+        within(collector.get(path)).await;
+    }
+    server.restart().await;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    client.block(1, full_block(hash, now() - 1_000 * SECOND, 1)).await;
+    client.wait_committed(seqs([1])).await;
+    collector.stop().await;
+}
 
 /// So many more blocks; gives the number of the last.
 async fn send(client: &mut Client, hash: CatalogueHash, start: i64, last: u64, more: u64) -> u64 {

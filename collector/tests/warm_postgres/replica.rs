@@ -2,11 +2,13 @@
 
 use super::*;
 use services::postgres::{self, Postgres};
+use std::time::Duration;
 
 #[tokio::test]
 async fn history_is_read_from_a_replica_only_while_it_is_up_to_date() {
-    let primary = Postgres::start_with("trust", &["fsync=off"]).await;
-    let settings = primary.database().await;
+    let mut primary = Postgres::start_with("trust", &["fsync=off"]).await;
+    // Longer than the test may take.
+    let settings = WarmSettings { connect_timeout: Duration::from_secs(600).into(), ..primary.database().await };
     let folder = postgres::folder();
     let (data, port) = (folder.path().join("data"), primary.port.to_string());
     let to = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-D", data.to_str().unwrap()];
@@ -37,6 +39,14 @@ async fn history_is_read_from_a_replica_only_while_it_is_up_to_date() {
     assert_eq!(all().await, stored, "it is behind: the primary is asked");
     assert_eq!(ask(&replica, &settings, "SELECT count(*) FROM readings").await, "20");
     replica.execute("postgres", "SELECT pg_wal_replay_resume()").await;
+
+    assert!(support::until(async || asked(&replica).await != "0" && all().await == stored).await);
+    primary.kill();
+    assert_eq!(support::within(all()).await, stored, "the primary is dead: it answers on");
+    assert!(support::within(tier.nodes()).await.is_err(), "the primary is asked for what must be the newest");
+    assert_eq!(support::within(all()).await, stored);
+    primary.restart().await;
+    assert!(support::until(async || tier.nodes().await.is_ok()).await, "it is back");
 
     replica.kill();
     assert_eq!(all().await, stored, "it is dead: the primary is asked");

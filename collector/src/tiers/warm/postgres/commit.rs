@@ -81,6 +81,7 @@ impl Batch {
 impl PostgresWarm {
     pub(super) async fn commit_flush(&self, flush: Flush) -> Result<CommitReport, TierError> {
         let batch = Batch::new(flush)?;
+        self.try_again().await?;
         self.make_days(&batch.readings).await?;
         let mut way = if self.expects_conflicts.load(Ordering::Relaxed) { Way::Slow } else { Way::Fast };
         let mut tries = 0;

@@ -106,6 +106,21 @@ pub(super) fn failed(error: sqlx::Error) -> TierError {
     }
 }
 
+/// Whether no connection could be had because nobody is there, rather than that the server says no.
+pub(super) fn is_away(error: &sqlx::Error) -> bool {
+    // It shuts down, has crashed, or isn't up yet.
+    let refuses = |code: &str| matches!(code, "57P01" | "57P02" | "57P03");
+    matches!(error, sqlx::Error::Io(_)) || code(error).is_some_and(|code| refuses(&code))
+}
+
+/// The words of an error, without its tier.
+pub(super) fn why(error: TierError) -> String {
+    match error {
+        TierError::Unavailable { why, .. } => why,
+        other => other.to_string(),
+    }
+}
+
 /// What to do about a SQLSTATE (PostgreSQL manual, appendix A).
 fn advice(code: &str) -> Option<&'static str> {
     Some(match code {

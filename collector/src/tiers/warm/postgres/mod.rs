@@ -7,6 +7,7 @@ mod access;
 mod alerts;
 mod anomalies;
 mod audit;
+mod away;
 mod commit;
 mod copy;
 mod copy_out;
@@ -38,6 +39,7 @@ use super::super::*;
 use super::SchemaReport;
 use super::rules::Round;
 use super::settings::WarmSettings;
+use away::Server;
 use fault::{Failure, failed, unavailable};
 use pools::Use;
 use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
@@ -60,6 +62,8 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct PostgresWarm {
     settings: WarmSettings,
+    /// Of `write` and `read`.
+    primary: Server,
     write: PgPool,
     read: PgPool,
     replica: Option<replica::Replica>,
@@ -86,6 +90,7 @@ impl PostgresWarm {
             replica::Replica::new(pools::pool(settings, options, Use::Read))
         });
         Ok(Self {
+            primary: Server::new(options.clone(), settings.connect_timeout.0),
             write: pools::pool(settings, options.clone(), Use::Write),
             read: pools::pool(settings, options, Use::Read),
             replica,
@@ -127,7 +132,14 @@ impl PostgresWarm {
     /// # Errors
     /// When the server can't be reached or the tables can't be used; the text names the setting.
     pub async fn ready(&self) -> Result<Layout, TierError> {
-        self.layout.get_or_try_init(|| self.bring_up()).await.copied().map_err(|error| named(&self.settings, error))
+        if let Some(layout) = self.layout.get() {
+            return Ok(*layout);
+        }
+        self.primary.unless_away(self.known_layout()).await.map_err(|error| named(&self.settings, error))
+    }
+
+    async fn known_layout(&self) -> Result<Layout, TierError> {
+        self.layout.get_or_try_init(|| self.bring_up()).await.copied()
     }
 
     fn bring_up(&self) -> TierFuture<'_, Layout> {
@@ -153,33 +165,42 @@ impl PostgresWarm {
         self
     }
 
+    /// Before a commit: it isn't held up by what others found a while ago.
+    async fn try_again(&self) -> Result<(), TierError> {
+        let connect = async {
+            self.known_layout().await?;
+            self.write.acquire().await.map_err(failed)
+        };
+        self.primary.try_again(connect).await
+    }
+
     /// A connection that writes.
     async fn writer(&self) -> Result<PoolConnection<Postgres>, TierError> {
         self.ready().await?;
-        self.write.acquire().await.map_err(failed)
+        self.primary.unless_away(async { self.write.acquire().await.map_err(failed) }).await
     }
 
     /// A transaction that writes.
     async fn begin(&self) -> Result<sqlx::Transaction<'static, Postgres>, TierError> {
         self.ready().await?;
-        self.write.begin().await.map_err(failed)
+        self.primary.unless_away(async { self.write.begin().await.map_err(failed) }).await
     }
 
     /// A connection that reads what is certainly the newest.
     async fn primary(&self) -> Result<PoolConnection<Postgres>, TierError> {
         self.ready().await?;
-        self.read.acquire().await.map_err(failed)
+        self.primary.unless_away(async { self.read.acquire().await.map_err(failed) }).await
     }
 
     /// A connection for questions about readings: to the replica, when it is up to date.
     async fn reader(&self) -> Result<PoolConnection<Postgres>, TierError> {
         self.ready().await?;
         if let Some(replica) = &self.replica
-            && let Some(connection) = replica.caught_up(&self.read).await
+            && let Some(connection) = replica.caught_up(self.primary()).await
         {
             return Ok(connection);
         }
-        self.read.acquire().await.map_err(failed)
+        self.primary().await
     }
 
     /// Does it again when another transaction got into its way.
@@ -198,7 +219,7 @@ impl PostgresWarm {
 
     async fn tell_replica(&self) {
         if let Some(replica) = &self.replica {
-            replica.committed(&self.read).await;
+            replica.committed(self.primary()).await;
         }
     }
 

@@ -20,6 +20,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How long a replica that failed is left alone.
 const REST: Duration = Duration::from_secs(10);
 
+/// A connection to the primary, once it is wanted.
+type Connected = Result<PoolConnection<Postgres>, TierError>;
+
 #[derive(Debug)]
 pub(super) struct Replica {
     pool: PgPool,
@@ -43,13 +46,13 @@ impl Replica {
     }
 
     /// We committed: from now on the replica must have replayed that too.
-    pub(super) async fn committed(&self, primary: &PgPool) {
+    pub(super) async fn committed(&self, primary: impl Future<Output = Connected>) {
         self.state().wanted = None;
         self.ask(primary).await;
     }
 
     /// A connection to the replica, when it is up to date.
-    pub(super) async fn caught_up(&self, primary: &PgPool) -> Option<PoolConnection<Postgres>> {
+    pub(super) async fn caught_up(&self, primary: impl Future<Output = Connected>) -> Option<PoolConnection<Postgres>> {
         let now = Instant::now();
         {
             let mut state = self.state();
@@ -86,7 +89,7 @@ impl Replica {
         }
     }
 
-    async fn wanted(&self, primary: &PgPool, now: Instant) -> Option<i64> {
+    async fn wanted(&self, primary: impl Future<Output = Connected>, now: Instant) -> Option<i64> {
         let known = self.state().wanted;
         match known {
             Some((place, asked)) if now.duration_since(asked) < ASK_AGAIN => Some(place),
@@ -98,10 +101,13 @@ impl Replica {
     }
 
     /// A primary that doesn't answer takes no commits either: what it said last holds on.
-    async fn ask(&self, primary: &PgPool) {
-        let place = sqlx::query_scalar("SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint").fetch_one(primary);
+    async fn ask(&self, primary: impl Future<Output = Connected>) {
+        let place = async {
+            let place = sqlx::query_scalar("SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint");
+            place.fetch_one(&mut *primary.await?).await.map_err(failed)
+        };
         let place: Result<i64, _> =
-            tokio::time::timeout(ANSWER_WITHIN, place).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+            tokio::time::timeout(ANSWER_WITHIN, place).await.unwrap_or_else(|_| Err(unavailable("it doesn't answer")));
         let mut state = self.state();
         match (place, &mut state.wanted) {
             // An answer that was long on its way may be older than what a commit has learnt since.
