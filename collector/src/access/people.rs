@@ -7,6 +7,8 @@ use serde_json::json;
 use shared::reading::Timestamp;
 
 const NAME_BYTES_MAX: usize = 64;
+/// Of users and tokens the audit keeps names only.
+const OTHERWISE: &str = "call it otherwise, or nobody knows later who did what";
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -72,13 +74,21 @@ impl People<'_> {
     /// When not.
     pub async fn is_free(&self, name: &str) -> Result<(), PeopleError> {
         check_name(name)?;
-        match self.user(name).await {
-            Err(PeopleError::Unknown { .. }) => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => {
-                let hint = "set another password or role, or take it away first";
-                Err(PeopleError::There { what: "user", name: name.into(), hint })
-            }
+        let hint = "set another password or role, or take it away first";
+        self.no_user(name, hint).await?;
+        // One that was taken back, too: the audit still names it.
+        let tokens = self.warm.access().tokens().await?;
+        match tokens.into_iter().find(|token| same_name(&token.name, name)) {
+            Some(Token { name, .. }) => Err(PeopleError::There { what: "token", name, hint: OTHERWISE }),
+            None => Ok(()),
+        }
+    }
+
+    async fn no_user(&self, name: &str, hint: &'static str) -> Result<(), PeopleError> {
+        let users = self.warm.access().users().await?;
+        match users.into_iter().find(|user| same_name(&user.name, name)) {
+            Some(User { name, .. }) => Err(PeopleError::There { what: "user", name, hint }),
+            None => Ok(()),
         }
     }
 
@@ -125,13 +135,15 @@ impl People<'_> {
     /// Makes a token, and gives what programs show: it is kept nowhere.
     ///
     /// # Errors
-    /// When the name is none or that of a token that holds, or it can't be stored.
+    /// When the name is none, a user's, or that of a token that holds, or it can't be stored.
     pub async fn make_token(&self, name: &str, role: Role, ends: Option<Timestamp>) -> Result<String, PeopleError> {
         check_name(name)?;
+        self.no_user(name, OTHERWISE).await?;
         let holds = |token: &Token| token.ends.is_none_or(|ends| self.now < ends);
-        if self.warm.access().tokens().await?.iter().any(|token| token.name == name && holds(token)) {
-            let hint = "take it back first";
-            return Err(PeopleError::There { what: "token", name: name.into(), hint });
+        let tokens = self.warm.access().tokens().await?;
+        if let Some(Token { name, .. }) = tokens.into_iter().find(|token| same_name(&token.name, name) && holds(token))
+        {
+            return Err(PeopleError::There { what: "token", name, hint: "take it back first" });
         }
         let secret = format!("{TOKEN_PREFIX}{}", random()?);
         let token = Token { name: name.into(), role, hash: digest(&secret), made: self.now, ends };
@@ -150,6 +162,11 @@ impl People<'_> {
         self.warm.access().put_token(&Token { ends: Some(self.now), ..token }).await?;
         Ok(self.note("token taken back", name, None).await?)
     }
+}
+
+/// Names that people would take for one.
+fn same_name(a: &str, b: &str) -> bool {
+    a.to_lowercase() == b.to_lowercase()
 }
 
 fn check_name(name: &str) -> Result<(), PeopleError> {

@@ -133,3 +133,29 @@ fn what_commands_show_is_readable_by_its_owner_only_and_new_at_each_start() {
     let mode = std::fs::metadata(Local::file(folder.path())).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
+
+/// The audit knows names only.
+#[tokio::test]
+async fn nobody_is_called_as_somebody_else_is() {
+    let bench = bench(false).await;
+    let people = People { warm: &*bench.warm, by: "test", now: NOW };
+    let password = || Hash::of("correct horse").unwrap();
+    let add = async |name| people.add(name, Role::Viewer, password()).await.map_err(|refused| refused.to_string());
+    let make = async |name| people.make_token(name, Role::Viewer, None).await.map_err(|refused| refused.to_string());
+    add("Rossi").await.unwrap();
+    make("grafana").await.unwrap();
+    for name in ["Rossi", "rossi", "ROSSI"] {
+        assert!(add(name).await.unwrap_err().contains("there is a user 'Rossi' already"), "{name}");
+        assert!(make(name).await.unwrap_err().contains("there is a user 'Rossi' already; call it otherwise"), "{name}");
+    }
+    for name in ["grafana", "Grafana"] {
+        assert!(add(name).await.unwrap_err().contains("there is a token 'grafana' already"), "{name}");
+        assert!(make(name).await.unwrap_err().contains("take it back first"), "{name}");
+    }
+    people.revoke_token("grafana").await.unwrap();
+    assert!(add("grafana").await.is_err(), "what it did is in the audit still");
+    make("grafana").await.unwrap();
+    people.remove("Rossi").await.unwrap();
+    add("rossi").await.unwrap();
+    people.set_role("rossi", Role::Operator).await.unwrap();
+}
