@@ -14,7 +14,7 @@ use collector::etl::{Job, JobError, Outcome, Pace, Planned, Progress, RunRefused
 use collector::tiers::hot::days::{DayCache, MemoryDays, SeriesDay};
 use collector::tiers::warm::postgres::PostgresWarm;
 use collector::tiers::warm::sqlite::SqliteWarm;
-use collector::tiers::{Bucket, Flush, StoredReading, WarmTier};
+use collector::tiers::{Audited, Bucket, Flush, StoredReading, WarmTier};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use services::postgres::Postgres;
@@ -34,19 +34,28 @@ const NEVER_SILENT: Duration = Duration::from_secs(3_600);
 
 // --- what every store must do
 
-async fn keeps_what_came_of_jobs(store: &dyn JobStore) {
+/// That someone wants a job.
+fn wanted() -> Audited {
+    Audited { at: Timestamp(DAY), who: "rossi".into(), what: "job".into(), detail: json!({ "job": "other" }) }
+}
+
+async fn keeps_what_came_of_jobs(warm: &dyn WarmTier) {
+    let store = warm.jobs();
     let (first, second) = (Timestamp(1_000 * DAY), Timestamp(1_001 * DAY));
     assert_eq!(store.marks().await.unwrap(), []);
-    assert_eq!(store.begin("tidy", Why::Due(first), "a").await.unwrap(), None, "without a mark nothing is due");
+    assert_eq!(store.begin("tidy", Why::Due(first), "a", None).await.unwrap(), None, "without a mark nothing is due");
     store.mark_new("tidy", Timestamp(0)).await.unwrap();
     store.mark_new("tidy", second).await.unwrap();
     assert_eq!(store.marks().await.unwrap(), [("tidy".to_owned(), Timestamp(0))], "the first mark stays");
 
-    let run = store.begin("tidy", Why::Due(first), "a").await.unwrap().unwrap();
-    assert_eq!(store.begin("tidy", Why::Due(second), "b").await.unwrap(), None, "one at a time");
+    let run = store.begin("tidy", Why::Due(first), "a", None).await.unwrap().unwrap();
+    assert_eq!(store.begin("tidy", Why::Due(second), "b", None).await.unwrap(), None, "one at a time");
     assert_eq!(store.marks().await.unwrap(), [("tidy".to_owned(), first)], "what didn't begin is still due");
-    assert_eq!(store.begin("tidy", Why::Hand, "b").await.unwrap(), None, "one at a time, by hand as well");
-    assert!(store.begin("other", Why::Hand, "b").await.unwrap().is_some(), "another job is another matter");
+    let hand = async |job| store.begin(job, Why::Hand, "b", Some(&wanted())).await.unwrap();
+    assert_eq!(hand("tidy").await, None, "one at a time, by hand as well");
+    assert_eq!(warm.audit(10).await.unwrap(), [], "nothing was done");
+    assert!(hand("other").await.is_some(), "another job is another matter");
+    assert_eq!(warm.audit(10).await.unwrap(), [wanted()]);
     assert!(store.alive(run, 3, 10, 5).await.unwrap());
     let runs = store.runs(Some("tidy"), 10).await.unwrap();
     assert_eq!((runs.len(), runs[0].steps_done, runs[0].steps, runs[0].status), (1, 3, 10, Status::Running));
@@ -59,9 +68,9 @@ async fn keeps_what_came_of_jobs(store: &dyn JobStore) {
     let runs = store.runs(Some("tidy"), 10).await.unwrap();
     assert_eq!((runs[0].status, runs[0].rows, runs[0].steps_done), (Status::Done, Some(7), 10));
     assert!(runs[0].finished_at >= Some(runs[0].started_at) && runs[0].detail.as_deref() == Some("tidied"));
-    assert_eq!(store.begin("tidy", Why::Due(first), "b").await.unwrap(), None, "that was begun");
+    assert_eq!(store.begin("tidy", Why::Due(first), "b", None).await.unwrap(), None, "that was begun");
 
-    let again = store.begin("tidy", Why::Again { due: Some(first), attempt: 2 }, "b").await.unwrap().unwrap();
+    let again = store.begin("tidy", Why::Again { due: Some(first), attempt: 2 }, "b", None).await.unwrap().unwrap();
     assert!(again > run);
     assert_eq!(store.bury(NEVER_SILENT).await.unwrap(), 0);
     assert_eq!(store.bury(Duration::ZERO).await.unwrap(), 2, "all that gave no sign since");
@@ -86,16 +95,20 @@ async fn one_leads_at_a_time(store: &dyn JobStore) {
 async fn sqlite_keeps_what_came_of_jobs() {
     let folder = tempfile::tempdir().unwrap();
     let warm = SqliteWarm::open(&folder.path().join("warm.sqlite")).await.unwrap();
-    keeps_what_came_of_jobs(warm.jobs()).await;
+    keeps_what_came_of_jobs(&warm).await;
     one_leads_at_a_time(warm.jobs()).await;
 }
 
 #[tokio::test]
 async fn postgresql_keeps_what_came_of_jobs() {
     let server = Postgres::start().await;
-    let warm = PostgresWarm::open(&server.database().await).await.unwrap();
-    keeps_what_came_of_jobs(warm.jobs()).await;
+    let settings = server.database().await;
+    let warm = PostgresWarm::open(&settings).await.unwrap();
+    keeps_what_came_of_jobs(&warm).await;
     one_leads_at_a_time(warm.jobs()).await;
+    server.execute(&settings.database, "ALTER TABLE audit RENAME TO gone").await;
+    assert!(warm.jobs().begin("third", Why::Hand, "a", Some(&wanted())).await.is_err());
+    assert_eq!(warm.jobs().runs(Some("third"), 1).await.unwrap(), [], "what can't be noted doesn't begin");
 }
 
 // --- two collectors
@@ -411,7 +424,7 @@ async fn reports_read_a_day_page_by_page_and_follow_what_comes_late() {
 
 /// A page of another site can't start a job through a person's browser.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_sites_page_starts_nothing() {
+async fn another_sites_page_starts_nothing_and_who_starts_a_job_is_noted() {
     let site = Site::new(&[], |_| {});
     let collector = site.start().await;
     let url = format!("http://{}/api/v1/jobs/data_quality/run", collector.api);
@@ -425,7 +438,14 @@ async fn another_sites_page_starts_nothing() {
     };
     assert_eq!(post("https://evil.example").await.unwrap(), 403);
     assert_eq!(post("null").await.unwrap(), 403);
+    assert_eq!(collector.get("audit").await["items"], json!([]));
     assert_eq!(post(&own).await.unwrap(), 202);
+    let audit = collector.get("audit").await;
+    let one = &audit["items"][0];
+    assert_eq!(
+        (&one["who"], &one["what"], &one["detail"]["job"]),
+        (&json!("local"), &json!("job"), &json!("data_quality"))
+    );
     collector.stop().await;
 }
 
@@ -475,7 +495,7 @@ async fn past_days_are_looked_up_before_someone_asks() {
 async fn health_tells_of_a_job_whose_last_run_failed() {
     let site = Site::new(&[], |_| {});
     let warm = SqliteWarm::open(&site.config.warm_file()).await.unwrap();
-    let run = warm.jobs().begin("cleanup", Why::Hand, "another").await.unwrap().unwrap();
+    let run = warm.jobs().begin("cleanup", Why::Hand, "another", None).await.unwrap().unwrap();
     let failed = Finished { status: Status::Failed, rows: 0, detail: String::new(), error: Some("no space".into()) };
     warm.jobs().finish(run, failed).await.unwrap();
     warm.close().await;

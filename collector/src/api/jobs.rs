@@ -7,11 +7,12 @@ use super::parameters::{Job as OfJob, Page};
 use super::params::{List, Params};
 use super::routes::Answered;
 use super::{Api, Problem};
+use crate::access::Principal;
 use crate::etl::RunRefused;
 use crate::etl::store::{JobRun, RunNo};
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::{Extension, Json};
 use serde::Serialize;
 use shared::reading::Timestamp;
 use utoipa::ToSchema;
@@ -86,16 +87,17 @@ pub(super) struct Begun {
 
 /// Start a job
 ///
-/// Begins a run now. How far it is shows in `/api/v1/jobs/runs`.
+/// Begins a run now, and notes in the audit who wanted it. How far it is shows in `/api/v1/jobs/runs`.
 #[utoipa::path(post, path = "/api/v1/jobs/{name}/run", operation_id = "start_job", tag = "Operations",
     params(("name" = String, Path, description = "The job's name.", max_length = 64, example = "data_quality")),
     responses((status = 202, body = Begun, description = "It has begun."), NotFound, Conflict))]
 pub(super) async fn start(
     State(api): State<Api>,
+    Extension(who): Extension<Principal>,
     Named(job): Named<String>,
     headers: HeaderMap,
 ) -> Result<(StatusCode, Json<Begun>), Problem> {
     same_origin(&headers)?;
-    let run = api.sources.jobs.start(&job).await?;
+    let run = api.sources.jobs.start_for(&who.name, &job).await?;
     Ok((StatusCode::ACCEPTED, Json(Begun { job, run })))
 }

@@ -7,9 +7,10 @@
 use super::plan::{Decision, decide};
 use super::schedule::Schedule;
 use super::store::{Finished, JobRun, JobStore, RunNo, Status, Why};
-use crate::tiers::{TierError, WarmTier};
+use crate::tiers::{Audited, TierError, WarmTier};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, try_join_all};
+use serde_json::json;
 use shared::reading::Timestamp;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -253,32 +254,47 @@ impl Scheduler {
                 Decision::Wait => {}
                 Decision::MarkNew(due) => self.store().mark_new(name, due).await?,
                 Decision::Begin(why) => {
-                    self.begin(planned, why).await?;
+                    self.begin(planned, why, None).await?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Starts a job because someone wants it.
+    /// Starts a job because someone wants it, and notes who.
+    ///
+    /// # Errors
+    /// When there is none of that name, it is running, or that can't be noted.
+    pub async fn start_for(self: &Arc<Self>, who: &str, name: &str) -> Result<RunNo, RunRefused> {
+        let detail = json!({ "job": name });
+        let wanted = Audited { at: (self.now)(), who: who.into(), what: "job".into(), detail };
+        self.start_by(Some(&wanted), name).await
+    }
+
+    /// Starts a job because of another one.
     ///
     /// # Errors
     /// When there is none of that name, or it is running.
     pub async fn start(self: &Arc<Self>, name: &str) -> Result<RunNo, RunRefused> {
+        self.start_by(None, name).await
+    }
+
+    async fn start_by(self: &Arc<Self>, wanted: Option<&Audited>, name: &str) -> Result<RunNo, RunRefused> {
         let planned = self.find(name)?.clone();
         // One whose collector died shouldn't be in the way until the leader looks.
         self.store().bury(self.pace.silent).await?;
-        self.begin(&planned, Why::Hand).await?.ok_or(RunRefused::Running(planned.job.name()))
+        self.begin(&planned, Why::Hand, wanted).await?.ok_or(RunRefused::Running(planned.job.name()))
     }
 
     fn begin<'a>(
         self: &'a Arc<Self>,
         planned: &'a Planned,
         why: Why,
+        wanted: Option<&'a Audited>,
     ) -> BoxFuture<'a, Result<Option<RunNo>, TierError>> {
         Box::pin(async move {
             let name = planned.job.name();
-            let Some(run) = self.store().begin(name, why, &self.owner).await? else { return Ok(None) };
+            let Some(run) = self.store().begin(name, why, &self.owner, wanted).await? else { return Ok(None) };
             tracing::info!(job = name, run = run.0, ?why, "job begins");
             let (this, job) = (Arc::clone(self), Arc::clone(&planned.job));
             self.tasks.spawn(async move {

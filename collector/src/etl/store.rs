@@ -3,7 +3,7 @@
 //! Times here are those of the store's own clock where collectors might disagree: a lease or a sign of life is counted
 //! by the database's clock.
 
-use crate::tiers::TierFuture;
+use crate::tiers::{Audited, TierFuture};
 use serde::Serialize;
 use shared::reading::Timestamp;
 use std::fmt;
@@ -141,8 +141,15 @@ pub trait JobStore: Send + Sync {
     /// Notes for a job that has no mark that nothing before this is due.
     fn mark_new<'a>(&'a self, job: &'a str, due: Timestamp) -> TierFuture<'a, ()>;
 
-    /// Begins a run; `None` when the job is running, or when that due time was begun already.
-    fn begin<'a>(&'a self, job: &'a str, why: Why, owner: &'a str) -> TierFuture<'a, Option<RunNo>>;
+    /// Begins a run; `None` when the job is running, or when that due time was begun already. Who wants it is written into
+    /// the audit with it, or it doesn't begin.
+    fn begin<'a>(
+        &'a self,
+        job: &'a str,
+        why: Why,
+        owner: &'a str,
+        wanted: Option<&'a Audited>,
+    ) -> TierFuture<'a, Option<RunNo>>;
 
     /// A sign of life, how far it is and the rows up to now; false when the run was declared over meanwhile.
     fn alive(&self, run: RunNo, steps_done: u64, steps: u64, rows: u64) -> TierFuture<'_, bool>;

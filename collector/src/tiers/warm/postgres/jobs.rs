@@ -1,11 +1,11 @@
 //! Jobs and their runs in PostgreSQL. Its clock decides: those of several collectors may disagree.
 
-use super::PostgresWarm;
 use super::fault::failed;
 use super::rows::{get, narrow, strange};
 use super::time::PgTime;
+use super::{PostgresWarm, audit};
 use crate::etl::store::{Finished, JobRun, JobStore, RUNS_KEPT, RunNo, Status, Why};
-use crate::tiers::{TierError, TierFuture};
+use crate::tiers::{Audited, TierError, TierFuture};
 use shared::reading::Timestamp;
 use sqlx::postgres::PgRow;
 use std::time::Duration;
@@ -30,7 +30,13 @@ fn run(row: &PgRow) -> Result<JobRun, TierError> {
 }
 
 impl PostgresWarm {
-    async fn begin_run(&self, job: &str, why: Why, owner: &str) -> Result<Option<RunNo>, TierError> {
+    async fn begin_run(
+        &self,
+        job: &str,
+        why: Why,
+        owner: &str,
+        wanted: Option<&Audited>,
+    ) -> Result<Option<RunNo>, TierError> {
         let mut transaction = self.begin().await?;
         if let Why::Due(due) = why {
             let raise = sqlx::query("UPDATE etl_marks SET due = $2 WHERE job = $1 AND due < $2").bind(job);
@@ -50,6 +56,7 @@ impl PostgresWarm {
                      (SELECT number FROM etl_jobs WHERE job = $1 ORDER BY number DESC LIMIT 1 OFFSET $2)";
         let prune = sqlx::query(prune).bind(job).bind(i64::from(RUNS_KEPT));
         prune.execute(&mut *transaction).await.map_err(failed)?;
+        audit::put(&mut transaction, wanted.map_or(&[], std::slice::from_ref)).await?;
         transaction.commit().await.map_err(failed)?;
         Ok(Some(RunNo(number)))
     }
@@ -93,8 +100,14 @@ impl JobStore for PostgresWarm {
         })
     }
 
-    fn begin<'a>(&'a self, job: &'a str, why: Why, owner: &'a str) -> TierFuture<'a, Option<RunNo>> {
-        Box::pin(self.begin_run(job, why, owner))
+    fn begin<'a>(
+        &'a self,
+        job: &'a str,
+        why: Why,
+        owner: &'a str,
+        wanted: Option<&'a Audited>,
+    ) -> TierFuture<'a, Option<RunNo>> {
+        Box::pin(self.begin_run(job, why, owner, wanted))
     }
 
     fn alive(&self, run: RunNo, steps_done: u64, steps: u64, rows: u64) -> TierFuture<'_, bool> {

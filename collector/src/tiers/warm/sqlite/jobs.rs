@@ -1,9 +1,9 @@
 //! Jobs and their runs in SQLite. All collectors of a file are on one machine: its clock is theirs.
 
 use super::rows::{get, narrow};
-use super::{SqliteWarm, broken, failed};
+use super::{SqliteWarm, audit, broken, failed};
 use crate::etl::store::{Finished, JobRun, JobStore, RUNS_KEPT, RunNo, Status, Why};
-use crate::tiers::{TierError, TierFuture};
+use crate::tiers::{Audited, TierError, TierFuture};
 use shared::reading::{Timestamp, micros};
 use sqlx::sqlite::SqliteRow;
 use std::time::Duration;
@@ -28,7 +28,13 @@ fn run(row: &SqliteRow) -> Result<JobRun, TierError> {
 }
 
 impl SqliteWarm {
-    async fn begin_run(&self, job: &str, why: Why, owner: &str) -> Result<Option<RunNo>, TierError> {
+    async fn begin_run(
+        &self,
+        job: &str,
+        why: Why,
+        owner: &str,
+        wanted: Option<&Audited>,
+    ) -> Result<Option<RunNo>, TierError> {
         let mut transaction = self.begin().await?;
         if let Why::Due(due) = why {
             let raise = sqlx::query("UPDATE etl_marks SET due = ?2 WHERE job = ?1 AND due < ?2").bind(job).bind(due.0);
@@ -45,6 +51,7 @@ impl SqliteWarm {
         let prune = "DELETE FROM etl_jobs WHERE job = ?1 AND number <= \
                      (SELECT number FROM etl_jobs WHERE job = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)";
         sqlx::query(prune).bind(job).bind(RUNS_KEPT).execute(&mut *transaction).await.map_err(failed)?;
+        audit::put(&mut transaction, wanted.map_or(&[], std::slice::from_ref)).await?;
         transaction.commit().await.map_err(failed)?;
         Ok(Some(RunNo(number)))
     }
@@ -78,8 +85,14 @@ impl JobStore for SqliteWarm {
         })
     }
 
-    fn begin<'a>(&'a self, job: &'a str, why: Why, owner: &'a str) -> TierFuture<'a, Option<RunNo>> {
-        Box::pin(self.begin_run(job, why, owner))
+    fn begin<'a>(
+        &'a self,
+        job: &'a str,
+        why: Why,
+        owner: &'a str,
+        wanted: Option<&'a Audited>,
+    ) -> TierFuture<'a, Option<RunNo>> {
+        Box::pin(self.begin_run(job, why, owner, wanted))
     }
 
     fn alive(&self, run: RunNo, steps_done: u64, steps: u64, rows: u64) -> TierFuture<'_, bool> {
