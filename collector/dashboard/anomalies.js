@@ -104,6 +104,7 @@ class Page {
       const answers = await Promise.all(state === "unsettled" ? [ask("open"), ask("acknowledged")] : [ask(state === "all" ? undefined : state)]);
       this.looked = (await looked)?.items.find((run) => run.status === "done") ?? null;
       this.truncated = answers.some((answer) => answer.truncated);
+      this.degraded = [...new Set(answers.flatMap((answer) => answer.degraded))];
       this.items = answers.flatMap((answer) => answer.items).filter((one) => !severity || one.severity === severity)
         .sort((a, b) => urgency(b) - urgency(a) || parse(b.start) - parse(a.start));
       this.report("anomalies", null);
@@ -149,7 +150,8 @@ class Page {
 
   draw(shown) {
     const left = this.items.length - shown.length;
-    say(this.count, this.items.length === 0 ? "" : words.count(this.items.length) + (left || this.truncated ? `, ${words.more}` : ""));
+    const counted = this.items.length === 0 ? "" : words.count(this.items.length) + (left || this.truncated ? `, ${words.more}` : "");
+    say(this.count, [counted, ...this.degraded.map(texts.notice.degraded)].filter(Boolean).join(". "));
     const filtered = FILTERS.some((name) => this.chosen[name] !== DEFAULTS[name]);
     const key = JSON.stringify([shown, this.address(null), shown.length === 0 && this.looked]);
     if (key === this.key) return this.age();

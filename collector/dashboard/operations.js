@@ -97,18 +97,19 @@ function hitRate(figures) {
   return all >= LOOKUPS_MIN ? of("hit") / all : null;
 }
 
-function showGateways({ items }) {
-  if (items.length === 0) return none(words.gatewaysNone, words.gatewaysHow);
+function showGateways({ items, degraded }) {
+  const lacks = degraded.map((what) => h("p", { class: "notice", data: { state: "warn" } }, texts.notice.degraded(what)));
+  if (items.length === 0) return lacks.length ? h("div", null, lacks) : none(words.gatewaysNone, words.gatewaysHow);
   const heads = [words.gateway, words.state, words.seen, words.agent, words.points, words.bad, words.waiting, words.oldest, words.clock, words.series, words.gapsOf];
-  return table(words.gateways, heads, items.map((one) => {
+  return h("div", null, lacks, table(words.gateways, heads, items.map((one) => {
     const { session } = one;
     const status = session?.status ?? one.status;
     const online = session?.connected === true;
     return [one.gateway, badge(online ? "good" : "bad", online ? words.online : words.away), ago(parse(session?.heard ?? one.last_heard), network.now()), session?.version ?? one.version ?? "–",
       whole(status?.points), status?.points_bad ? badge("bad", whole(status.points_bad)) : whole(status?.points_bad),
       status ? `${words.blocks(status.spool_records)}, ${bytes(status.spool_bytes)}` : "–", status ? (status.oldest_unsent ? ago(parse(status.oldest_unsent), network.now()) : words.none) : "–",
-      status ? clockText(status.clock) : "–", whole(one.series), one.gaps ? badge("stale", whole(one.gaps)) : whole(0)];
-  }));
+      status ? clockText(status.clock) : "–", whole(one.series), one.gaps ? badge("stale", whole(one.gaps)) : whole(one.gaps)];
+  })));
 }
 
 const clockText = (clock) => (typeof clock === "string" ? clock : Object.keys(clock)[0]).toLowerCase();

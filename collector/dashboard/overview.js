@@ -213,7 +213,8 @@ function showGateways(part, answer) {
   if (answer.items.length === 0) return part.show(whole(0), words.gatewaysNone, null);
   const away = answer.items.filter((gateway) => !gateway.session?.connected);
   const names = texts.and(away.slice(0, 3).map((gateway) => gateway.gateway));
-  part.show(`${whole(answer.items.length - away.length)} / ${whole(answer.items.length)}`, away.length ? words.gatewaysAway(names) : words.gatewaysAll, away.length ? "bad" : "good");
+  const lacks = answer.degraded.length > 0;
+  part.show(`${whole(answer.items.length - away.length)} / ${whole(answer.items.length)}`, away.length ? words.gatewaysAway(names) : lacks ? "" : words.gatewaysAll, away.length ? "bad" : lacks ? "stale" : "good");
 }
 
 function showQuality(part, answer) {

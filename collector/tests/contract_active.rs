@@ -8,7 +8,7 @@ mod support;
 use collector::analytics::anomaly::{Finding, Kind, Severity};
 use collector::analytics::store::{Action, Judgement, Note, State, Wanted};
 use collector::anomalies::Anomalies;
-use collector::tiers::hot::days::Days;
+use collector::tiers::hot::days::{Days, MemoryDays};
 use collector::tiers::warm::sqlite::SqliteWarm;
 use collector::tiers::{Flush, SeriesId, WarmTier};
 use shared::reading::Timestamp;
@@ -81,9 +81,10 @@ impl<S> Bench<S> {
                 Wanted { number: Some(1), ..all },
             ] {
                 let truth = self.warm.anomalies().find_anomalies(&wanted).await.unwrap();
+                count = count.max(truth.len());
+                let truth = (truth, None);
                 assert_eq!(self.one.find(&wanted).await.unwrap(), truth, "{wanted:?}");
                 assert_eq!(self.other.find(&wanted).await.unwrap(), truth, "{wanted:?}");
-                count = count.max(truth.len());
             }
         }
         count
@@ -112,15 +113,20 @@ async fn whoever_asks_is_told_what_the_warm_tier_says<S>(bench: Bench<S>) {
 async fn active_ones_are_told_while_the_warm_tier_is_away<S>(bench: Bench<S>) {
     bench.agree().await;
     bench.find(Kind::Stuck, HOUR, 1..=3).await;
-    assert_eq!(bench.one.active().await.unwrap().0.len(), 3);
+    let active = bench.one.active().await.unwrap().0;
+    assert_eq!(active.len(), 3);
     bench.flaky.away.store(true, Ordering::SeqCst);
     let open = Wanted { state: Some(State::Open), ..Wanted::all(10) };
-    assert_eq!(bench.other.find(&open).await.unwrap().len(), 3);
-    assert!(bench.other.find(&Wanted::all(10)).await.is_err(), "closed ones are in the warm tier alone");
+    assert_eq!(bench.other.find(&open).await.unwrap(), (active.clone(), None));
+    let (all, lacks) = bench.other.find(&Wanted::all(10)).await.unwrap();
+    assert_eq!(all, active);
+    assert!(lacks.unwrap().ends_with("closed anomalies are missing"), "they are in the warm tier alone");
+    let of_one = Wanted { series: Some(vec![SeriesId(2)]), ..Wanted::all(10) };
+    assert_eq!(bench.other.find(&of_one).await.unwrap().0.len(), 1, "what is wanted of them");
     bench.judge(1, Action::Close).await;
     assert!(bench.other.find(&open).await.is_err(), "what was kept holds no more");
-    assert_eq!(bench.one.find(&open).await.unwrap().len(), 2);
-    assert_eq!(bench.other.find(&open).await.unwrap().len(), 2, "and is there again once someone has asked");
+    assert_eq!(bench.one.find(&open).await.unwrap().0.len(), 2);
+    assert_eq!(bench.other.find(&open).await.unwrap().0.len(), 2, "and is there again once someone has asked");
 }
 
 async fn more_than_can_be_kept_are_told_all_the_same<S>(bench: Bench<S>) {
@@ -128,7 +134,7 @@ async fn more_than_can_be_kept_are_told_all_the_same<S>(bench: Bench<S>) {
     let (active, whole) = bench.one.active().await.unwrap();
     assert_eq!((active.len(), whole), (1_000, false));
     let open = Wanted { state: Some(State::Open), ..Wanted::all(5_000) };
-    assert_eq!(bench.one.find(&open).await.unwrap().len(), 1_200);
+    assert_eq!(bench.one.find(&open).await.unwrap().0.len(), 1_200);
 }
 
 async fn whoever_watches_is_told_what_changes<S>(bench: Bench<S>) {
@@ -143,6 +149,24 @@ async fn whoever_watches_is_told_what_changes<S>(bench: Bench<S>) {
     support::within(watch.wait_for(|all| count(all) == Some(1))).await.unwrap();
     stop.cancel();
     support::within(keeping).await.unwrap();
+}
+
+/// Several collectors that share no hot tier keep nothing there, and ask every second.
+#[tokio::test]
+async fn where_nothing_can_be_kept_active_ones_are_told_as_they_were_when_it_was_last_asked() {
+    let bench = bench((Arc::new(MemoryDays::default()) as Arc<dyn Days>, ())).await;
+    let alone = Anomalies::new(bench.flaky.clone(), None);
+    bench.find(Kind::Stuck, HOUR, 1..=2).await;
+    bench.flaky.away.store(true, Ordering::SeqCst);
+    assert!(alone.find(&Wanted::all(10)).await.is_err(), "it never was");
+    bench.flaky.away.store(false, Ordering::SeqCst);
+    alone.look().await;
+    bench.flaky.away.store(true, Ordering::SeqCst);
+    for state in [Some(State::Open), None] {
+        let (all, lacks) = alone.find(&Wanted { state, ..Wanted::all(10) }).await.unwrap();
+        assert_eq!(all.len(), 2);
+        assert!(lacks.unwrap().contains("as they were"));
+    }
 }
 
 macro_rules! whole_contract {
@@ -163,8 +187,7 @@ macro_rules! whole_contract {
 }
 
 mod memory {
-    use collector::tiers::hot::days::{Days, MemoryDays};
-    use std::sync::Arc;
+    use super::{Arc, Days, MemoryDays};
     whole_contract!((Arc::new(MemoryDays::default()) as Arc<dyn Days>, ()));
 }
 

@@ -19,6 +19,7 @@ use services::postgres::Postgres;
 use services::redis::Redis;
 use shared::block::TimeBase;
 use shared::catalogue::CatalogueHash;
+use shared::ids::GatewayId;
 use shared::reading::Timestamp;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -187,7 +188,8 @@ struct Pair {
     whole: Site,
     proxy: Proxy,
     warm: WarmSettings,
-    _services: (Redis, Postgres),
+    postgres: Postgres,
+    _redis: Redis,
 }
 
 impl Pair {
@@ -205,7 +207,7 @@ impl Pair {
                 config.hot = HotSettings { port, ..hot.clone() };
             })
         };
-        Self { cut: site(proxy.port), whole: site(port), proxy, warm, _services: (redis, postgres) }
+        Self { cut: site(proxy.port), whole: site(port), proxy, warm, postgres, _redis: redis }
     }
 
     fn cut(&self) {
@@ -214,13 +216,8 @@ impl Pair {
     }
 }
 
-/// What one of them can't tell Redis the other is told by the database.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_anomaly_that_one_closes_that_cant_reach_it_is_closed_for_the_other() {
-    let pair = Pair::new().await;
-    let (a, b) = tokio::join!(pair.cut.start(), pair.whole.start());
-    let warm = PostgresWarm::open(&pair.warm).await.unwrap();
-    let one = |series| Anomaly {
+fn open_anomaly(series: u32) -> Anomaly {
+    Anomaly {
         number: 0,
         series: SeriesId(series),
         kind: Kind::Stuck,
@@ -234,12 +231,46 @@ async fn an_anomaly_that_one_closes_that_cant_reach_it_is_closed_for_the_other()
         state: State::Open,
         normal: false,
         notes: Vec::new(),
+    }
+}
+
+/// The warm tier is the one that is away.
+#[tokio::test(flavor = "multi_thread")]
+async fn active_anomalies_are_listed_from_it_while_the_warm_tier_is_away() {
+    let mut pair = Pair::new().await;
+    let warm = PostgresWarm::open(&pair.warm).await.unwrap();
+    let gateway = GatewayId::new("STATION_7").unwrap();
+    let series = warm.series_for(&gateway, catalogue(&[NODE]).entries()).await.unwrap().remove(0).unwrap();
+    warm.anomalies().put_anomalies(&[open_anomaly(series.0)], Timestamp(0)).await.unwrap();
+    let a = pair.whole.start().await;
+    let listed = async |query: &str| {
+        let answer = a.get(&format!("anomalies{query}")).await;
+        let items = answer["items"].as_array().map(|items| items.iter().map(|one| one["node"].clone()).collect());
+        (items.unwrap_or_else(Vec::new), answer["degraded"].to_string())
     };
+    let whole = (vec![NODE.into()], "[]".to_owned());
+    assert!(until(async || listed("?state=open").await == whole && listed("").await == whole).await);
+    pair.postgres.kill();
+    for query in ["", "?state=open", "?node=DIST_001"] {
+        let (items, degraded) = within(listed(query)).await;
+        assert_eq!(items, whole.0, "{query}");
+        assert!(query == "?state=open" || degraded.contains("closed anomalies are missing"), "{query}: {degraded}");
+    }
+    assert_eq!(within(listed("?state=closed")).await.0.len(), 0);
+    a.stop().await;
+}
+
+/// What one of them can't tell Redis the other is told by the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_anomaly_that_one_closes_that_cant_reach_it_is_closed_for_the_other() {
+    let pair = Pair::new().await;
+    let (a, b) = tokio::join!(pair.cut.start(), pair.whole.start());
+    let warm = PostgresWarm::open(&pair.warm).await.unwrap();
     let mut client = Client::ready(&a, "STATION_7", &[NODE, OTHER]).await;
     client.0.block(1, block(client.1, TimeBase::Utc, &[(0, now(), 1.0), (1, now(), 1.0)])).await;
     client.0.wait_committed(seqs(1..=1)).await;
     let series: Vec<u32> = warm.series(None).await.unwrap().iter().map(|series| series.id.0).collect();
-    let anomalies: Vec<Anomaly> = series.into_iter().map(one).collect();
+    let anomalies: Vec<Anomaly> = series.into_iter().map(open_anomaly).collect();
     warm.anomalies().put_anomalies(&anomalies, Timestamp(0)).await.unwrap();
     let open = async || {
         let list = b.get("anomalies?state=open&from=now-1d").await;

@@ -63,18 +63,39 @@ impl Anomalies {
         }
     }
 
-    /// Those that are wanted, the latest start first.
+    /// Those that are wanted, the latest start first, and what is missing, in words: while the warm tier can't be asked,
+    /// those that are closed.
     ///
     /// # Errors
     /// When neither tier can say.
-    pub async fn find(&self, wanted: &Wanted) -> Result<Vec<Anomaly>, TierError> {
+    pub async fn find(&self, wanted: &Wanted) -> Result<(Vec<Anomaly>, Option<String>), TierError> {
+        match self.look_up(wanted).await {
+            Ok(found) => Ok((found, None)),
+            Err(error) => {
+                let Some((active, lacks)) = self.still_known().await else { return Err(error) };
+                Ok((chosen(active, wanted), Some(format!("{error}: {lacks}"))))
+            }
+        }
+    }
+
+    async fn look_up(&self, wanted: &Wanted) -> Result<Vec<Anomaly>, TierError> {
         let active = matches!(wanted.state, Some(State::Open | State::Acknowledged));
-        if active && let (mut all, true) = self.active().await? {
-            all.retain(|one| wanted.fits(one));
-            all.truncate(wanted.count_max as usize);
-            return Ok(all);
+        if active && let (all, true) = self.active().await? {
+            return Ok(chosen(all, wanted));
         }
         self.warm.anomalies().find_anomalies(wanted).await
+    }
+
+    /// What is known of active ones without the warm tier, and what is missing then.
+    async fn still_known(&self) -> Option<(Vec<Anomaly>, &'static str)> {
+        const CLOSED: &str = "closed anomalies are missing";
+        const CHANGES: &str = "closed anomalies are missing, and the others are as they were when it was last asked";
+        if let Ok(active) = self.kept().await {
+            return Some((active, CLOSED));
+        }
+        // Where nothing can be kept it was asked every second. Elsewhere that may be long ago.
+        let last = self.standing.borrow().clone().filter(|_| self.kept.is_none())?;
+        Some((last.active.to_vec(), CHANGES))
     }
 
     /// All that aren't closed, the latest start first, and whether these are all: at most [`ACTIVE_MAX`].
@@ -169,6 +190,13 @@ impl Anomalies {
     pub fn learn(&self, series: &SeriesInfo, taught: Taught) {
         self.watching(|all| all.entry(series.id).or_insert_with(|| Watch::new(series)).learn(taught));
     }
+}
+
+/// Those of them that are wanted.
+fn chosen(mut all: Vec<Anomaly>, wanted: &Wanted) -> Vec<Anomaly> {
+    all.retain(|one| wanted.fits(one));
+    all.truncate(wanted.count_max as usize);
+    all
 }
 
 /// Somebody's turn to settle what was found.

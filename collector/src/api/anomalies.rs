@@ -4,8 +4,8 @@ use super::document::{Conflict, NotFound};
 use super::entry::{author, said};
 use super::extract::{Named as Path, Sent};
 use super::parameters::{Anomalies as OfAnomalies, Named, Page, Series, Touching};
-use super::params::{List, Params};
-use super::routes::{Answered, ITEMS, ITEMS_MAX, chosen};
+use super::params::Params;
+use super::routes::{Answered, DoubtfulList, ITEMS, ITEMS_MAX, chosen};
 use super::{Api, Problem};
 use crate::access::Principal;
 use crate::analytics::anomaly::{Kind, Severity};
@@ -86,11 +86,12 @@ impl View {
 
 /// Anomalies
 ///
-/// What is out of the ordinary, the latest first; and what people said about it.
+/// What is out of the ordinary, the latest first; and what people said about it. While the warm tier is away, those that
+/// aren't closed.
 #[utoipa::path(get, path = "/api/v1/anomalies", operation_id = "anomalies", tag = "Analytics",
     params(OfAnomalies, Series, Named, Touching, Page::<ITEMS, ITEMS_MAX>),
-    responses((status = 200, body = List<View>, description = "The anomalies.")))]
-pub(super) async fn list(State(api): State<Api>, params: Params) -> Answered<List<View>> {
+    responses((status = 200, body = DoubtfulList<View>, description = "The anomalies.")))]
+pub(super) async fn list(State(api): State<Api>, params: Params) -> Answered<DoubtfulList<View>> {
     let now = (api.sources.now)();
     let page = params.page(ITEMS, ITEMS_MAX)?;
     let one_of = |name: &str, known: String| Problem::parameter(name, format!("it is one of {known}"));
@@ -98,7 +99,7 @@ pub(super) async fn list(State(api): State<Api>, params: Params) -> Answered<Lis
     let kind = params.text("kind").map(|text| Kind::parse(text).ok_or_else(|| one_of("kind", kinds())));
     let states = || "open, acknowledged, closed".to_owned();
     let state = params.text("state").map(|text| Standing::parse(text).ok_or_else(|| one_of("state", states())));
-    let (series, _) = chosen(&api, &params).await?;
+    let (series, doubt) = chosen(&api, &params).await?;
     let all = Wanted::all(page.needed());
     let some = ["series", "node", "metric", "channel"].iter().any(|name| params.text(name).is_some());
     let wanted = Wanted {
@@ -109,10 +110,11 @@ pub(super) async fn list(State(api): State<Api>, params: Params) -> Answered<Lis
         to: params.moment("to", now)?.unwrap_or(all.to),
         ..all
     };
-    let found = api.sources.anomalies.find(&wanted).await?;
+    let (found, lacks) = api.sources.anomalies.find(&wanted).await?;
     let series: HashMap<SeriesId, &SeriesInfo> = series.iter().map(|series| (series.id, series)).collect();
     let view = |one: Anomaly| View::of(series.get(&one.series).copied(), one);
-    Ok(Json(page.of(found.into_iter().map(view))))
+    let degraded = doubt.into_iter().chain(lacks).collect();
+    Ok(Json(DoubtfulList { list: page.of(found.into_iter().map(view)), degraded }))
 }
 
 /// What is said about an anomaly.

@@ -6,7 +6,8 @@ use super::parameters::{Gateway as OfGateway, Page, Touching};
 use super::params::{List, Params, in_order};
 use super::routes::{Answered, DoubtfulList, ITEMS, ITEMS_MAX};
 use super::{Api, Problem, views};
-use crate::tiers::{Parked, SeriesId, SeriesInfo};
+use crate::ingest::sessions::Seen;
+use crate::tiers::{GatewayInfo, Parked, SeriesId, SeriesInfo};
 use axum::Json;
 use axum::extract::State;
 use shared::ids::GatewayId;
@@ -39,14 +40,25 @@ pub(super) async fn gaps(State(api): State<Api>, params: Params) -> Answered<Lis
 
 /// Gateways
 ///
-/// Every gateway that was ever heard: when, in which version, what it says of itself, and its connection.
+/// Every gateway that was ever heard: when, in which version, what it says of itself, and its connection. While the warm
+/// tier is away, those that connected since the collector started.
 #[utoipa::path(get, path = "/api/v1/gateways", tag = "Operations", params(Page::<ITEMS, ITEMS_MAX>),
-    responses((status = 200, body = List<views::Gateway>, description = "The gateways.")))]
-pub(super) async fn gateways(State(api): State<Api>, params: Params) -> Answered<List<views::Gateway>> {
+    responses((status = 200, body = DoubtfulList<views::Gateway>, description = "The gateways.")))]
+pub(super) async fn gateways(State(api): State<Api>, params: Params) -> Answered<DoubtfulList<views::Gateway>> {
     let page = params.page(ITEMS, ITEMS_MAX)?;
-    let gateways = api.sources.warm.gateways().await?;
-    let view = |info| views::Gateway::of(info, (api.sources.presence)(&info.gateway));
-    Ok(Json(page.of(gateways.iter().map(view))))
+    let seen: BTreeMap<GatewayId, Seen> = (api.sources.presence)().into_iter().collect();
+    let (list, degraded) = match api.sources.warm.gateways().await {
+        Ok(gateways) => {
+            let view = |info: &GatewayInfo| views::Gateway::of(info, seen.get(&info.gateway));
+            (page.of(gateways.iter().map(view)), Vec::new())
+        }
+        Err(error) => {
+            let view = |(gateway, seen)| views::Gateway::seen(gateway, seen);
+            let lacks = format!("{error}: gateways that didn't connect since the collector started are missing");
+            (page.of(seen.iter().map(view)), vec![lacks])
+        }
+    };
+    Ok(Json(DoubtfulList { list, degraded }))
 }
 
 /// Parked blocks

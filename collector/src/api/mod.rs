@@ -48,6 +48,7 @@ use crate::costs::Paid;
 use crate::etl::Scheduler;
 use crate::flush::Write;
 use crate::history::History;
+use crate::ingest::sessions::Seen;
 use crate::sql::Sql;
 use crate::tiers::hot::days::DayCache;
 use crate::tiers::{ColdTier, HotTier, WarmTier};
@@ -89,8 +90,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long open requests may take after the stop.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
-/// What the rest of the collector knows of a gateway right now, as JSON; `None` when it was never connected.
-pub type Presence = Arc<dyn Fn(&GatewayId) -> Option<serde_json::Value> + Send + Sync>;
+/// The gateways that connected since the start, and what is known of them.
+pub type Presence = Arc<dyn Fn() -> Vec<(GatewayId, Seen)> + Send + Sync>;
 
 /// What the answers are made from.
 #[derive(Clone)]
@@ -111,7 +112,7 @@ pub struct Sources {
     pub cold: Option<Arc<dyn ColdTier>>,
     /// Asks the archive by SQL, when it is one of files.
     pub sql: Option<Arc<Sql>>,
-    /// Who is connected.
+    /// Who connected.
     pub presence: Presence,
     /// Who may do what.
     pub access: Arc<Access>,

@@ -23,6 +23,21 @@ struct Bench {
     _folder: tempfile::TempDir,
 }
 
+/// A gateway that is connected.
+fn seen() -> Seen {
+    Seen {
+        connected: true,
+        since: Timestamp(NOW),
+        heard: Timestamp(NOW),
+        peer: None,
+        version: "1.0".into(),
+        stream: StreamId(1),
+        status: None,
+        blocks: 0,
+        rejected: 0,
+    }
+}
+
 impl Drop for Bench {
     fn drop(&mut self) {
         self.stop.cancel();
@@ -113,7 +128,7 @@ async fn bench_with(rates: crate::config::Rates) -> Bench {
         places: Arc::default(),
         cold: None,
         sql: None,
-        presence: Arc::new(|gateway| (gateway.as_str() == "STATION_7").then(|| json!({ "connected": true }))),
+        presence: Arc::new(|| vec![(gateway(), seen())]),
         troubles: Arc::new(Vec::new),
         metrics: Arc::new(|| "collector_up 1\n".into()),
         now: Arc::new(|| Timestamp(NOW)),

@@ -154,12 +154,6 @@ impl Sessions {
         }
     }
 
-    /// What is known of one gateway.
-    #[must_use]
-    pub fn seen(&self, gateway: &GatewayId) -> Option<Seen> {
-        self.lock().get(gateway)?.seen.clone()
-    }
-
     /// Everything that is known, by name.
     #[must_use]
     pub fn snapshot(&self) -> Vec<(GatewayId, Seen)> {

@@ -290,7 +290,7 @@ impl<'a> Wiring<'a> {
             places: Arc::new(self.config.nodes.clone()),
             cold: self.cold.clone(),
             sql: self.sql.clone(),
-            presence: Arc::new(move |gateway| serde_json::to_value(sessions.seen(gateway)?).ok()),
+            presence: Arc::new(move || sessions.snapshot()),
             metrics: Arc::new(move || {
                 gauge_spool(&spool);
                 metrics.render()

@@ -48,6 +48,10 @@ async fn while_it_is_away_nobody_waits_for_it_and_when_it_is_back_everybody_has_
         server.kill();
         ask_all(&collector).await;
         assert!(until(async || !is_whole().await).await, "who asks for series is told that some may be missing");
+        let gateways = within(collector.get("gateways")).await;
+        let one = &gateways["items"][0];
+        assert_eq!((&one["gateway"], &one["session"]["connected"]), (&"STATION_7".into(), &true.into()), "{gateways}");
+        assert!(gateways["degraded"][0].as_str().unwrap().contains("gateways that didn't connect"), "{gateways}");
         let today = collector.get("history?node=DIST_001&metric=pressure&from=now-10m&resolution=raw").await;
         assert_eq!(today["tiers"], serde_json::json!(["hot"]), "what is in the hot tier comes: {today}");
         client.block(round, full_block(hash, start, round)).await;

@@ -1,6 +1,7 @@
 //! What is told of gateways and of what they sent.
 
 use super::Said;
+use crate::ingest::sessions::Seen;
 use crate::tiers::{GatewayGap, GatewayInfo, Parked, Quarantined};
 use serde::Serialize;
 use serde_json::Value;
@@ -51,8 +52,8 @@ impl Gap {
 pub(in crate::api) struct Gateway {
     /// Its name.
     gateway: GatewayId,
-    /// When it was first heard.
-    first_heard: Timestamp,
+    /// When it was first heard; null while the warm tier can't say.
+    first_heard: Option<Timestamp>,
     /// When it was last heard.
     last_heard: Timestamp,
     /// Its agent's version.
@@ -60,26 +61,40 @@ pub(in crate::api) struct Gateway {
     /// What it last said of itself: clock, points, points in error, spool.
     #[schema(value_type = Option<Object>)]
     status: Option<Value>,
-    /// How many series it writes.
-    series: u32,
-    /// How many gaps are known.
-    gaps: u32,
+    /// How many series it writes; null while the warm tier can't say.
+    series: Option<u32>,
+    /// How many gaps are known; null while the warm tier can't say.
+    gaps: Option<u32>,
     /// Its connection; null when there was none since the collector started.
     #[schema(value_type = Option<Object>)]
     session: Option<Value>,
 }
 
 impl Gateway {
-    pub(in crate::api) fn of(info: &GatewayInfo, session: Option<Value>) -> Self {
+    pub(in crate::api) fn of(info: &GatewayInfo, seen: Option<&Seen>) -> Self {
         Self {
             gateway: info.gateway.clone(),
-            first_heard: info.first_heard,
+            first_heard: Some(info.first_heard),
             last_heard: info.last_heard,
             version: info.version.clone(),
             status: info.status.clone(),
-            series: info.series,
-            gaps: info.gaps,
-            session,
+            series: Some(info.series),
+            gaps: Some(info.gaps),
+            session: seen.and_then(|seen| serde_json::to_value(seen).ok()),
+        }
+    }
+
+    /// What is known of it without the warm tier.
+    pub(in crate::api) fn seen(gateway: &GatewayId, seen: &Seen) -> Self {
+        Self {
+            gateway: gateway.clone(),
+            first_heard: None,
+            last_heard: seen.heard,
+            version: Some(seen.version.clone()),
+            status: seen.status.as_ref().and_then(|status| serde_json::to_value(status).ok()),
+            series: None,
+            gaps: None,
+            session: serde_json::to_value(seen).ok(),
         }
     }
 }
