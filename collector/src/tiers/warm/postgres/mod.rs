@@ -183,13 +183,13 @@ impl PostgresWarm {
     /// A transaction that writes.
     async fn begin(&self) -> Result<sqlx::Transaction<'static, Postgres>, TierError> {
         self.ready().await?;
-        self.primary.unless_away(async { self.write.begin().await.map_err(failed) }).await
+        self.primary.unless_away(Box::pin(async { self.write.begin().await.map_err(failed) })).await
     }
 
     /// A connection that reads what is certainly the newest.
     async fn primary(&self) -> Result<PoolConnection<Postgres>, TierError> {
         self.ready().await?;
-        self.primary.unless_away(async { self.read.acquire().await.map_err(failed) }).await
+        self.primary.unless_away(Box::pin(async { self.read.acquire().await.map_err(failed) })).await
     }
 
     /// A connection for questions about readings: to the replica, when it is up to date.
