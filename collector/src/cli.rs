@@ -52,6 +52,25 @@ struct Where {
     config: PathBuf,
 }
 
+/// Who decides about what was set aside, and why.
+#[derive(Debug, Args)]
+struct Decider {
+    #[command(flatten)]
+    place: Where,
+    /// Whose decision it is
+    #[arg(long, env = "USER", default_value = "unknown")]
+    author: String,
+    /// Why, for the audit
+    #[arg(long)]
+    reason: String,
+    /// Only say how many
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run until SIGTERM or Ctrl-C

@@ -18,9 +18,9 @@ pub struct Carried {
 }
 
 /// The value of each full hour of `[from, to)` for which there is one: a gauge's average over the time it is known, a
-/// counter's growth. An hour of which less than half is known has none: a few minutes may be unlike the rest of it. Where
-/// nobody knows how long values hold, that can't be said. An hour in which a counter was reset has none, because nobody knows what it missed; nor has one
-/// whose growth may be that of a longer silence. States have none.
+/// counter's growth. A gauge's hour of which less than half is known has none, since a few minutes may be unlike the rest of
+/// it; where nobody knows how long values hold, that can't be said. An hour in which a counter was reset has none, because
+/// nobody knows what it missed; nor has one whose growth may be that of a longer silence. States have none.
 #[must_use]
 pub fn hourly(
     kind: Kind,

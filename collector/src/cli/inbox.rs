@@ -1,8 +1,8 @@
 //! `collector inbox`: rows of inbox tables that could not be taken, looked at and let go.
 
-use super::Where;
 use super::client::{Api, query};
 use super::print::{self, GREEN, YELLOW};
+use super::{Decider, Where};
 use anstream::println;
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -36,25 +36,13 @@ pub(super) enum InboxCommand {
 #[derive(Debug, Args)]
 pub(super) struct Decision {
     #[command(flatten)]
-    place: Where,
+    by: Decider,
     /// Only of this producer: `inbox`, or the name in [[inbox]]
     #[arg(long)]
     source: Option<String>,
     /// Only what could not be taken for a reason that begins like this
     #[arg(long)]
     because: Option<String>,
-    /// Whose decision it is
-    #[arg(long, env = "USER", default_value = "unknown")]
-    author: String,
-    /// Why, for the audit
-    #[arg(long)]
-    reason: String,
-    /// Only say how many
-    #[arg(long)]
-    dry_run: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 pub(super) fn inbox(command: InboxCommand) -> anyhow::Result<()> {
@@ -77,16 +65,16 @@ fn drop(asked: Decision) -> anyhow::Result<()> {
     let path = query([
         ("source", asked.source),
         ("because", asked.because),
-        ("author", Some(asked.author)),
-        ("reason", Some(asked.reason)),
-        ("dry", Some(asked.dry_run.to_string())),
+        ("author", Some(asked.by.author)),
+        ("reason", Some(asked.by.reason)),
+        ("dry", Some(asked.by.dry_run.to_string())),
     ]);
-    let answer = Api::of(&asked.place)?.post(&format!("inbox/drop?{path}"))?;
-    if asked.json {
+    let answer = Api::of(&asked.by.place)?.post(&format!("inbox/drop?{path}"))?;
+    if asked.by.json {
         println!("{answer}");
         return Ok(());
     }
-    let word = if asked.dry_run { "would be " } else { "" };
+    let word = if asked.by.dry_run { "would be " } else { "" };
     println!("{GREEN}{word}dropped{GREEN:#}  {} rows", answer["dropped"]);
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! `collector quarantine`: what was set aside, looked at and decided on.
 
-use super::Where;
 use super::client::{Api, query};
 use super::print::{self, GREEN, YELLOW};
+use super::{Decider, Where};
 use anstream::println;
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -39,7 +39,7 @@ pub(super) enum QuarantineCommand {
 #[derive(Debug, Args)]
 pub(super) struct Decision {
     #[command(flatten)]
-    place: Where,
+    by: Decider,
     /// Only of this gateway
     #[arg(long)]
     gateway: Option<String>,
@@ -55,18 +55,6 @@ pub(super) struct Decision {
     /// Only before this moment
     #[arg(long)]
     to: Option<String>,
-    /// Whose decision it is
-    #[arg(long, env = "USER", default_value = "unknown")]
-    author: String,
-    /// Why, for the audit
-    #[arg(long)]
-    reason: String,
-    /// Only say how many
-    #[arg(long)]
-    dry_run: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 pub(super) fn quarantine(command: QuarantineCommand) -> anyhow::Result<()> {
@@ -93,16 +81,16 @@ fn decide(what: &str, done: &str, asked: Decision) -> anyhow::Result<()> {
         ("because", asked.because),
         ("from", asked.from),
         ("to", asked.to),
-        ("author", Some(asked.author)),
-        ("reason", Some(asked.reason)),
-        ("dry", Some(asked.dry_run.to_string())),
+        ("author", Some(asked.by.author)),
+        ("reason", Some(asked.by.reason)),
+        ("dry", Some(asked.by.dry_run.to_string())),
     ]);
-    let answer = Api::of(&asked.place)?.post(&format!("quarantine/{what}?{path}"))?;
-    if asked.json {
+    let answer = Api::of(&asked.by.place)?.post(&format!("quarantine/{what}?{path}"))?;
+    if asked.by.json {
         println!("{answer}");
         return Ok(());
     }
-    let word = if asked.dry_run { "would be " } else { "" };
+    let word = if asked.by.dry_run { "would be " } else { "" };
     println!("{GREEN}{word}{done}{GREEN:#}  {} of {} rows", answer[done], answer["chosen"]);
     for (why, count) in answer["left"].as_object().into_iter().flatten() {
         println!("{YELLOW}left{YELLOW:#}  {count}: {why}");
