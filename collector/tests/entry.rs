@@ -55,6 +55,32 @@ fn gzip(path: &Path, text: &str) {
     out.finish().unwrap();
 }
 
+/// Rows of a file that takes several pieces.
+const LONG: i64 = 200_000;
+
+/// A long file, and where it is noted how far it is.
+fn long(site: &Site) -> (PathBuf, PathBuf) {
+    let mut text = "time,A/level\n".to_owned();
+    for n in 0..LONG {
+        writeln!(text, "{},{}", Timestamp(START + n * SECOND), n % 7).unwrap();
+    }
+    let file = site.folder.path().join("long.csv");
+    std::fs::write(&file, text).unwrap();
+    (file, site.folder.path().join("long.csv.import"))
+}
+
+/// Whether its first piece is stored.
+fn has_begun(mark: &Path) -> bool {
+    let mark: Option<Value> = std::fs::read(mark).ok().and_then(|mark| serde_json::from_slice(&mark).ok());
+    mark.is_some_and(|mark| mark["line"].as_i64() > Some(2))
+}
+
+/// How many readings there are.
+async fn exported(config: &Path) -> i64 {
+    let export = run(config, &["export", "--from", &Timestamp(START).to_string()]).await;
+    String::from_utf8(export.stdout).unwrap().lines().count() as i64 - 1
+}
+
 /// Hours of two districts; the second says nothing every third hour.
 fn two_districts(hours: i64) -> String {
     let mut text = "timestamp,DIST_001,DIST_002\n".to_owned();
@@ -149,26 +175,37 @@ async fn an_import_that_was_killed_goes_on_where_it_stopped() {
     let site = Site::new(&[], |_| {});
     let collector = site.start().await;
     let config = config(&site, &collector);
-    let file = site.folder.path().join("long.csv");
-    let mut text = "time,A/level\n".to_owned();
-    let rows = 200_000;
-    for n in 0..rows {
-        writeln!(text, "{},{}", Timestamp(START + n * SECOND), n % 7).unwrap();
-    }
-    std::fs::write(&file, text).unwrap();
-    let (name, mark) = (file.to_str().unwrap(), site.folder.path().join("long.csv.import"));
-    let arguments = ["import", name, "--create", "--json"];
+    let (file, mark) = long(&site);
+    let arguments = ["import", file.to_str().unwrap(), "--create", "--json"];
     let mut importing: Child = command(&config, &arguments).spawn().unwrap();
-    assert!(until(async || mark.exists()).await);
+    assert!(until(async || has_begun(&mark)).await);
     importing.kill().unwrap();
     importing.wait().unwrap();
     let rest = run(&config, &arguments).await;
     assert!(rest.status.success(), "{rest:?}");
-    // When it was killed before it had begun a second piece; never when all was done.
     assert!(String::from_utf8_lossy(&rest.stderr).contains("goes on at line"), "{rest:?}");
-    assert_eq!(json_of(&rest)["sum"]["rows"], rows);
-    let export = run(&config, &["export", "--from", &Timestamp(START).to_string()]).await;
-    assert_eq!(String::from_utf8(export.stdout).unwrap().lines().count() as i64, rows + 1);
+    assert_eq!(json_of(&rest)["sum"]["rows"], LONG);
+    assert_eq!(exported(&config).await, LONG);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_waits_for_a_collector_that_starts_again() {
+    let site = Site::new(&[], |_| {});
+    let collector = site.start().await;
+    // At another address, with another secret.
+    let config = site.folder.path().join("cli.toml");
+    std::fs::write(&config, format!("data_dir = '{}'\n", site.config.data_dir.display())).unwrap();
+    let (file, mark) = long(&site);
+    let importing = command(&config, &["import", file.to_str().unwrap(), "--create", "--json"]).spawn().unwrap();
+    assert!(until(async || has_begun(&mark)).await);
+    collector.stop().await;
+    let waiting = tokio::task::spawn_blocking(move || importing.wait_with_output().unwrap());
+    let _collector = site.start().await;
+    let done = waiting.await.unwrap();
+    assert!(done.status.success(), "{done:?}");
+    assert!(String::from_utf8_lossy(&done.stderr).contains("waits  no collector answers"), "{done:?}");
+    assert_eq!(json_of(&done)["sum"]["rows"], LONG);
+    assert_eq!(exported(&config).await, LONG);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -87,6 +87,8 @@ const SNAPSHOTS_MAX: usize = 8;
 const TURN_WITHIN: Duration = Duration::from_secs(5);
 /// How long one may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// And a piece of a file, which is one transaction: longer than the database gives it, which knows what came of it.
+const IMPORT_WITHIN: Duration = Duration::from_secs(360);
 /// How long open requests may take after the stop.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -327,7 +329,9 @@ async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Resu
         return Err(Problem::busy());
     };
     let path = request.uri().path().to_owned();
-    tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await.map_err(|_| Problem::too_slow(&path))
+    let imports = rule.is_some_and(|rule| rule.cost == Some(Cost::Import));
+    let within = if imports { IMPORT_WITHIN } else { ANSWER_WITHIN };
+    tokio::time::timeout(within, next.run(request)).await.map_err(|_| Problem::too_slow(&path))
 }
 
 /// `localhost`, `127.0.0.1:8080`, `[::1]:8080`.

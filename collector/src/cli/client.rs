@@ -5,54 +5,80 @@ use crate::access::Local;
 use crate::config::Config;
 use anyhow::{Context, bail};
 use serde_json::Value;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(40);
+/// How long it may take when something is sent: longer than the collector lets it.
+const SENT_WITHIN: Duration = Duration::from_secs(400);
 
 type Answer = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
 
+/// Nobody answers, or not now: whether it was done isn't known, and the same again may do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Away(String);
+
 pub(super) struct Api {
+    data_dir: PathBuf,
+    /// Where the configuration says that it answers.
+    listen: String,
+}
+
+/// A running collector.
+struct Place {
     address: String,
     secret: Option<String>,
 }
 
 impl Api {
-    /// Where it says that it answers, with what it says to show; or where the configuration says.
     pub(super) fn of(place: &Where) -> anyhow::Result<Self> {
         let config = Config::load(&place.config)?;
-        Ok(match Local::read(&config.data_dir) {
-            Some(local) => Self { address: local.address.to_string(), secret: Some(local.secret) },
-            None => Self { address: config.api.listen.to_string(), secret: None },
-        })
+        Ok(Self { data_dir: config.data_dir, listen: config.api.listen.to_string() })
     }
 
-    fn address(&self, path: &str) -> String {
-        format!("http://{}/api/v1/{path}", self.address)
+    /// Where it says that it answers, with what it says to show; or where the configuration says. Each start says
+    /// something else.
+    fn place(&self) -> Place {
+        match Local::read(&self.data_dir) {
+            Some(local) => Place { address: local.address.to_string(), secret: Some(local.secret) },
+            None => Place { address: self.listen.clone(), secret: None },
+        }
     }
 
     pub(super) fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.read(self.shown(agent(Some(WITHIN)).get(self.address(path))).call())
+        let place = self.place();
+        place.read(place.shown(agent(Some(WITHIN)).get(place.path(path))).call())
     }
 
     pub(super) fn post(&self, path: &str) -> anyhow::Result<Value> {
-        self.read(self.shown(agent(Some(WITHIN)).post(self.address(path))).send_empty())
+        let place = self.place();
+        place.read(place.shown(agent(Some(WITHIN)).post(place.path(path))).send_empty())
     }
 
     pub(super) fn send(&self, path: &str, body: &[u8]) -> anyhow::Result<Value> {
-        self.read(self.shown(agent(Some(WITHIN)).post(self.address(path))).send(body))
+        let place = self.place();
+        place.read(place.shown(agent(Some(SENT_WITHIN)).post(place.path(path))).send(body))
     }
 
     /// A long answer, to be read as it comes.
     pub(super) fn stream(&self, path: &str) -> anyhow::Result<impl std::io::Read + use<>> {
-        let answer = self.shown(agent(None).get(self.address(path))).call().with_context(|| self.silent())?;
+        let place = self.place();
+        let answer = place.shown(agent(None).get(place.path(path))).call().with_context(|| place.silent())?;
         if !answer.status().is_success() {
-            self.read(Ok(answer))?;
+            place.read(Ok(answer))?;
             bail!("the collector refuses");
         }
         Ok(answer.into_body().into_reader())
+    }
+}
+
+impl Place {
+    fn path(&self, path: &str) -> String {
+        format!("http://{}/api/v1/{path}", self.address)
     }
 
     fn shown<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
@@ -62,19 +88,25 @@ impl Api {
         }
     }
 
-    fn silent(&self) -> String {
-        format!("no collector answers at {}; does it run?", self.address)
+    fn silent(&self) -> Away {
+        Away(format!("no collector answers at {}; does it run?", self.address))
     }
 
     fn read(&self, answer: Answer) -> anyhow::Result<Value> {
         let mut answer = answer.with_context(|| self.silent())?;
-        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()?;
+        let status = answer.status();
+        let body = match answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string() {
+            Err(error @ (ureq::Error::Io(_) | ureq::Error::Timeout(_))) => Err(error).with_context(|| self.silent())?,
+            body => body?,
+        };
         let value: Value = serde_json::from_str(&body)
             .with_context(|| format!("{} is no collector, or another version of it", self.address))?;
-        if !answer.status().is_success() {
-            bail!("{}", value["detail"].as_str().unwrap_or("the collector refuses"));
+        let why = || value["detail"].as_str().unwrap_or("the collector refuses").to_owned();
+        match status.as_u16() {
+            429 | 503 | 504 => Err(Away(why()).into()),
+            _ if !status.is_success() => bail!("{}", why()),
+            _ => Ok(value),
         }
-        Ok(value)
     }
 }
 

@@ -1,10 +1,11 @@
 //! `collector import`: CSV files into the running collector, piece by piece.
 
 use super::Where;
-use super::client::{Api, query};
+use super::client::{Api, Away, query};
 use super::print::{self, GREEN, YELLOW};
 use anstream::{eprint, eprintln, println};
 use anyhow::{Context, bail};
+use backon::{BlockingRetryable as _, ExponentialBuilder};
 use clap::Args;
 use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use std::io::{BufRead, BufReader, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Bytes of a piece: some ten thousand rows, which are a transaction.
 const PIECE: usize = 1 << 20;
@@ -23,6 +25,10 @@ const ROW_BYTES_MAX: u64 = 256 << 10;
 /// Rejects that are shown, and when nothing else is done with them.
 const SHOWN: usize = 5;
 const SHOWN_DRY: usize = 50;
+/// How often a piece is sent again when the collector is away or busy, and how long it is waited for that at most: five
+/// minutes together, in which a machine starts again.
+const TRIES: usize = 14;
+const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Series to be made that are named.
 const NEW_SHOWN: usize = 20;
 
@@ -34,7 +40,8 @@ Examples:
 
 A file has one row per reading (timestamp, node, metric, value, maybe channel, unit, quality, revision), or a column per
 series. It can be imported again: what is there stays, and another value for it is rejected unless --revision says more.
-After an interruption the same command goes on where it stopped. What can't be taken goes to FILE.rejects.csv, with line
+A collector that is away for
+some minutes is waited for; after an interruption the same command goes on where it stopped. What can't be taken goes to FILE.rejects.csv, with line
 and reason.
 
 Exit codes: 0 all rows were taken, 1 some were not or it failed, 2 wrong configuration";
@@ -167,7 +174,9 @@ fn one(api: &Api, asked: &Import, path: &Path) -> anyhow::Result<Sum> {
     let of = format!("{} bytes, changed {:?}, {}", about.len(), about.modified()?, options(asked, &name, &Value::Null));
     let mut mark = resume(&mark_file, &of).filter(|_| !asked.dry_run);
     if let Some(mark) = &mark {
-        eprintln!("goes on at line {}", mark.line);
+        if mark.line > 2 {
+            eprintln!("goes on at line {}", mark.line);
+        }
         pieces.skip(mark.bytes)?;
     }
     let rejects_file = beside(path, ".rejects.csv");
@@ -178,16 +187,14 @@ fn one(api: &Api, asked: &Import, path: &Path) -> anyhow::Result<Sum> {
         keep(&mark_file, &mark)?;
     }
     loop {
-        let so_far = || match mark.line {
-            2 => "nothing of it is stored".to_owned(),
-            line => format!("it is stored up to line {}, and not from there on", line - 1),
-        };
-        let piece = pieces.next().with_context(so_far)?;
+        let piece = pieces.next().map_err(|error| so_far(mark.line, error))?;
         if piece.is_empty() && !(first && mark.line == 2) {
             break;
         }
         let body = [header.as_slice(), &piece].concat();
-        let answer = send(api, asked, &name, &mark, &body).with_context(so_far)?;
+        let tries = if mark.line == 2 { 0 } else { TRIES };
+        let send = || send(api, asked, &name, &mark, &body);
+        let answer = patiently(tries, send).map_err(|error| so_far(mark.line, error))?;
         if std::mem::take(&mut first) && !asked.json {
             found(&answer);
         }
@@ -201,6 +208,29 @@ fn one(api: &Api, asked: &Import, path: &Path) -> anyhow::Result<Sum> {
     clear_bar();
     let _ = std::fs::remove_file(mark_file);
     Ok(mark.sum)
+}
+
+/// Sends, and sends again while the collector is away: what it has already is no other reading.
+fn patiently(tries: usize, send: impl FnMut() -> anyhow::Result<Value>) -> anyhow::Result<Value> {
+    let waits = ExponentialBuilder::default().with_min_delay(Duration::from_secs(1)).with_max_delay(WAIT_MAX);
+    send.retry(waits.with_max_times(tries))
+        .when(|error| error.is::<Away>())
+        .notify(|error, wait| {
+            clear_bar();
+            eprintln!("{YELLOW}waits{YELLOW:#}  {error}; again in {} s", wait.as_secs());
+        })
+        .call()
+}
+
+/// An error, with what became of the rows before.
+fn so_far(line: u64, error: anyhow::Error) -> anyhow::Error {
+    let unsure = error.is::<Away>();
+    error.context(match line {
+        2 if unsure => "nothing of it is known to be stored; the same command tries again".to_owned(),
+        2 => "nothing of it is stored".to_owned(),
+        line if unsure => format!("it is stored up to line {}; the same command goes on from there", line - 1),
+        line => format!("it is stored up to line {}, and not from there on", line - 1),
+    })
 }
 
 /// Where it stopped, should it: without that it can't be begun.

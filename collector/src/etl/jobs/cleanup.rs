@@ -14,8 +14,9 @@ use std::time::Duration;
 
 /// Buckets that are brought up to date in one go.
 const BUCKETS: u32 = 512;
-/// How often it is tried to let a day leave whose rollups are being made.
-const TRIES: u32 = 3;
+/// How long a run waits for rollups that someone else is making, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The job.
 pub struct Cleanup {
@@ -35,6 +36,8 @@ struct Done {
     /// Why days stay, in words.
     waiting: Vec<String>,
     refused: Vec<String>,
+    /// How long rollups were waited for.
+    waited: Duration,
 }
 
 /// The first and the last of some days, in words.
@@ -134,7 +137,7 @@ impl Cleanup {
                 done.refused.push(doubt);
                 return Ok(());
             }
-            match self.leave(entry).await? {
+            match self.leave(entry, &mut done.waited).await? {
                 Leave::Yes => {}
                 Leave::Changed => {
                     done.waiting.push(format!("something has just come for {day}"));
@@ -179,15 +182,15 @@ impl Cleanup {
         Ok((!same).then(|| format!("{here} here now, and {read} when it was archived")))
     }
 
-    async fn leave(&self, entry: &DayEntry) -> Result<Leave, TierError> {
-        let mut tries = 0;
+    async fn leave(&self, entry: &DayEntry, waited: &mut Duration) -> Result<Leave, TierError> {
         loop {
             let answer = self.ledger().leave(entry.day, entry.version).await?;
-            tries += 1;
-            if answer != Leave::Dirty || tries == TRIES {
+            if answer != Leave::Dirty || *waited > PATIENCE {
                 return Ok(answer);
             }
             while self.warm.refresh_rollups(BUCKETS).await? > 0 {}
+            tokio::time::sleep(LOOK_EVERY).await;
+            *waited += LOOK_EVERY;
         }
     }
 }
