@@ -9,8 +9,8 @@ use shared::reading::Timestamp;
 use std::time::Duration;
 use utoipa::ToSchema;
 
-/// So many rows that can't be taken wait for a person: then what brings more of them isn't read. Also, how many are
-/// remembered that were dropped.
+/// So many rows of a table that can't be taken wait for a person: then what brings more of them isn't read. Also, how many
+/// are remembered that were dropped.
 pub const REJECTS_MAX: u32 = 10_000;
 /// Most nodes of a foreign table.
 pub const NODES_MAX: u32 = 10_000;
@@ -125,8 +125,8 @@ pub trait InboxStore: Send + Sync {
     /// Rows of our own table above a number, ascending.
     fn waiting(&self, after: i64, count_max: u32) -> TierFuture<'_, Vec<Waiting>>;
 
-    /// How many rows wait that could not be taken.
-    fn rejects(&self) -> TierFuture<'_, u64>;
+    /// How many rows of a table wait that could not be taken.
+    fn rejects<'a>(&'a self, source: &'a GatewayId) -> TierFuture<'a, u64>;
 
     /// Rows that could not be taken, newest first, without those that were dropped.
     fn rejected(&self, count_max: u32) -> TierFuture<'_, Vec<Rejected>>;

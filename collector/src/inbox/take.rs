@@ -23,7 +23,7 @@ pub(super) const PIECE: u32 = 5_000;
 /// Most pieces of our own table in one run: whoever writes without end doesn't keep it from ending.
 const PIECES_MAX: usize = 1_000;
 
-/// What is said when there are [`REJECTS_MAX`].
+/// What is said when there are [`REJECTS_MAX`] of a table: another one's are no reason to read less of this one.
 const FULL: &str = "too many rows that can't be taken wait for a decision, and what brings more of them isn't read: \
     `collector inbox rejects` lists them, `collector inbox drop` lets them go";
 
@@ -173,7 +173,7 @@ impl Inbox {
     ) -> Result<Taken, TierError> {
         let batch = rows::read(&lines, &source.settings).map_err(broken)?;
         let Sorted { readings, quarantine, rejected, late } = self.sort(source, batch).await?;
-        if !rejected.is_empty() && self.warm.inbox().rejects().await? >= u64::from(REJECTS_MAX) {
+        if !rejected.is_empty() && self.warm.inbox().rejects(&source.name).await? >= u64::from(REJECTS_MAX) {
             return Err(broken(FULL));
         }
         let mut taken =

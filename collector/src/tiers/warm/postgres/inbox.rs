@@ -67,9 +67,10 @@ impl InboxStore for PostgresWarm {
         }))
     }
 
-    fn rejects(&self) -> TierFuture<'_, u64> {
+    fn rejects<'a>(&'a self, source: &'a GatewayId) -> TierFuture<'a, u64> {
         self.soon(Box::pin(async move {
-            let query = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM inbox_rejects WHERE dropped = 0");
+            let sql = "SELECT count(*) FROM inbox_rejects WHERE source = $1 AND dropped = 0";
+            let query = sqlx::query_scalar::<_, i64>(sql).bind(source.as_str());
             let waiting = query.fetch_one(&mut *self.primary().await?).await.map_err(failed)?;
             Ok(waiting.unsigned_abs())
         }))

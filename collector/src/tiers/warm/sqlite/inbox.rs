@@ -71,9 +71,10 @@ impl InboxStore for SqliteWarm {
         })
     }
 
-    fn rejects(&self) -> TierFuture<'_, u64> {
+    fn rejects<'a>(&'a self, source: &'a GatewayId) -> TierFuture<'a, u64> {
         Box::pin(async move {
-            let query = sqlx::query("SELECT count(*) AS waiting FROM inbox_rejects WHERE dropped = 0");
+            let sql = "SELECT count(*) AS waiting FROM inbox_rejects WHERE source = ? AND dropped = 0";
+            let query = sqlx::query(sql).bind(source.as_str());
             narrow(&query.fetch_one(&self.read).await.map_err(failed)?, "waiting")
         })
     }
