@@ -15,6 +15,8 @@ pub(super) enum Decision {
     Wait,
     /// It was never seen: what was due before is not caught up.
     MarkNew(Timestamp),
+    /// It was begun by a clock that was ahead: nothing would be due until then. It is caught up as if it had missed some.
+    MarkBack(Timestamp),
     /// Begin a run.
     Begin(Why),
 }
@@ -34,6 +36,10 @@ pub(super) fn decide(schedule: &Schedule, mark: Option<Timestamp>, last: Option<
     match (due, mark) {
         (Some(due), None) => return Decision::MarkNew(due),
         (Some(due), Some(mark)) if due > mark => return Decision::Begin(Why::Due(due)),
+        // By less the clock may have been put right while it was due; doing that again would be twice.
+        (Some(due), Some(mark)) if schedule.next_after(now).is_some_and(|next| mark > next) => {
+            return Decision::MarkBack(due.plus_micros(-1));
+        }
         _ => {}
     }
     let Some(run) = last.filter(|run| run.attempt < ATTEMPTS_MAX) else { return Decision::Wait };
@@ -97,6 +103,16 @@ mod tests {
     fn however_many_were_missed_one_is_caught_up() {
         let decision = decide(&daily(), Some(at("2026-05-01T00:00:00Z")), None, at("2026-06-02T10:00:00Z"));
         assert_eq!(decision, Decision::Begin(Why::Due(at("2026-06-02T00:00:00Z"))));
+    }
+
+    #[test]
+    fn after_a_clock_that_was_ahead_it_is_due_again_and_after_a_small_step_it_is_not_done_twice() {
+        let (now, due) = (at("2026-06-02T10:00:00Z"), at("2026-06-02T00:00:00Z"));
+        let back = due.plus_micros(-1);
+        assert_eq!(decide(&daily(), Some(at("2028-02-29T01:00:00Z")), None, now), Decision::MarkBack(back));
+        assert_eq!(decide(&daily(), Some(back), None, now), Decision::Begin(Why::Due(due)));
+        let just_before = due.plus_micros(-20 * MINUTE);
+        assert_eq!(decide(&daily(), Some(due), None, just_before), Decision::Wait);
     }
 
     #[test]

@@ -14,8 +14,8 @@ use serde_json::json;
 use shared::reading::Timestamp;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -84,6 +84,7 @@ pub struct Progress {
     done: AtomicU64,
     steps: AtomicU64,
     rows: AtomicU64,
+    words: Mutex<String>,
 }
 
 impl Progress {
@@ -98,6 +99,14 @@ impl Progress {
     /// So many rows more.
     pub fn rows(&self, rows: u64) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+    /// What was done up to now, in words: all that is left of a run that doesn't end well.
+    pub fn say(&self, words: String) {
+        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = words;
+    }
+    fn so_far(&self, status: Status, error: String) -> Finished {
+        let detail = self.words.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Finished { status, rows: self.rows_now(), detail, error: Some(error) }
     }
     /// Rows up to now.
     #[must_use]
@@ -250,9 +259,14 @@ impl Scheduler {
             let Some(schedule) = &planned.schedule else { continue };
             let name = planned.job.name();
             let last = self.store().runs(Some(name), 1).await?;
-            match decide(schedule, marks.get(name).copied(), last.first(), (self.now)()) {
+            let mark = marks.get(name).copied();
+            match decide(schedule, mark, last.first(), (self.now)()) {
                 Decision::Wait => {}
                 Decision::MarkNew(due) => self.store().mark_new(name, due).await?,
+                Decision::MarkBack(due) => {
+                    tracing::warn!(job = name, done_for = ?mark, "a clock was ahead: it is done again from now on");
+                    self.store().mark_back(name, due).await?;
+                }
                 Decision::Begin(why) => {
                     self.begin(planned, why, None).await?;
                 }
@@ -317,6 +331,8 @@ impl Scheduler {
     async fn perform(&self, job: &dyn Job, run: RunNo) {
         let (name, started, progress) = (job.name(), Instant::now(), Progress::default());
         let work = AssertUnwindSafe(tokio::time::timeout(job.limit(), job.run(&progress))).catch_unwind();
+        let failed = |error| progress.so_far(Status::Failed, error);
+        let interrupted = |why: &str| progress.so_far(Status::Interrupted, why.into());
         let finished = tokio::select! {
             outcome = work => match outcome {
                 Ok(Ok(Ok(Outcome { rows, detail }))) => Finished { status: Status::Done, rows, detail, error: None },
@@ -356,12 +372,4 @@ impl Scheduler {
             }
         }
     }
-}
-
-fn failed(error: String) -> Finished {
-    Finished { status: Status::Failed, rows: 0, detail: String::new(), error: Some(error) }
-}
-
-fn interrupted(why: &str) -> Finished {
-    Finished { status: Status::Interrupted, rows: 0, detail: String::new(), error: Some(why.into()) }
 }

@@ -130,9 +130,13 @@ pub struct Finished {
 /// Runs that are kept of a job; older ones go.
 pub const RUNS_KEPT: u32 = 2_000;
 
+/// A lead that ends within so long is believed.
+pub const TERM_MIN: Duration = Duration::from_secs(60);
+
 /// What is kept of jobs. Every method may be called by several collectors at once.
 pub trait JobStore: Send + Sync {
-    /// Takes the lead, or keeps it, for `term`; false when another collector has it.
+    /// Takes the lead, or keeps it, for `term`; false when another collector has it. One that has it for longer than
+    /// `term` and [`TERM_MIN`] had a clock that was ahead, and loses it.
     fn lead<'a>(&'a self, owner: &'a str, term: Duration) -> TierFuture<'a, bool>;
 
     /// Up to which planned time each job was begun.
@@ -140,6 +144,9 @@ pub trait JobStore: Send + Sync {
 
     /// Notes for a job that has no mark that nothing before this is due.
     fn mark_new<'a>(&'a self, job: &'a str, due: Timestamp) -> TierFuture<'a, ()>;
+
+    /// Notes that what is due after this wasn't begun, though the mark lies after it.
+    fn mark_back<'a>(&'a self, job: &'a str, due: Timestamp) -> TierFuture<'a, ()>;
 
     /// Begins a run; `None` when the job is running, or when that due time was begun already. Who wants it is written into
     /// the audit with it, or it doesn't begin.

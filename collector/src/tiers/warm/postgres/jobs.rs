@@ -4,7 +4,7 @@ use super::fault::failed;
 use super::rows::{get, narrow, strange};
 use super::time::PgTime;
 use super::{PostgresWarm, audit};
-use crate::etl::store::{Finished, JobRun, JobStore, RUNS_KEPT, RunNo, Status, Why};
+use crate::etl::store::{Finished, JobRun, JobStore, RUNS_KEPT, RunNo, Status, TERM_MIN, Why};
 use crate::tiers::{Audited, TierError, TierFuture};
 use shared::reading::Timestamp;
 use sqlx::postgres::PgRow;
@@ -79,8 +79,10 @@ impl JobStore for PostgresWarm {
             let sql = "INSERT INTO etl_leader AS l (one, owner, until) \
                        VALUES (1, $1, clock_timestamp() + make_interval(secs => $2)) ON CONFLICT (one) DO UPDATE \
                        SET owner = excluded.owner, until = excluded.until \
-                       WHERE l.owner = excluded.owner OR l.until < clock_timestamp()";
-            Ok(self.change(sqlx::query(sql).bind(owner).bind(term.as_secs_f64())).await? == 1)
+                       WHERE l.owner = excluded.owner OR l.until NOT BETWEEN clock_timestamp() \
+                           AND clock_timestamp() + make_interval(secs => $3)";
+            let query = sqlx::query(sql).bind(owner).bind(term.as_secs_f64()).bind(term.max(TERM_MIN).as_secs_f64());
+            Ok(self.change(query).await? == 1)
         })
     }
 
@@ -96,6 +98,14 @@ impl JobStore for PostgresWarm {
         Box::pin(async move {
             let query = sqlx::query("INSERT INTO etl_marks (job, due) VALUES ($1, $2) ON CONFLICT DO NOTHING");
             self.change(query.bind(job).bind(PgTime::bounded(due))).await?;
+            Ok(())
+        })
+    }
+
+    fn mark_back<'a>(&'a self, job: &'a str, due: Timestamp) -> TierFuture<'a, ()> {
+        Box::pin(async move {
+            let query = sqlx::query("UPDATE etl_marks SET due = $1 WHERE job = $2 AND due > $1");
+            self.change(query.bind(PgTime::bounded(due)).bind(job)).await?;
             Ok(())
         })
     }

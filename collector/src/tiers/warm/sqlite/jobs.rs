@@ -2,7 +2,7 @@
 
 use super::rows::{get, narrow};
 use super::{SqliteWarm, audit, broken, failed};
-use crate::etl::store::{Finished, JobRun, JobStore, RUNS_KEPT, RunNo, Status, Why};
+use crate::etl::store::{Finished, JobRun, JobStore, RUNS_KEPT, RunNo, Status, TERM_MIN, Why};
 use crate::tiers::{Audited, TierError, TierFuture};
 use shared::reading::{Timestamp, micros};
 use sqlx::sqlite::SqliteRow;
@@ -63,8 +63,9 @@ impl JobStore for SqliteWarm {
             let now = Timestamp::wall_clock().0;
             let sql = "INSERT INTO etl_leader (one, owner, until) VALUES (1, ?1, ?2) ON CONFLICT (one) DO UPDATE \
                        SET owner = excluded.owner, until = excluded.until \
-                       WHERE etl_leader.owner = excluded.owner OR etl_leader.until < ?3";
+                       WHERE etl_leader.owner = excluded.owner OR etl_leader.until NOT BETWEEN ?3 AND ?4";
             let query = sqlx::query(sql).bind(owner).bind(now.saturating_add(micros(term))).bind(now);
+            let query = query.bind(now.saturating_add(micros(term.max(TERM_MIN))));
             Ok(query.execute(&self.write).await.map_err(failed)?.rows_affected() == 1)
         })
     }
@@ -81,6 +82,14 @@ impl JobStore for SqliteWarm {
         Box::pin(async move {
             let query = sqlx::query("INSERT INTO etl_marks (job, due) VALUES (?, ?) ON CONFLICT DO NOTHING");
             query.bind(job).bind(due.0).execute(&self.write).await.map_err(failed)?;
+            Ok(())
+        })
+    }
+
+    fn mark_back<'a>(&'a self, job: &'a str, due: Timestamp) -> TierFuture<'a, ()> {
+        Box::pin(async move {
+            let query = sqlx::query("UPDATE etl_marks SET due = ?1 WHERE job = ?2 AND due > ?1");
+            query.bind(due.0).bind(job).execute(&self.write).await.map_err(failed)?;
             Ok(())
         })
     }
