@@ -8,15 +8,16 @@ use crate::etl::{Job, JobError, Now, Outcome, Progress};
 use crate::tiers::cold::rows::MICROS_PER_DAY;
 use crate::tiers::{ColdTier, Day, Proof, TierError, WarmTier};
 use futures::future::BoxFuture;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Buckets that are brought up to date in one go.
 const BUCKETS: u32 = 512;
-/// How long a run waits for rollups that someone else is making, and how often it looks.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a run waits for those who are in its way: who makes rollups, or reads a day for the archive.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The job.
 pub struct Cleanup {
@@ -34,9 +35,9 @@ struct Done {
     left: Vec<Day>,
     rows: u64,
     /// Why days stay, in words.
-    waiting: Vec<String>,
-    refused: Vec<String>,
-    /// How long rollups were waited for.
+    waiting: BTreeMap<String, Vec<Day>>,
+    refused: BTreeMap<String, Vec<Day>>,
+    /// How long others were waited for.
     waited: Duration,
 }
 
@@ -49,11 +50,13 @@ fn span(days: &[Day]) -> String {
     }
 }
 
-/// At most so many of them.
-fn some(words: &[String]) -> String {
+/// Of how many days what is said, and of each of the first few things of which.
+fn some(said: &BTreeMap<String, Vec<Day>>) -> String {
     const MOST: usize = 5;
-    let more = if words.len() > MOST { format!("; and {} more", words.len() - MOST) } else { String::new() };
-    words[..words.len().min(MOST)].join("; ") + &more
+    let days: usize = said.values().map(Vec::len).sum();
+    let told: Vec<String> = said.iter().take(MOST).map(|(why, days)| format!("{why}{}", span(days))).collect();
+    let more = if said.len() > MOST { format!("; and {} more", said.len() - MOST) } else { String::new() };
+    format!("{days}: {}{more}", told.join("; "))
 }
 
 impl Done {
@@ -64,13 +67,26 @@ impl Done {
             days => format!("{} days left the warm tier, {} readings{}", days.len(), self.rows, span(days)),
         };
         if !self.refused.is_empty() {
-            words +=
-                &format!("; to be archived again, and not removed: {}, {}", self.refused.len(), some(&self.refused));
+            words += &format!("; to be archived again, and not removed: {}", some(&self.refused));
         }
         if !self.waiting.is_empty() {
-            words += &format!("; not removed yet: {}, {}", self.waiting.len(), some(&self.waiting));
+            words += &format!("; not removed yet: {}", some(&self.waiting));
         }
         words
+    }
+
+    fn wait(&mut self, day: Day, why: impl Into<String>) {
+        self.waiting.entry(why.into()).or_default().push(day);
+    }
+
+    /// Waits for those who are in the way, if there is patience left.
+    async fn patience(&mut self) -> bool {
+        let some = self.waited < PATIENCE;
+        if some {
+            tokio::time::sleep(LOOK_EVERY).await;
+            self.waited += LOOK_EVERY;
+        }
+        some
     }
 }
 
@@ -102,18 +118,28 @@ impl Cleanup {
         old.retain(|entry| entry.raw != Raw::Gone && !(entry.raw == Raw::Leaving && entry.is_dirty()));
         progress.of(old.len() as u64);
         let mut done = Done::default();
+        let mut outcome = Ok(());
         for entry in &old {
-            self.one(&**cold, entry, &mut done).await?;
+            let rows = done.rows;
+            outcome = self.one(&**cold, entry, &mut done).await;
             progress.step();
+            progress.rows(done.rows - rows);
+            progress.say(done.words());
+            if outcome.is_err() {
+                break;
+            }
         }
-        progress.rows(done.rows);
         metrics::counter!("collector_cleanup_readings_total").increment(done.rows);
-        if done.refused.is_empty() {
-            self.alarm.clear();
-        } else {
+        // It is done again after daily_sync, which follows; until then it counts as failed, for everyone to see.
+        if !done.refused.is_empty() {
             self.found_doubts.store(true, Ordering::Relaxed);
             self.alarm.raise(some(&done.refused));
         }
+        outcome?;
+        if !done.refused.is_empty() {
+            return Err(JobError::Other(done.words()));
+        }
+        self.alarm.clear();
         Ok(Outcome { rows: done.rows, detail: done.words() })
     }
 
@@ -121,48 +147,50 @@ impl Cleanup {
         let day = entry.day;
         if entry.raw == Raw::Here {
             if entry.is_dirty() {
-                done.waiting.push(format!("{day} isn't archived as it is now"));
+                done.wait(day, "not archived as it is now");
                 return Ok(());
             }
             if let Some(doubt) = self.doubt(cold, entry).await? {
                 if !self.ledger().doubt(day, entry.version).await? {
-                    done.waiting.push(format!("something has just come for {day}"));
+                    done.wait(day, "something has just come");
                     return Ok(());
                 }
-                let doubt = format!("{day}: {doubt}");
                 tracing::error!(
-                    "the archive doesn't have what it should: {doubt}; the day stays and is archived again"
+                    "the archive doesn't have what it should: {day}: {doubt}; the day stays and is archived again"
                 );
                 metrics::counter!("collector_archive_doubts_total").increment(1);
-                done.refused.push(doubt);
+                done.refused.entry(doubt).or_default().push(day);
                 return Ok(());
             }
-            match self.leave(entry, &mut done.waited).await? {
+            match self.leave(entry, done).await? {
                 Leave::Yes => {}
                 Leave::Changed => {
-                    done.waiting.push(format!("something has just come for {day}"));
+                    done.wait(day, "something has just come");
                     return Ok(());
                 }
                 Leave::Dirty => {
-                    done.waiting.push(format!("rollups of {day} are out of date"));
+                    done.wait(day, "its rollups are out of date");
                     return Ok(());
                 }
             }
         }
         if entry.raw == Raw::Leaving && !cold.has(day).await? {
-            done.waiting.push(format!("{} doesn't have {day} any more", cold.place()));
+            done.wait(day, format!("{} doesn't have it any more", cold.place()));
             return Ok(());
         }
         // What is marked as leaving and isn't removed in time is removed the next time.
-        match self.ledger().clear(day).await {
-            Ok(true) => {
-                done.left.push(day);
-                done.rows += entry.warm.map_or(0, |proof| proof.rows);
+        loop {
+            match self.ledger().clear(day).await {
+                Ok(true) => {
+                    done.left.push(day);
+                    done.rows += entry.warm.map_or(0, |proof| proof.rows);
+                }
+                Ok(false) => done.wait(day, "something has just come"),
+                Err(_) if done.patience().await => continue,
+                Err(error) => done.wait(day, format!("it can't be removed now: {error}")),
             }
-            Ok(false) => done.waiting.push(format!("something has just come for {day}")),
-            Err(error) => done.waiting.push(format!("{day} can't be removed now: {error}")),
+            return Ok(());
         }
-        Ok(())
     }
 
     /// Why a day must not leave. Both tiers are read for it, every row.
@@ -182,15 +210,13 @@ impl Cleanup {
         Ok((!same).then(|| format!("{here} here now, and {read} when it was archived")))
     }
 
-    async fn leave(&self, entry: &DayEntry, waited: &mut Duration) -> Result<Leave, TierError> {
+    async fn leave(&self, entry: &DayEntry, done: &mut Done) -> Result<Leave, TierError> {
         loop {
-            let answer = self.ledger().leave(entry.day, entry.version).await?;
-            if answer != Leave::Dirty || *waited > PATIENCE {
-                return Ok(answer);
+            match self.ledger().leave(entry.day, entry.version).await {
+                Ok(Leave::Dirty) | Err(_) if done.patience().await => {}
+                answer => return answer,
             }
             while self.warm.refresh_rollups(BUCKETS).await? > 0 {}
-            tokio::time::sleep(LOOK_EVERY).await;
-            *waited += LOOK_EVERY;
         }
     }
 }
