@@ -13,7 +13,7 @@ mod standing;
 pub use live::Live;
 pub use standing::Standing;
 
-use crate::analytics::anomaly::{Finding, GRACE_MAX, Taught, Watch, add, settle};
+use crate::analytics::anomaly::{Finding, Found, GRACE_MAX, Taught, Watch, add, past, settle};
 use crate::analytics::store::{Anomaly, State, Wanted};
 use crate::tiers::hot::days::{ACTIVE, Days, Kept};
 use crate::tiers::{Bucket, SeriesId, SeriesInfo, TierError, WarmTier};
@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{MutexGuard, watch};
 
 /// Anomalies are kept for so long after their end.
-const KEPT: i64 = 400 * 24 * 3_600_000_000;
+pub const KEPT: i64 = 400 * 24 * 3_600_000_000;
 /// Most that are kept in the hot tier; when more are active the warm tier is asked.
 pub const ACTIVE_MAX: u32 = 1_000;
 /// How the list is written in the hot tier; another collector may be of another version.
@@ -232,10 +232,24 @@ impl Turn<'_> {
         &self,
         series: SeriesId,
         known: &[Anomaly],
-        found: &[Finding],
+        found: &Found,
         now: Timestamp,
     ) -> Result<Stored, TierError> {
         self.put(&settle(series, known, found, now), now).await
+    }
+
+    /// Stores what was found in a series' past, after what is `known` of it.
+    ///
+    /// # Errors
+    /// When the warm tier doesn't take it.
+    pub async fn past(
+        &self,
+        series: SeriesId,
+        known: &[Anomaly],
+        found: &[Finding],
+        now: Timestamp,
+    ) -> Result<Stored, TierError> {
+        self.put(&past(series, known, found), now).await
     }
 
     /// Stores what was found in some series at `now`; what else is known of them stays as it is.

@@ -35,7 +35,7 @@ pub struct Look<'a> {
     pub zone: &'a TimeZone,
     /// Buckets of five minutes of [`TEACHING`] and [`WINDOW`], ascending.
     pub buckets: &'a [(Timestamp, Rollup)],
-    /// Hours of eight weeks and [`WINDOW`], ascending.
+    /// Hours of eight weeks that teach, what lies between them, and [`WINDOW`], ascending.
     pub hours: &'a [Sample],
     /// The last usable value, however old.
     pub last: Option<Sample>,
@@ -45,21 +45,39 @@ pub struct Look<'a> {
     pub alarmed: &'a [(Timestamp, Timestamp)],
 }
 
+/// What was found, and what wasn't looked for.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Found {
+    /// Everything that is out of the ordinary.
+    pub findings: Vec<Finding>,
+    /// Of these kinds nothing can be said: there is nothing new, or too little before it.
+    pub unjudged: Vec<Kind>,
+}
+
+impl Found {
+    fn take(&mut self, kind: Kind, findings: Option<Vec<Finding>>) {
+        match findings {
+            Some(findings) => self.findings.extend(findings),
+            None => self.unjudged.push(kind),
+        }
+    }
+}
+
 /// Everything that is out of the ordinary, with what [`Taught::of`] says of it.
 #[must_use]
-pub fn detect(look: &Look<'_>, taught: &Taught) -> Vec<Finding> {
-    let mut found = silence(look);
-    found.extend(out_of_range(look));
+pub fn detect(look: &Look<'_>, taught: &Taught) -> Found {
+    let mut found = Found { findings: silence(look), unjudged: Vec::new() };
+    found.findings.extend(out_of_range(look));
     if look.kind == metric::Kind::State {
         return found;
     }
-    found.extend(stuck(look, taught));
+    found.findings.extend(stuck(look, taught));
     let teaches = |at: Timestamp| look.teaches(at, at.plus_micros(HOUR));
-    found.extend(profile(look.hours, look.zone, look.from(), teaches));
+    found.take(Kind::Profile, profile(look.hours, look.zone, look.from(), teaches));
     if look.kind == metric::Kind::Gauge {
-        found.extend(rate_of_change(look, taught));
+        found.findings.extend(rate_of_change(look, taught));
         if look.metric == "flow_rate" {
-            found.extend(night_flow(look.hours, look.zone, look.from(), teaches));
+            found.take(Kind::NightFlow, night_flow(look.hours, look.zone, look.from(), teaches));
         }
     }
     found

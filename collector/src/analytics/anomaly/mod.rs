@@ -13,10 +13,10 @@ mod night;
 mod profile;
 mod settle;
 
-pub use detect::{Look, TEACHING, WINDOW, detect};
+pub use detect::{Found, Look, TEACHING, WINDOW, detect};
 pub use limits::Taught;
 pub use live::Watch;
-pub use settle::{add, settle};
+pub use settle::{add, past, settle};
 
 use serde::{Deserialize, Serialize};
 use shared::reading::Timestamp;

@@ -7,8 +7,8 @@ use crate::rollup::Sample;
 use jiff::tz::TimeZone;
 use shared::reading::Timestamp;
 
-/// Nights that say what is usual.
-const NIGHTS: i64 = 28;
+/// Nights that say what is usual: the last ones that may.
+const NIGHTS: usize = 28;
 /// Fewer don't.
 const NIGHTS_MIN: usize = 7;
 /// How many standard deviations (as the MAD has them) and which share of the baseline it must be above.
@@ -42,27 +42,26 @@ fn nights(hours: &[Sample], zone: &TimeZone) -> Vec<Night> {
     nights.into_iter().filter(|(_, known)| *known == [true; 2]).map(|(night, _)| night).collect()
 }
 
-/// Nights that end after `from`. `teaches` says of an hour whether it does.
+/// Nights that end after `from`; `None` when nothing can be said of any of them. `teaches` says of an hour whether it does.
 pub(super) fn night_flow(
     hours: &[Sample],
     zone: &TimeZone,
     from: Timestamp,
     teaches: impl Fn(Timestamp) -> bool,
-) -> Vec<Finding> {
+) -> Option<Vec<Finding>> {
     let nights = nights(hours, zone);
-    let newest = nights.last().map(|night| night.start);
+    let newest = nights.last()?.start;
+    let before = nights.iter().rev().filter(|night| night.end <= from && teaches(night.start)).take(NIGHTS);
+    let before = sorted(before.map(|night| night.flow));
+    let (usual, most) = (median(&before).filter(|_| before.len() >= NIGHTS_MIN)?, *before.last()?);
+    let margin = (DEVIATIONS * mad(&before, usual)?).max(SHARE * usual.abs()).max(f64::MIN_POSITIVE);
     let judge = |night: &Night| {
-        let since = night.start.plus_micros(-NIGHTS * 24 * HOUR - HOUR);
-        let before = nights.iter().filter(|other| other.start >= since && other.end <= from && teaches(other.start));
-        let before = sorted(before.map(|other| other.flow));
-        let (usual, most) = (median(&before).filter(|_| before.len() >= NIGHTS_MIN)?, *before.last()?);
-        let margin = (DEVIATIONS * mad(&before, usual)?).max(SHARE * usual.abs()).max(f64::MIN_POSITIVE);
         let above = night.flow > usual + margin && night.flow > most;
         above.then(|| Finding {
             kind: Kind::NightFlow,
             start: night.start,
             last: night.end,
-            ongoing: Some(night.start) == newest,
+            ongoing: night.start == newest,
             opens: true,
             severity: if night.flow > usual * 1.5 { Severity::Critical } else { Severity::Warning },
             expected: Some(usual),
@@ -70,5 +69,6 @@ pub(super) fn night_flow(
             detail: format!("the least flow of the night is {:.2}, usual is {usual:.2}", night.flow),
         })
     };
-    nights.iter().filter(|night| night.end > from).filter_map(judge).collect()
+    let (_, recent) = nights.split_at(nights.partition_point(|night| night.end <= from));
+    (!recent.is_empty()).then(|| recent.iter().filter_map(judge).collect())
 }

@@ -1,18 +1,21 @@
 //! What findings mean for the anomalies that are known.
 
-use super::{Finding, grace};
+use super::{Finding, Found, grace};
 use crate::analytics::store::{Anomaly, State};
 use crate::tiers::SeriesId;
 use shared::reading::Timestamp;
 
 /// The anomalies of a series that are new or have changed at `now`. `known` are its anomalies of late, `found` all that is
-/// seen now: what isn't seen is over, unless it reaches beyond `now`. One that was closed while it goes on stays closed.
+/// seen now: what isn't seen is over, unless it reaches beyond `now` or nothing can be said of its kind. One that was closed
+/// while it goes on stays closed.
 #[must_use]
-pub fn settle(series: SeriesId, known: &[Anomaly], found: &[Finding], now: Timestamp) -> Vec<Anomaly> {
+pub fn settle(series: SeriesId, known: &[Anomaly], found: &Found, now: Timestamp) -> Vec<Anomaly> {
     let mut all = Known::of(known);
-    found.iter().for_each(|finding| all.meet(series, finding));
-    for (one, _) in all.now.iter_mut().zip(&all.continued).filter(|(one, continued)| !**continued && one.last <= now) {
-        one.end = one.end.or(Some(one.last));
+    found.findings.iter().for_each(|finding| all.meet(series, finding));
+    for (one, continued) in all.now.iter_mut().zip(&all.continued) {
+        if !continued && one.last <= now && !found.unjudged.contains(&one.kind) {
+            one.end = one.end.or(Some(one.last));
+        }
     }
     all.changed(known)
 }
@@ -23,6 +26,28 @@ pub fn add(series: SeriesId, known: &[Anomaly], found: &[Finding]) -> Vec<Anomal
     let mut all = Known::of(known);
     found.iter().for_each(|finding| all.meet(series, finding));
     all.changed(known)
+}
+
+/// What was found in a past that became known late, or by a file, where nobody can do anything any more: what is new is
+/// closed from the start. One that goes on is settled by what is seen now.
+#[must_use]
+pub fn past(series: SeriesId, known: &[Anomaly], found: &[Finding]) -> Vec<Anomaly> {
+    let mut all = Known::of(known);
+    let goes_on = |finding: &&Finding| known.iter().any(|one| one.end.is_none() && is_near(one, finding));
+    for finding in found.iter().filter(|finding| !goes_on(finding)) {
+        all.meet(series, &Finding { ongoing: false, ..finding.clone() });
+    }
+    let mut changed = all.changed(known);
+    changed.iter_mut().filter(|one| one.number == 0).for_each(|one| one.state = State::Closed);
+    changed
+}
+
+/// Whether a finding belongs to an anomaly.
+fn is_near(one: &Anomaly, finding: &Finding) -> bool {
+    let grace = grace(finding.kind);
+    one.kind == finding.kind
+        && one.start <= finding.last.plus_micros(grace)
+        && finding.start <= one.last.plus_micros(grace)
 }
 
 struct Known {
@@ -36,14 +61,8 @@ impl Known {
     }
 
     fn meet(&mut self, series: SeriesId, finding: &Finding) {
-        let near = |one: &Anomaly| {
-            let grace = grace(finding.kind);
-            one.kind == finding.kind
-                && one.start <= finding.last.plus_micros(grace)
-                && finding.start <= one.last.plus_micros(grace)
-        };
         // The one that reaches furthest, if several are near.
-        let place = (0..self.now.len()).filter(|n| near(&self.now[*n])).max_by_key(|n| self.now[*n].last);
+        let place = (0..self.now.len()).filter(|n| is_near(&self.now[*n], finding)).max_by_key(|n| self.now[*n].last);
         match place {
             Some(n) => {
                 go_on(&mut self.now[n], finding, self.continued[n]);

@@ -46,6 +46,16 @@ fn look_at(
     alarmed: &[(Timestamp, Timestamp)],
     value: impl Fn(Timestamp) -> Option<Option<f64>>,
 ) -> Vec<Finding> {
+    all_of((metric, kind), now, days, alarmed, value).findings
+}
+
+fn all_of(
+    (metric, kind): (&str, metric::Kind),
+    now: Timestamp,
+    days: i64,
+    alarmed: &[(Timestamp, Timestamp)],
+    value: impl Fn(Timestamp) -> Option<Option<f64>>,
+) -> Found {
     let (mut fine, mut coarse) = (BTreeMap::<Timestamp, Rollup>::new(), BTreeMap::<Timestamp, Rollup>::new());
     let mut last = None;
     for n in (1..days * 288).rev() {
@@ -59,7 +69,8 @@ fn look_at(
         }
     }
     let full = Bucket::Hour.start_of(now);
-    let hours = hourly(kind, HOLD, (full.plus_micros(-57 * DAY), full), &coarse, Carried::default());
+    let lost: i64 = alarmed.iter().map(|(from, to)| to.since(*from)).sum();
+    let hours = hourly(kind, HOLD, (full.plus_micros(-57 * DAY - lost), full), &coarse, Carried::default());
     let from = Bucket::Hour.start_of(now.plus_micros(-TEACHING - WINDOW));
     let buckets: Vec<_> = fine.range(from..).map(|(start, sum)| (*start, *sum)).collect();
     let look = Look {
@@ -203,7 +214,12 @@ proptest! {
 
 /// With a clock that no finding reaches beyond.
 fn settled(series: SeriesId, known: &[Anomaly], found: &[Finding]) -> Vec<Anomaly> {
-    settle(series, known, found, Timestamp(i64::MAX))
+    settle(series, known, &seen(found), Timestamp(i64::MAX))
+}
+
+/// All kinds were looked for.
+fn seen(findings: &[Finding]) -> Found {
+    Found { findings: findings.to_vec(), unjudged: Vec::new() }
 }
 
 fn finding(kind: Kind, start: i64, last: i64, ongoing: bool) -> Finding {
@@ -256,12 +272,33 @@ fn what_reaches_beyond_the_clock_is_not_over() {
     let first = stored(settled(SeriesId(1), &[], &[finding(Kind::OutOfRange, 0, HOUR, true)]), 7);
     let known = std::slice::from_ref(&first);
     assert_eq!(
-        settle(SeriesId(1), known, &[], Timestamp(HOUR - 1)),
+        settle(SeriesId(1), known, &seen(&[]), Timestamp(HOUR - 1)),
         [],
         "its bucket is open: what is seen may be on its way"
     );
-    assert_eq!(stored(settle(SeriesId(1), known, &[], Timestamp(HOUR)), 7).end, Some(Timestamp(HOUR)));
+    assert_eq!(stored(settle(SeriesId(1), known, &seen(&[]), Timestamp(HOUR)), 7).end, Some(Timestamp(HOUR)));
     assert_eq!(add(SeriesId(1), known, &[]), [], "nor is it when only some of it was looked at");
+}
+
+#[test]
+fn what_nothing_can_be_said_of_is_not_over() {
+    let first = stored(settled(SeriesId(1), &[], &[finding(Kind::Profile, 0, HOUR, true)]), 7);
+    let nothing = Found { unjudged: vec![Kind::Profile], ..seen(&[]) };
+    assert_eq!(settle(SeriesId(1), &[first], &nothing, Timestamp(9 * HOUR)), []);
+}
+
+/// A leak that isn't mended is one, however long it is known: what was before it goes on teaching.
+#[test]
+fn a_leak_of_a_quarter_of_a_year_is_not_how_things_are() {
+    let now = at("2026-06-12T10:07:00Z");
+    let since = now.plus_micros(-90 * DAY);
+    let leaking = |at: Timestamp| Some(Some(district(at) + if at >= since { 9.0 } else { 0.0 }));
+    let kinds = |found: &Found| found.findings.iter().map(|one| (one.kind, one.ongoing)).collect::<Vec<_>>();
+    let found = all_of(FLOW, now, 150, &[(since, now)], leaking);
+    assert_eq!(kinds(&found), [(Kind::Profile, true), (Kind::NightFlow, true)]);
+    // Nothing is known of what was before: nobody says that it is over.
+    let found = all_of(FLOW, now, 80, &[(since, now)], leaking);
+    assert_eq!((kinds(&found), found.unjudged), (vec![], vec![Kind::Profile, Kind::NightFlow]));
 }
 
 #[test]
@@ -317,7 +354,7 @@ fn by_the_job(of: &SeriesInfo, readings: &[(Timestamp, Held)], now: Timestamp) -
         alarmed: &[],
     };
     let taught = Taught::of(&look);
-    (detect(&look, &taught), taught)
+    (detect(&look, &taught).findings, taught)
 }
 
 fn good(value: f64) -> Held {

@@ -18,6 +18,9 @@ use tokio::time::Instant;
 const HOUR: i64 = 3_600_000_000;
 /// Anomalies of a series that are looked at: what they cover teaches nothing.
 const KNOWN_MAX: u32 = 1_000;
+/// What teaches nothing is made up for by what was before, so far: else a leak that isn't mended in eight weeks would be
+/// how things are. Microseconds.
+const EARLIER_MAX: i64 = 365 * 24 * HOUR;
 /// Refusals by the gateway are looked for in so much, microseconds: they are looked for among readings.
 const REFUSED: i64 = HOUR;
 const PAGE: u32 = 10_000;
@@ -41,11 +44,13 @@ impl AnomalyDetection {
     async fn of(&self, series: &SeriesInfo, now: Timestamp) -> Result<Option<(Stored, Taught)>, TierError> {
         let warm = &*self.warm;
         let Some(last) = warm.last_before(series.id, now.plus_micros(1), true).await? else { return Ok(None) };
-        let since = Bucket::Hour.start_of(now.plus_micros(-TRAINING - WINDOW));
+        let recent = now.plus_micros(-TRAINING - WINDOW);
         let turn = self.anomalies.turn().await;
-        let known = turn.known(series.id, since, KNOWN_MAX).await?;
+        let known = turn.known(series.id, recent.plus_micros(-EARLIER_MAX), KNOWN_MAX).await?;
         let taught_not = known.iter().filter(|one| !one.normal);
         let alarmed: Vec<_> = taught_not.map(|one| (one.start, one.end.map_or(now, |_| one.last))).collect();
+        let lost: i64 = alarmed.iter().map(|(from, to)| to.since(*from.max(&recent)).max(0)).sum();
+        let since = Bucket::Hour.start_of(recent.plus_micros(-lost.min(EARLIER_MAX)));
         let from = Bucket::Hour.start_of(now.plus_micros(-TEACHING - WINDOW));
         let buckets = sums(warm, series, Bucket::FiveMinutes, (from, now)).await?;
         let full = Bucket::Hour.start_of(now);

@@ -49,7 +49,7 @@ impl Forecasting {
                 series,
                 origin,
                 model,
-                trained_from,
+                trained_from: hours.first().map_or(trained_from, |hour| hour.at),
                 trained_to: origin,
                 made_at: now,
                 points,
