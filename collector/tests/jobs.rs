@@ -6,6 +6,8 @@
 mod services;
 mod support;
 
+use collector::analytics::store::{State, Wanted};
+use collector::anomalies::Anomalies;
 use collector::etl::jobs::cache_refresh::{CacheRefresh, Fill};
 use collector::etl::jobs::data_quality::{DataQuality, bounds};
 use collector::etl::schedule::{Schedule, zone};
@@ -80,6 +82,11 @@ async fn keeps_what_came_of_jobs(warm: &dyn WarmTier) {
     store.finish(again, late).await.unwrap();
     assert_eq!(store.runs(Some("tidy"), 1).await.unwrap()[0].status, Status::Interrupted, "buried is buried");
     assert_eq!(store.runs(None, 2).await.unwrap().len(), 2);
+
+    store.mark_back("tidy", second).await.unwrap();
+    assert_eq!(store.marks().await.unwrap(), [("tidy".to_owned(), first)], "back only");
+    store.mark_back("tidy", Timestamp(0)).await.unwrap();
+    assert!(store.begin("tidy", Why::Due(first), "b", None).await.unwrap().is_some(), "it is done again");
 }
 
 async fn one_leads_at_a_time(store: &dyn JobStore) {
@@ -89,6 +96,10 @@ async fn one_leads_at_a_time(store: &dyn JobStore) {
     assert!(store.lead("a", Duration::ZERO).await.unwrap(), "it is renewed, and ended");
     assert!(until(async || store.lead("b", long).await.unwrap()).await, "another takes over");
     assert!(!store.lead("a", long).await.unwrap());
+    assert!(store.lead("b", long * 1_000).await.unwrap(), "by a clock that is ahead");
+    let short = Duration::from_secs(50);
+    assert!(store.lead("a", short).await.unwrap(), "it is right again");
+    assert!(!store.lead("b", Duration::ZERO).await.unwrap(), "whoever stops ends no other's lead");
 }
 
 #[tokio::test]
@@ -384,15 +395,21 @@ async fn a_report_on_the_quality_of_data_is_made_by_hand_and_served() {
     collector.stop().await;
 }
 
+fn reports(warm: &Arc<dyn WarmTier>, now: Timestamp) -> DataQuality {
+    let anomalies = Arc::new(Anomalies::new(warm.clone(), None));
+    let zone = zone("Europe/Rome").unwrap();
+    DataQuality { warm: warm.clone(), cold: None, anomalies, zone, now: Arc::new(move || now) }
+}
+
 /// More readings than are read at once, over the night in which an hour comes twice; then some that come late.
 #[tokio::test]
 async fn reports_read_a_day_page_by_page_and_follow_what_comes_late() {
     let folder = tempfile::tempdir().unwrap();
     let warm: Arc<dyn WarmTier> = Arc::new(SqliteWarm::open(&folder.path().join("warm.sqlite")).await.unwrap());
     let now: Timestamp = "2026-10-26T03:00:00Z".parse().unwrap();
-    let job = DataQuality { warm: warm.clone(), zone: zone("Europe/Rome").unwrap(), now: Arc::new(move || now) };
+    let job = reports(&warm, now);
     let empty = job.run(&Progress::default()).await.unwrap();
-    assert_eq!((empty.rows, empty.detail.as_str()), (0, "no series had readings by then"));
+    assert_eq!((empty.rows, empty.detail.as_str()), (0, "no series had readings by yesterday"));
 
     let (gateway, catalogue) = (GatewayId::new("STATION_7").unwrap(), support::catalogue(&["DIST_001"]));
     let series = warm.series_for(&gateway, catalogue.entries()).await.unwrap().remove(0).unwrap();
@@ -423,6 +440,49 @@ async fn reports_read_a_day_page_by_page_and_follow_what_comes_late() {
 }
 
 /// A page of another site can't start a job through a person's browser.
+/// A file of three weeks, the last of them ten days ago, in which is a step, and a standstill of eight hours.
+#[tokio::test]
+async fn what_comes_by_a_file_is_reported_and_looked_at_by_the_same_rules() {
+    const STEP: i64 = 300 * SECOND;
+    let folder = tempfile::tempdir().unwrap();
+    let warm: Arc<dyn WarmTier> = Arc::new(SqliteWarm::open(&folder.path().join("warm.sqlite")).await.unwrap());
+    let [now, from, odd] = ["2026-10-26T03:00:00Z", "2026-09-25T00:00:00Z", "2026-10-12T00:00:00Z"]
+        .map(|at| at.parse::<Timestamp>().unwrap());
+    let job = reports(&warm, now);
+    let (gateway, catalogue) = (GatewayId::new("STATION_7").unwrap(), support::catalogue(&["DIST_001"]));
+    let series = warm.series_for(&gateway, catalogue.entries()).await.unwrap().remove(0).unwrap();
+    let reading = |n: i64| {
+        let at = from.plus_micros(n * STEP);
+        let value = match at.since(odd) / STEP {
+            100..103 => 90.0,
+            150..246 => 12.0,
+            _ => 10.0 + (n % 7) as f64 / 4.0,
+        };
+        StoredReading { series, at, held: Held { value: Some(value), quality: Quality::GOOD, revision: 0 } }
+    };
+    let put = async |readings: Vec<StoredReading>| {
+        warm.commit(Flush { readings, ..Flush::default() }).await.unwrap();
+    };
+    put((0..21 * 288).map(reading).collect()).await;
+    let done = job.run(&Progress::default()).await.unwrap();
+    assert_eq!(done.rows, 3 + 22, "of Rome's days, and the last three: {}", done.detail);
+    let of = async |day: &str| warm.quality(Some(day)).await.unwrap().first().map(|report| report.quality);
+    assert_eq!(of("2026-10-12").await.map(|quality| quality.good), Some(288));
+    let found = warm.anomalies().find_anomalies(&Wanted::all(10)).await.unwrap();
+    let mut kinds: Vec<_> = found.iter().map(|one| (one.kind.as_str(), one.state, one.end.is_some())).collect();
+    kinds.sort_unstable_by_key(|(kind, ..)| *kind);
+    assert_eq!(
+        kinds,
+        [("rate_of_change", State::Closed, true), ("stuck", State::Closed, true)],
+        "nobody can do anything any more: {found:#?}"
+    );
+
+    assert_eq!(job.run(&Progress::default()).await.unwrap().rows, 3, "nothing has changed");
+    put(vec![reading(21 * 288 + 40)]).await;
+    assert_eq!(job.run(&Progress::default()).await.unwrap().rows, 3 + 1, "that day, and no other");
+    assert_eq!(of("2026-10-16").await.map(|quality| quality.good), Some(25), "two hours of it, and what came");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_sites_page_starts_nothing_and_who_starts_a_job_is_noted() {
     let site = Site::new(&[], |_| {});

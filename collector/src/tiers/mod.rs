@@ -187,6 +187,12 @@ pub trait WarmTier: Send + Sync + 'static {
     /// Keeps reports on the quality of data, in place of earlier ones; those of days before `keep_from` go.
     fn put_quality<'a>(&'a self, reports: &'a [QualityReport], keep_from: &'a str) -> TierFuture<'a, ()>;
 
+    /// The days of which all reports were made, `YYYY-MM-DD`, and of which version of their readings.
+    fn quality_days(&self) -> TierFuture<'_, Vec<(String, u64)>>;
+
+    /// Notes that all reports of a day were made of this version of its readings.
+    fn note_quality_day<'a>(&'a self, day: &'a str, version: u64) -> TierFuture<'a, ()>;
+
     /// The reports of a day like `2026-03-29`, or of the newest that has any.
     fn quality<'a>(&'a self, day: Option<&'a str>) -> TierFuture<'a, Vec<QualityReport>>;
 

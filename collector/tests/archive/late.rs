@@ -47,7 +47,14 @@ async fn everything_is_right_after_three_weeks_and_after_a_hundred_days() {
         let largest = points.iter().filter_map(|point| point.rollup?.usable).map(|u| u.max).fold(f64::MIN, f64::max);
         (count, largest, answer.recomputed)
     };
+    let reported = async |world: &World, day: i32| {
+        world.reports().run(&Progress::default()).await.unwrap();
+        let reports = world.warm.quality(Some(&Day(FIRST.0 + day).to_string())).await.unwrap();
+        let quality = reports.iter().find(|report| report.series == world.series[2].id).unwrap().quality;
+        u64::from(quality.good + quality.bad)
+    };
     for (day, has_left) in [(99, false), (20, true)] {
+        assert_eq!(reported(&world, day).await, 48);
         // It is asked for before, so that it is in the cache.
         let before = f64::from(day) + 1.5;
         assert_eq!(ask(&world, day).await, (48, before, 0));
@@ -83,6 +90,7 @@ async fn everything_is_right_after_three_weeks_and_after_a_hundred_days() {
         world.latest_is_true().await;
         assert_eq!(ask(&world, day).await, (count, largest, 0));
         assert_eq!(ask(&world, day).await, (count, largest, 0), "from the cache");
+        assert_eq!(reported(&world, day).await, count, "wherever its readings are");
     }
     // And a station that was silent since: its newest reading has left long ago.
     let mut silent = reading(&world.series[2], 119, 23 * HOUR + 1, 1.0);

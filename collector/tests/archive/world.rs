@@ -3,9 +3,11 @@
 #![allow(unreachable_pub)] // of modules of a test
 
 use crate::support::faulty::FaultyCold;
+use collector::anomalies::Anomalies;
 use collector::etl::jobs::Alarm;
 use collector::etl::jobs::cleanup::Cleanup;
 use collector::etl::jobs::daily_sync::DailySync;
+use collector::etl::jobs::data_quality::DataQuality;
 use collector::etl::ledger::Raw;
 use collector::history::{History, POINTS_MAX, Points, Question, Resolution};
 use collector::rollup::{Rollup, hold};
@@ -14,6 +16,7 @@ use collector::tiers::hot::memory::MemoryHot;
 use collector::tiers::warm::sqlite::SqliteWarm;
 use collector::tiers::*;
 use futures::TryStreamExt as _;
+use jiff::tz::TimeZone;
 use shared::catalogue::{Class, Entry};
 use shared::ids::{GatewayId, NodeId};
 use shared::metric::Kind;
@@ -154,6 +157,11 @@ impl World {
 
     pub fn cleanup(&self, keep_days: u32) -> Cleanup {
         Cleanup::new(self.warm.clone(), self.cold.clone(), keep_days, self.hands(), self.alarm.clone())
+    }
+
+    pub fn reports(&self) -> DataQuality {
+        let (warm, cold, anomalies) = (self.warm.clone(), self.cold.clone(), Anomalies::new(self.warm.clone(), None));
+        DataQuality { warm, cold, anomalies: Arc::new(anomalies), zone: TimeZone::UTC, now: self.hands() }
     }
 
     pub fn history(&self) -> History {

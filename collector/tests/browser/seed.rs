@@ -204,7 +204,8 @@ pub async fn seed(config: &Config, now: i64, harmless: bool) {
     };
     job.run(&Progress::default()).await.unwrap();
     if harmless {
-        let job = DataQuality { warm: warm.clone(), zone: rome, now: clock };
+        let (warm, anomalies) = (warm.clone(), job.anomalies.clone());
+        let job = DataQuality { warm, cold: None, anomalies, zone: rome, now: clock };
         job.run(&Progress::default()).await.unwrap();
     }
     let found = warm.anomalies().find_anomalies(&Wanted::all(100)).await.unwrap();

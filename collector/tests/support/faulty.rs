@@ -194,6 +194,12 @@ impl WarmTier for FaultyWarm {
     fn put_quality<'a>(&'a self, reports: &'a [QualityReport], keep_from: &'a str) -> TierFuture<'a, ()> {
         self.answers(self.inner.put_quality(reports, keep_from))
     }
+    fn quality_days(&self) -> TierFuture<'_, Vec<(String, u64)>> {
+        self.answers(self.inner.quality_days())
+    }
+    fn note_quality_day<'a>(&'a self, day: &'a str, version: u64) -> TierFuture<'a, ()> {
+        self.answers(self.inner.note_quality_day(day, version))
+    }
     fn quality<'a>(&'a self, day: Option<&'a str>) -> TierFuture<'a, Vec<QualityReport>> {
         self.answers(self.inner.quality(day))
     }

@@ -158,7 +158,8 @@ impl JobSettings {
         let Means { warm, anomalies, cold, inbox, fill, cached_days: days, refresh_hours, keep_days, alarms } =
             means.clone();
         let now: Now = Arc::new(Timestamp::wall_clock);
-        let quality = DataQuality { warm: warm.clone(), zone: self.zone()?, now: now.clone() };
+        let (there, zone) = (anomalies.clone(), self.zone()?);
+        let quality = DataQuality { warm: warm.clone(), cold: cold.clone(), anomalies: there, zone, now: now.clone() };
         let alarm = alarms.daily_sync.clone();
         let (taken_too, realtime) = (Some(inbox.clone()), RealtimeSync { inbox });
         let sync = DailySync { warm: warm.clone(), cold: cold.clone(), inbox: taken_too, now: now.clone(), alarm };

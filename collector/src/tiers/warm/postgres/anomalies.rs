@@ -70,7 +70,7 @@ impl PostgresWarm {
         for one in anomalies {
             let query = if one.number == 0 {
                 let sql = "INSERT INTO anomalies (last_at, end_at, severity, expected, seen, detail, series_id, kind, \
-                           start_at, state, normal) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'open', false) \
+                           start_at, state, normal) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, false) \
                            ON CONFLICT DO NOTHING";
                 sqlx::query(sql)
             } else {
@@ -82,7 +82,10 @@ impl PostgresWarm {
             let query = query.bind(PgTime::bounded(one.last)).bind(one.end.map(PgTime::bounded));
             let query = query.bind(one.severity.as_str()).bind(one.expected).bind(one.seen).bind(text(&one.detail));
             let query = match one.number {
-                0 => query.bind(number(one.series)).bind(one.kind.as_str()).bind(PgTime::bounded(one.start)),
+                0 => {
+                    let query = query.bind(number(one.series)).bind(one.kind.as_str());
+                    query.bind(PgTime::bounded(one.start)).bind(one.state.as_str())
+                }
                 number => query.bind(number),
             };
             query.execute(&mut *transaction).await.map_err(failed)?;

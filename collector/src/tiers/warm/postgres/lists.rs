@@ -126,12 +126,14 @@ impl PostgresWarm {
         })
     }
 
-    /// By the statistics that the server keeps for itself: counting takes minutes.
+    /// By the statistics that the server keeps for itself: counting takes minutes. Of a day that was never analysed there is
+    /// only what was counted as it came, which a crash forgets.
     pub(super) async fn estimate_readings(&self) -> Result<u64, TierError> {
         let sql = match self.ready().await? {
             Layout::Timescale => "SELECT greatest(approximate_row_count('readings'), 0) AS readings",
             Layout::Plain => {
-                "SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint AS readings FROM pg_inherits AS i \
+                "SELECT coalesce(sum(greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)), 0)::bigint AS readings \
+                 FROM pg_inherits AS i \
                  JOIN pg_class AS c ON c.oid = i.inhrelid WHERE i.inhparent = 'readings'::regclass"
             }
         };

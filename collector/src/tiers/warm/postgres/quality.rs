@@ -49,8 +49,9 @@ impl PostgresWarm {
             let query = query.bind(quality.score).bind(PgTime::bounded(report.made_at)).bind(i64::from(quality.late));
             query.execute(&mut *transaction).await.map_err(failed)?;
         }
-        let prune = sqlx::query("DELETE FROM quality_reports WHERE day < $1").bind(keep_from);
-        prune.execute(&mut *transaction).await.map_err(failed)?;
+        for sql in ["DELETE FROM quality_reports WHERE day < $1", "DELETE FROM quality_days WHERE day < $1"] {
+            sqlx::query(sql).bind(keep_from).execute(&mut *transaction).await.map_err(failed)?;
+        }
         if let Some(from) = rules::start_of(keep_from) {
             let prune = sqlx::query("DELETE FROM late_hours WHERE hour < $1").bind(PgTime::bounded(from));
             prune.execute(&mut *transaction).await.map_err(failed)?;
@@ -63,6 +64,21 @@ impl PostgresWarm {
                    ORDER BY series_id";
         let query = sqlx::query(sql).bind(day);
         query.fetch_all(&mut *self.primary().await?).await.map_err(failed)?.iter().map(report).collect()
+    }
+
+    pub(super) async fn list_quality_days(&self) -> Result<Vec<(String, u64)>, TierError> {
+        let query = sqlx::query("SELECT day, version FROM quality_days ORDER BY day");
+        let rows = query.fetch_all(&mut *self.primary().await?).await.map_err(failed)?;
+        rows.iter().map(|row| Ok((get(row, "day")?, narrow(row, "version")?))).collect()
+    }
+
+    pub(super) async fn keep_quality_day(&self, day: &str, version: u64) -> Result<(), TierError> {
+        let mut transaction = self.begin().await?;
+        let sql = "INSERT INTO quality_days (day, version) VALUES ($1, $2) \
+                   ON CONFLICT (day) DO UPDATE SET version = excluded.version";
+        let query = sqlx::query(sql).bind(day).bind(version.cast_signed());
+        query.execute(&mut *transaction).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)
     }
 
     pub(super) async fn list_late(&self, from: Timestamp, to: Timestamp) -> Result<Vec<(SeriesId, u64)>, TierError> {

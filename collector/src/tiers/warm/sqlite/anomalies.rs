@@ -67,7 +67,7 @@ impl SqliteWarm {
             let (end, severity) = (one.end.map(|end| end.0), one.severity.as_str());
             let query = if one.number == 0 {
                 let sql = "INSERT INTO anomalies (last_at, end_at, severity, expected, seen, detail, series_id, kind, \
-                           start_at, state, normal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', 0) ON CONFLICT DO NOTHING";
+                           start_at, state, normal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING";
                 sqlx::query(sql)
             } else {
                 sqlx::query(
@@ -78,7 +78,7 @@ impl SqliteWarm {
             let query = query.bind(one.last.0).bind(end).bind(severity).bind(one.expected).bind(one.seen);
             let query = query.bind(&one.detail);
             let query = match one.number {
-                0 => query.bind(one.series.0).bind(one.kind.as_str()).bind(one.start.0),
+                0 => query.bind(one.series.0).bind(one.kind.as_str()).bind(one.start.0).bind(one.state.as_str()),
                 number => query.bind(number),
             };
             query.execute(&mut *transaction).await.map_err(failed)?;

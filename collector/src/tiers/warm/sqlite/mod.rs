@@ -297,6 +297,14 @@ impl WarmTier for SqliteWarm {
         Box::pin(self.put_reports(reports, keep_from))
     }
 
+    fn quality_days(&self) -> TierFuture<'_, Vec<(String, u64)>> {
+        Box::pin(self.list_quality_days())
+    }
+
+    fn note_quality_day<'a>(&'a self, day: &'a str, version: u64) -> TierFuture<'a, ()> {
+        Box::pin(self.keep_quality_day(day, version))
+    }
+
     fn late(&self, from: Timestamp, to: Timestamp) -> TierFuture<'_, Vec<(SeriesId, u64)>> {
         Box::pin(self.list_late(from, to))
     }

@@ -41,8 +41,9 @@ impl SqliteWarm {
             let query = query.bind(quality.score).bind(report.made_at.0).bind(quality.late);
             query.execute(&mut *transaction).await.map_err(failed)?;
         }
-        let prune = sqlx::query("DELETE FROM quality_reports WHERE day < ?").bind(keep_from);
-        prune.execute(&mut *transaction).await.map_err(failed)?;
+        for sql in ["DELETE FROM quality_reports WHERE day < ?", "DELETE FROM quality_days WHERE day < ?"] {
+            sqlx::query(sql).bind(keep_from).execute(&mut *transaction).await.map_err(failed)?;
+        }
         if let Some(from) = rules::start_of(keep_from) {
             let prune = sqlx::query("DELETE FROM late_hours WHERE hour < ?").bind(from.0);
             prune.execute(&mut *transaction).await.map_err(failed)?;
@@ -54,6 +55,18 @@ impl SqliteWarm {
         let sql = "SELECT * FROM quality_reports WHERE day = coalesce(?, (SELECT max(day) FROM quality_reports)) \
                    ORDER BY series_id";
         sqlx::query(sql).bind(day).fetch_all(&self.read).await.map_err(failed)?.iter().map(report).collect()
+    }
+
+    pub(super) async fn list_quality_days(&self) -> Result<Vec<(String, u64)>, TierError> {
+        let query = sqlx::query("SELECT day, version FROM quality_days ORDER BY day");
+        let rows = query.fetch_all(&self.read).await.map_err(failed)?;
+        rows.iter().map(|row| Ok((get(row, "day")?, narrow(row, "version")?))).collect()
+    }
+
+    pub(super) async fn keep_quality_day(&self, day: &str, version: u64) -> Result<(), TierError> {
+        let query = sqlx::query("INSERT OR REPLACE INTO quality_days (day, version) VALUES (?, ?)");
+        query.bind(day).bind(version.cast_signed()).execute(&self.write).await.map_err(failed)?;
+        Ok(())
     }
 
     pub(super) async fn list_late(&self, from: Timestamp, to: Timestamp) -> Result<Vec<(SeriesId, u64)>, TierError> {
