@@ -35,8 +35,12 @@ struct Place {
 }
 
 impl Api {
+    /// # Errors
+    /// When the configuration is wrong, or no collector was started with it: another one may answer at its address.
     pub(super) fn of(place: &Where) -> anyhow::Result<Self> {
         let config = Config::load(&place.config)?;
+        let never = config.data_dir.is_dir() && matches!(Local::file(&config.data_dir).try_exists(), Ok(false));
+        anyhow::ensure!(!never, "no collector runs in {}: start it first", config.data_dir.display());
         Ok(Self { data_dir: config.data_dir, listen: config.api.listen.to_string() })
     }
 
