@@ -479,7 +479,7 @@ async fn what_comes_by_a_file_is_reported_and_looked_at_by_the_same_rules() {
 
     assert_eq!(job.run(&Progress::default()).await.unwrap().rows, 3, "nothing has changed");
     put(vec![reading(21 * 288 + 40)]).await;
-    assert_eq!(job.run(&Progress::default()).await.unwrap().rows, 3 + 1, "that day, and no other");
+    assert_eq!(job.run(&Progress::default()).await.unwrap().rows, 3 + 2, "the days that a UTC day is of");
     assert_eq!(of("2026-10-16").await.map(|quality| quality.good), Some(25), "two hours of it, and what came");
 }
 
