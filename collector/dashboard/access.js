@@ -5,6 +5,7 @@ import { fill, h, mark, say, table } from "./dom.js";
 import { moment, parse } from "./format.js";
 import { choice, field } from "./forms.js";
 import * as network from "./network.js";
+import { change } from "./password.js";
 import { may, who } from "./session.js";
 import { texts } from "./texts.js";
 
@@ -68,7 +69,7 @@ function users(report) {
   const rows = (items, self) => (items.length === 0 ? h("p", { class: "none" }, words.nobody) : table(words.users.title, words.users.columns, items.map((user) => {
     const role = choice(ROLES, user.role, () => self.act(async () => { await post(address("users", user.name), undefined, { role: role.value }); return words.changed(user.name, words.roles[role.value]); }));
     mark(role, "aria-label", words.roleOf(user.name));
-    return [user.name, role, moment(parse(user.changed)), user.name === who.name ? h("span", { class: "faint" }, words.you) : h("span", { class: "buttons" }, password(user.name, self),
+    return [user.name, role, moment(parse(user.changed)), user.name === who.name ? h("span", { class: "buttons" }, h("span", { class: "faint" }, words.you), h("button", { type: "button", class: "small", onclick: change }, words.ownPassword)) : h("span", { class: "buttons" }, password(user.name, self),
       gone(words.remove, user.name, () => self.act(async () => { await request("DELETE", address("users", user.name)); return words.removed(user.name); })))];
   })));
   return part(report, "users", words.users, "users", rows, (self) => {

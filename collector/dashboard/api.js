@@ -7,11 +7,12 @@ const ANSWER_WITHIN_MS = 35_000;
 /** Answers that came with the page, by their address: each is for whoever asks for it first. */
 const given = new Map(Object.entries(JSON.parse(document.getElementById("given")?.textContent || "{}")));
 
-/** An answer that isn't one: `status` 0 when there was none at all. */
+/** An answer that isn't one: `status` 0 when there was none at all, `parameter` what is at fault, if that is known. */
 export class Refused extends Error {
-  constructor(status, message) {
+  constructor(status, message, parameter) {
     super(message);
     this.status = status;
+    this.parameter = parameter;
   }
 }
 
@@ -39,7 +40,7 @@ export async function ask(method, path, params, signal, content) {
     throw new Refused(0, late.aborted ? texts.errors.slow : texts.errors.away);
   }
   const body = await response.json().catch(() => null);
-  if (!response.ok) throw new Refused(response.status, body?.detail ?? texts.errors.status(response.status));
+  if (!response.ok) throw new Refused(response.status, body?.detail ?? texts.errors.status(response.status), body?.parameter);
   if (body === null) throw new Refused(response.status, texts.errors.garbled);
   return body;
 }

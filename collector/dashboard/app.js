@@ -21,7 +21,9 @@ let shown = { key: null, end() {} };
 
 document.documentElement.lang = texts.language;
 say(document.getElementById("skip"), texts.skip);
-fill(document.getElementById("foot"), h("a", { href: "/api/docs" }, texts.api));
+const changePassword = () => import("./password.js").then(({ change }) => change());
+const own = h("button", { type: "button", class: "link", hidden: true, onclick: changePassword }, texts.password.title); // a phone's bar has no names
+fill(document.getElementById("foot"), h("a", { href: "/api/docs" }, texts.api), own);
 
 // --- the bar
 
@@ -73,7 +75,9 @@ function showAlerts() {
 function badge(one) {
   if (one?.way !== "session") return;
   const out = async () => { await post("logout"); location.reload(); };
-  fill(who, h("span", { class: "faint" }, foreign(one.name), texts.login.as(one.role)), h("button", { type: "button", class: "small", onclick: out }, texts.login.out));
+  own.hidden = false;
+  const name = h("button", { type: "button", class: "small name", title: texts.password.title, "aria-haspopup": "dialog", onclick: changePassword }, foreign(one.name), texts.login.as(one.role));
+  fill(who, name, h("button", { type: "button", class: "small", onclick: out }, texts.login.out));
 }
 
 /** Pages that somebody can't use aren't in the menu. */
@@ -147,6 +151,7 @@ function meet() {
   showNotices();
   mark(pill, "hidden", true);
   fill(who);
+  own.hidden = true;
   import("./login.js").then(({ form }) => form(main));
 }
 

@@ -90,7 +90,7 @@ function command(method, path, operation) {
   const query = new URLSearchParams(given.filter((parameter) => parameter.in === "query").slice(0, 3).map(({ name, example }) => [name, example]));
   const [type, body] = Object.entries(operation.requestBody?.content ?? {})[0] ?? [];
   const example = body?.example ?? whole(body?.schema).example;
-  return ["curl", method === "post" && "-X POST", operation["x-role"] && "-H 'Authorization: Bearer wtc_…'",
+  return ["curl", method === "post" && "-X POST", operation["x-role"] && (operation["x-of-people"] ? "-H 'Cookie: session=…'" : "-H 'Authorization: Bearer wtc_…'"),
     example !== undefined && `-H 'Content-Type: ${type}' --data-binary '${typeof example === "string" ? example.trim() : JSON.stringify(example)}'`,
     `'${location.origin}${place}${query.size ? `?${query}` : ""}'`].filter(Boolean).join(" ");
 }
@@ -104,7 +104,7 @@ function show(method, path, operation) {
   });
   return h("article", { id: operation.operationId, data: { text: `${path} ${operation.summary}`.toLowerCase() } },
     h("h3", null, h("span", { class: "method", data: { method } }, method.toUpperCase()), h("code", null, path),
-      h("span", { class: "badge" }, operation["x-role"] ? words.role(operation["x-role"]) : words.open)),
+      h("span", { class: "badge" }, operation["x-of-people"] ? words.people : operation["x-role"] ? words.role(operation["x-role"]) : words.open)),
     h("p", null, h("strong", null, operation.summary)), prose(operation.description),
     operation.parameters?.length && [h("h4", null, words.parameters), parameters(operation.parameters)],
     operation.requestBody && [h("h4", null, words.body), h("p", null, operation.requestBody.description ?? ""), content(operation.requestBody)],

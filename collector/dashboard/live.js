@@ -83,6 +83,14 @@ function lost(reason) {
   timer = setTimeout(connect, wait);
 }
 
+/** Begins anew, as whoever is logged in now. */
+export function renew() {
+  const before = socket;
+  socket = null;
+  before?.close();
+  if (wanted) connect();
+}
+
 /** Tries at once: the network is back, or somebody looks again. */
 export function now() {
   if (wanted && status.is === "waiting") connect();

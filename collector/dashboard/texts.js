@@ -30,6 +30,12 @@ const en = {
     as: (role) => `, ${role}`, // after a name
   },
 
+  password: {
+    title: "Change your password", what: "You stay logged in here; wherever else you are logged in, you are out.",
+    current: "Current password", new: "New password", again: "New password once more", how: "10 characters or more",
+    set: "Change it", close: "Close", differ: "These are two different passwords.", done: "Your password is another one now.",
+  },
+
   errors: {
     away: "The collector doesn't answer. Is it running, and is this machine connected?",
     slow: "The collector took too long to answer.",
@@ -316,7 +322,7 @@ const en = {
     tokens: { title: "Tokens of programs", what: "They are shown as: Authorization: Bearer …", columns: ["Name", "Role", "Made", "Holds until", ""], add: "Make a token" },
     nobody: "There is nobody yet: everyone on this machine may do everything. The first user ends that; make an admin.",
     noTokens: "No program has a token.",
-    you: "that is you",
+    you: "that is you", ownPassword: "Change password",
     roleOf: (name) => `Role of ${name}`, passwordOf: (name) => `New password of ${name}`,
     newPassword: "Set password", set: "Set", remove: "Remove", revoke: "Take back", sure: "Really?",
     made: (name, role) => `Made: ${name}, ${role}.`, changed: (name, role) => `${name} is ${role} now.`, removed: (name) => `${name} is gone, and every session with them.`,
@@ -410,6 +416,7 @@ const en = {
     example: "On a command line",
     role: (name) => `needs ${name}`,
     open: "for everybody",
+    people: "for people who are logged in",
     optional: "may be missing",
     or: "or",
     either: "either",

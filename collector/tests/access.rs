@@ -179,3 +179,61 @@ async fn admins_make_and_change_people_and_tokens_from_afar() {
     let expected = ["token taken back", "token made", "user removed", "password set", "role set", "user added"];
     assert_eq!((&did[..6], &audit["items"][0]["who"]), (&expected[..], &json!("admins")), "{audit}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_change_their_own_password_and_are_out_everywhere_else() {
+    let (site, config) = with_tls();
+    let secret = site.folder.path().join("password");
+    std::fs::write(&secret, "correct horse\n").unwrap();
+    for (name, role) in [("verdi", "admin"), ("rossi", "viewer")] {
+        let add = ["user", "add", name, "--role", role, "--password-file", secret.to_str().unwrap()];
+        assert!(command(&config, &add).await.status.success());
+    }
+    let made = command(&config, &["token", "make", "admins", "--role", "admin", "--json"]).await;
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let token = format!("Authorization: Bearer {}\r\n", made["token"].as_str().unwrap());
+    let collector = site.start().await;
+    let get = async |path: &str, headers: &str| ask(&site, &collector, &format!("GET {path}"), headers, None).await;
+    let login = async |password: &str| {
+        let form = json!({ "name": "rossi", "password": password });
+        ask(&site, &collector, "POST /api/v1/login", "", Some(form)).await
+    };
+    let change = async |headers: &str, current: &str, new: &str| {
+        let form = json!({ "current": current, "new": new });
+        ask(&site, &collector, "POST /api/v1/me/password", headers, Some(form)).await
+    };
+    let (here, elsewhere) = (cookie(&login("correct horse").await), cookie(&login("correct horse").await));
+    let other = format!("{here}Origin: https://evil.example\r\n");
+    let right = ("correct horse", "another horse");
+    for (headers, (current, new), status, parameter) in [
+        ("", right, 401, Value::Null),
+        (&token, right, 403, Value::Null),
+        (&other, right, 403, Value::Null),
+        (&here, ("correct horse", "short"), 400, json!("new")),
+        (&here, ("correct house", "another horse"), 403, json!("current")),
+    ] {
+        let refused = change(headers, current, new).await;
+        assert_eq!((refused.status, &refused.body["parameter"]), (status, &parameter), "{}", refused.body);
+    }
+    assert_eq!(get("/api/v1/nodes", &elsewhere).await.status, 200, "nothing was changed");
+
+    let changed = change(&here, "correct horse", "another horse").await;
+    assert_eq!((changed.status, &changed.body["name"]), (200, &json!("rossi")), "{}", changed.body);
+    let there = cookie(&changed);
+    for (cookie, status) in [(&there, 200), (&here, 401), (&elsewhere, 401)] {
+        assert_eq!(get("/api/v1/nodes", cookie).await.status, status, "{cookie}");
+    }
+    assert_eq!((login("correct horse").await.status, login("another horse").await.status), (401, 200));
+    let newest = get("/api/v1/audit", &token).await.body["items"][0].clone();
+    let noted = (&newest["who"], &newest["detail"]["did"], &newest["detail"]["name"]);
+    assert_eq!(noted, (&json!("rossi"), &json!("password set"), &json!("rossi")), "{newest}");
+
+    // Whoever finds an open browser can't guess it there either, and a guess here is one at the login.
+    for _ in 0..5 {
+        assert_eq!(change(&there, "a guess at it", "another horse").await.status, 403);
+    }
+    let locked = change(&there, "another horse", "a third horse").await;
+    assert!(locked.status == 429 && locked.head.to_lowercase().contains("retry-after: "), "{}", locked.head);
+    assert_eq!(login("another horse").await.status, 429);
+    assert_eq!(get("/api/v1/nodes", &there).await.status, 200);
+}

@@ -149,7 +149,7 @@ impl Access {
         let Some(found) = self.sessions.find(session, now).await? else { return Ok(None) };
         // A user who is gone, or whose password was changed since, has no session.
         let user = known.users.iter().find(|user| user.name == found.user && user.changed == found.password_of);
-        Ok(user.map(|user| Principal { name: user.name.clone(), role: user.role, way: Way::Session }))
+        Ok(user.map(User::in_session))
     }
 
     /// Looks up who there is, so that they are known if the warm tier goes away before the first of them comes.
@@ -172,9 +172,25 @@ impl Access {
     ) -> Result<(String, Principal), LoginRefused> {
         let known = self.known().await?;
         let user = known.users.iter().find(|user| user.name == name);
-        let session = self.sessions.login(user, name, password, peer, now).await?;
+        self.sessions.check(user, name, password, peer).await?;
         let user = user.ok_or(LoginRefused::Wrong)?;
-        Ok((session, Principal { name: user.name.clone(), role: user.role, way: Way::Session }))
+        Ok((self.begin(user, now).await?, user.in_session()))
+    }
+
+    /// Whether it is the password of somebody who is in already; one that is wrong counts as at a login.
+    ///
+    /// # Errors
+    /// When it isn't, after too many that weren't, or when that can't be counted.
+    pub async fn check(&self, user: &User, password: &str, peer: &str) -> Result<(), LoginRefused> {
+        self.sessions.check(Some(user), &user.name, password, peer).await
+    }
+
+    /// Begins a session of somebody whose password was looked at; gives what the cookie holds.
+    ///
+    /// # Errors
+    /// When the shelf can't be reached.
+    pub async fn begin(&self, user: &User, now: Timestamp) -> Result<String, TierError> {
+        self.sessions.begin(user, now).await
     }
 
     /// Ends a session.

@@ -30,14 +30,20 @@ pub enum PasswordRefused {
 }
 
 impl Hash {
+    /// Whether it may be a password.
+    ///
+    /// # Errors
+    /// When it is too short or too long.
+    pub fn allows(password: &str) -> Result<(), PasswordRefused> {
+        if PASSWORD_BYTES.contains(&password.len()) { Ok(()) } else { Err(PasswordRefused::Length) }
+    }
+
     /// Of a new password. Takes some tens of milliseconds.
     ///
     /// # Errors
     /// When it is too short or too long.
     pub fn of(password: &str) -> Result<Self, PasswordRefused> {
-        if !PASSWORD_BYTES.contains(&password.len()) {
-            return Err(PasswordRefused::Length);
-        }
+        Self::allows(password)?;
         let salt = SaltString::generate(&mut OsRng);
         let hash = Argon2::default().hash_password(password.as_bytes(), &salt).map_err(PasswordRefused::Hash)?;
         Ok(Self(hash.to_string()))

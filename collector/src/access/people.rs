@@ -102,14 +102,18 @@ impl People<'_> {
         Ok(self.note("user added", name, Some(role)).await?)
     }
 
-    /// Sets another password; all sessions of the user end.
+    /// Sets another password; all sessions of the user end. Gives the user as it is then.
     ///
     /// # Errors
     /// When there is no such user, or it can't be stored.
-    pub async fn set_password(&self, name: &str, password: Hash) -> Result<(), PeopleError> {
-        let user = User { password, changed: self.now, ..self.user(name).await? };
+    pub async fn set_password(&self, name: &str, password: Hash) -> Result<User, PeopleError> {
+        let before = self.user(name).await?;
+        // Sessions are told apart by it, whatever the clock says.
+        let changed = self.now.max(before.changed.plus_micros(1));
+        let user = User { password, changed, ..before };
         self.warm.access().put_user(&user).await?;
-        Ok(self.note("password set", name, None).await?)
+        self.note("password set", name, None).await?;
+        Ok(user)
     }
 
     /// Sets another role.

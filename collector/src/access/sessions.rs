@@ -89,23 +89,27 @@ impl Sessions {
         Self { shelf, turns: Semaphore::new(AT_ONCE), counting: tokio::sync::Mutex::default(), found: Mutex::default() }
     }
 
-    pub(super) async fn login(
+    /// Whether it is the user's password; one that is wrong is counted.
+    pub(super) async fn check(
         &self,
         user: Option<&User>,
         name: &str,
         password: &str,
         peer: &str,
-        now: Timestamp,
-    ) -> Result<String, LoginRefused> {
+    ) -> Result<(), LoginRefused> {
         // By name and address: a stranger elsewhere can't lock anybody out. By address: nor try one password for all names.
         let (of_both, of_peer) = (digest(&format!("{name}\0{peer}")), digest(&format!("\0{peer}")));
         self.count(&[(&of_both, WRONG_MAX), (&of_peer, WRONG_MAX_PEER)]).await?;
         if !self.fits(user, password).await? {
             return Err(LoginRefused::Wrong);
         }
-        let Some(user) = user else { return Err(LoginRefused::Wrong) };
         self.shelf.remove(Kind::Attempt, &of_both).await?;
         self.shelf.remove(Kind::Attempt, &of_peer).await?;
+        Ok(())
+    }
+
+    /// Begins a session of somebody whose password was looked at; gives what the cookie holds.
+    pub(super) async fn begin(&self, user: &User, now: Timestamp) -> Result<String, TierError> {
         let cookie = random().map_err(|error| TierError::Unavailable { tier: "login", why: error.to_string() })?;
         let session = Session { user: user.name.clone(), password_of: user.changed, began: now, seen: now };
         self.put(&cookie, &session).await?;

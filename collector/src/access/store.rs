@@ -1,6 +1,6 @@
 //! What is kept of users and tokens.
 
-use super::{Hash, Role};
+use super::{Hash, Principal, Role, Way};
 use crate::tiers::TierFuture;
 use serde::Serialize;
 use shared::reading::Timestamp;
@@ -18,6 +18,13 @@ pub struct User {
     pub password: Hash,
     /// When the password was set: sessions of an earlier one are over.
     pub changed: Timestamp,
+}
+
+impl User {
+    /// Who it is, once logged in.
+    pub(super) fn in_session(&self) -> Principal {
+        Principal { name: self.name.clone(), role: self.role, way: Way::Session }
+    }
 }
 
 /// A program's key.

@@ -2,13 +2,14 @@
 
 use super::document::{Rule, TooOften, Unknown};
 use super::extract::Sent;
+use super::people::{form, hashed, people};
 use super::routes::Answered;
 use super::{Api, Peer, Problem};
-use crate::access::{LoginRefused, Principal, Role, SESSION_MAX};
-use axum::Json;
+use crate::access::{Hash, LoginRefused, PeopleError, Principal, Role, SESSION_MAX, Way};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -23,12 +24,15 @@ pub(super) enum Needs {
     Nothing,
     /// At least this role.
     Role(Role),
+    /// A person who has logged in, whatever the role.
+    Person,
 }
 
 /// What a method on a path needs: what is described says so; the dashboard's files and the description need nothing; what
 /// isn't described needs an admin, so that a new route is closed until someone thinks of it.
 pub(super) fn needs(rule: Option<&Rule>, path: &str) -> Needs {
     match rule {
+        Some(Rule { of_people: true, .. }) => Needs::Person,
         Some(Rule { role: Some(role), .. }) => Needs::Role(*role),
         Some(_) => Needs::Nothing,
         None if path.starts_with("/api/v") => Needs::Role(Role::Admin),
@@ -43,6 +47,8 @@ pub(super) async fn admit(api: &Api, request: &mut Request, needs: Needs) -> Res
         (_, Needs::Nothing) => Ok(()),
         (Err(_), _) => who.clone().map(drop),
         (Ok(None), _) => Err(Problem::login()),
+        (Ok(Some(who)), Needs::Person) if who.way == Way::Session => Ok(()),
+        (Ok(Some(_)), Needs::Person) => Err(Problem::no_person()),
         (Ok(Some(who)), Needs::Role(role)) if who.role >= role => Ok(()),
         (Ok(Some(who)), Needs::Role(role)) => Err(Problem::role(&who.name, who.role.as_str(), role.as_str())),
     };
@@ -90,7 +96,7 @@ struct Form {
         headers(("Set-Cookie" = String, description = "The session."))), Unknown, TooOften))]
 pub(super) async fn login(
     State(api): State<Api>,
-    peer: Option<axum::Extension<ConnectInfo<Peer>>>,
+    peer: Option<Extension<ConnectInfo<Peer>>>,
     headers: HeaderMap,
     Sent(body): Sent,
 ) -> Result<Response, Problem> {
@@ -100,21 +106,34 @@ pub(super) async fn login(
     }
     let form: Form =
         serde_json::from_slice(&body).map_err(|_| Problem::body("name and password are needed, as JSON"))?;
-    let peer = peer.map_or_else(String::new, |peer| peer.0.0.0.ip().to_string());
-    let now = (api.sources.now)();
+    let (peer, now) = (address(peer), (api.sources.now)());
     let login = api.sources.access.login(&form.name, &form.password, &peer, now).await;
-    let (cookie, who) = login.map_err(|refused| {
-        if !matches!(refused, LoginRefused::Tier(_)) {
-            metrics::counter!("collector_logins_refused_total").increment(1);
-            tracing::warn!(user = %form.name.chars().take(64).collect::<String>().escape_debug(), peer, "login refused: {refused}");
-        }
-        match refused {
-            LoginRefused::Wrong => Problem::wrong_password(),
-            LoginRefused::Locked | LoginRefused::Busy => Problem::locked(refused.to_string(), refused.wait()),
-            LoginRefused::Tier(error) => error.into(),
-        }
-    })?;
-    Ok(([(header::SET_COOKIE, set(&api, &cookie, SESSION_MAX.as_secs()))], Json(json!(who))).into_response())
+    let (cookie, who) = login.map_err(|why| refused(why, &form.name, &peer, Problem::wrong_password()))?;
+    Ok(logged_in(&api, &cookie, &who))
+}
+
+/// Where it is asked from.
+fn address(peer: Option<Extension<ConnectInfo<Peer>>>) -> String {
+    peer.map_or_else(String::new, |peer| peer.0.0.0.ip().to_string())
+}
+
+/// What is said to whoever showed no password that fits.
+fn refused(why: LoginRefused, name: &str, peer: &str, wrong: Problem) -> Problem {
+    if !matches!(why, LoginRefused::Tier(_)) {
+        metrics::counter!("collector_logins_refused_total").increment(1);
+        let user = name.chars().take(64).collect::<String>();
+        tracing::warn!(user = %user.escape_debug(), peer, "a password is refused: {why}");
+    }
+    match why {
+        LoginRefused::Wrong => wrong,
+        LoginRefused::Locked | LoginRefused::Busy => Problem::locked(why.to_string(), why.wait()),
+        LoginRefused::Tier(error) => error.into(),
+    }
+}
+
+/// Who it is, with the cookie of a session that has begun.
+fn logged_in(api: &Api, session: &str, who: &Principal) -> Response {
+    ([(header::SET_COOKIE, set(api, session, SESSION_MAX.as_secs()))], Json(json!(who))).into_response()
 }
 
 /// Log out
@@ -160,4 +179,49 @@ pub(super) struct Me {
 #[utoipa::path(get, path = "/api/v1/me", tag = "Access", responses((status = 200, body = Me, description = "Who it is.")))]
 pub(super) async fn me(State(api): State<Api>, headers: HeaderMap) -> Answered<Me> {
     Ok(Json(Me { who: who(&api, &headers).await? }))
+}
+
+/// The password that was, and the one to be.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = PasswordChange, example = json!({
+    "current": "correct horse battery staple", "new": "staple battery horse correct",
+}))]
+struct Passwords {
+    #[schema(format = Password)]
+    current: String,
+    /// 10 to 200 bytes.
+    #[schema(format = Password)]
+    new: String,
+}
+
+/// Change one's own password
+///
+/// For a person who is logged in. All sessions of that person are over, and the answer has the cookie of a new one. A wrong
+/// current password counts like one at a login.
+#[utoipa::path(post, path = "/api/v1/me/password", tag = "Access", request_body = Passwords,
+    responses((status = 200, body = Principal, description = "Who it is.",
+        headers(("Set-Cookie" = String, description = "The session that goes on."))),
+        (status = 403, body = Problem, content_type = "application/problem+json",
+            description = "The current password is another one, or it isn't a person who asks."),
+        TooOften))]
+pub(super) async fn password(
+    State(api): State<Api>,
+    Extension(who): Extension<Principal>,
+    peer: Option<Extension<ConnectInfo<Peer>>>,
+    headers: HeaderMap,
+    body: Sent,
+) -> Result<Response, Problem> {
+    let Passwords { current, new } = form(&headers, &body)?;
+    Hash::allows(&new).map_err(|why| Problem::parameter("new", why.to_string()))?;
+    let people = people(&api, &who);
+    let gone = |why| if matches!(why, PeopleError::Unknown { .. }) { Problem::login() } else { why.into() };
+    let user = people.user(&who.name).await.map_err(gone)?;
+    let peer = address(peer);
+    let checked = api.sources.access.check(&user, &current, &peer).await;
+    checked.map_err(|why| refused(why, &user.name, &peer, Problem::wrong_current_password()))?;
+    let user = people.set_password(&user.name, hashed(new).await?).await?;
+    api.sources.access.changed().await;
+    let session = api.sources.access.begin(&user, people.now).await?;
+    Ok(logged_in(&api, &session, &who))
 }

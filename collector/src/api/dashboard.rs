@@ -77,6 +77,7 @@ const FILES: &[File] = &[
     file!("node-layers.js", SCRIPT),
     file!("operations.js", SCRIPT),
     file!("overview.js", SCRIPT),
+    file!("password.js", SCRIPT),
     file!("session.js", SCRIPT),
     file!("span.js", SCRIPT),
     file!("spark.js", SCRIPT),

@@ -60,7 +60,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
 use directory::Directory;
-use document::{Rules, costly, needing};
+use document::{Rules, costly, for_people, needing};
 use params::Params;
 use rates::{Cost, Rates};
 use shared::ids::GatewayId;
@@ -269,8 +269,10 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(people::change, people::remove))
         .routes(routes!(people::tokens, people::make))
         .routes(routes!(people::revoke));
+    let people = OpenApiRouter::default().routes(routes!(access::password));
     OpenApiRouter::with_openapi(document::head())
         .merge(needing(None, open))
+        .merge(for_people(people))
         .merge(needing(Some(Role::Viewer), viewer))
         .merge(needing(Some(Role::Operator), operator))
         .merge(needing(Some(Role::Admin), admin))

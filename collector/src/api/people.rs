@@ -34,7 +34,7 @@ impl From<PeopleError> for Problem {
 }
 
 /// What a change needs: a question of this site, and a body of that form.
-fn form<T: DeserializeOwned>(headers: &HeaderMap, body: &Sent) -> Result<T, Problem> {
+pub(super) fn form<T: DeserializeOwned>(headers: &HeaderMap, body: &Sent) -> Result<T, Problem> {
     super::origin::same_origin(headers)?;
     if body.0.len() > BODY_BYTES_MAX {
         return Err(Problem::too_large(BODY_BYTES_MAX));
@@ -42,12 +42,12 @@ fn form<T: DeserializeOwned>(headers: &HeaderMap, body: &Sent) -> Result<T, Prob
     body.json()
 }
 
-fn people<'a>(api: &'a Api, who: &'a Principal) -> People<'a> {
+pub(super) fn people<'a>(api: &'a Api, who: &'a Principal) -> People<'a> {
     People { warm: &*api.sources.warm, by: &who.name, now: (api.sources.now)() }
 }
 
 /// Tens of milliseconds of work: not among the answers.
-async fn hashed(password: String) -> Result<Hash, Problem> {
+pub(super) async fn hashed(password: String) -> Result<Hash, Problem> {
     let hash = tokio::task::spawn_blocking(move || Hash::of(&password)).await;
     let wrong = |refused: PasswordRefused| Problem::body(refused.to_string());
     hash.map_err(|error| Problem::conflict(error.to_string()))?.map_err(wrong)

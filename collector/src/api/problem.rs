@@ -28,7 +28,7 @@ pub struct Problem {
     status: u16,
     /// What is wrong this time, and what would be right.
     detail: String,
-    /// The parameter at fault.
+    /// The parameter at fault, or the one that puts it right.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<String>,
     /// When it may be asked again.
@@ -53,7 +53,12 @@ impl Problem {
             StatusCode::BAD_REQUEST,
             detail.into(),
         );
-        Self { parameter: Some(shown(name)), ..problem }
+        problem.naming(name)
+    }
+
+    /// Names the parameter at fault, or the one that puts it right.
+    pub(super) fn naming(self, parameter: &str) -> Self {
+        Self { parameter: Some(shown(parameter)), ..self }
     }
 
     /// What was sent is wrong.
@@ -81,8 +86,7 @@ impl Problem {
     /// A series that was asked for isn't there.
     pub(super) fn no_such(what: &'static str, parameter: &str, name: &str) -> Self {
         let detail = format!("there is no {what} {}", shown(name));
-        let problem = Self::new("urn:collector:problem:unknown", "It isn't there", StatusCode::NOT_FOUND, detail);
-        Self { parameter: Some(parameter.into()), ..problem }
+        Self::unknown(detail).naming(parameter)
     }
 
     /// Not all of what was asked for can be read, and a part of it would be taken for the whole.
@@ -119,6 +123,12 @@ impl Problem {
         Self::new("urn:collector:problem:password", "Not logged in", StatusCode::UNAUTHORIZED, detail)
     }
 
+    /// Whoever is in already doesn't know the password.
+    pub(super) fn wrong_current_password() -> Self {
+        let detail = "that is not the current password".into();
+        Self::new("urn:collector:problem:password", "Wrong password", StatusCode::FORBIDDEN, detail).naming("current")
+    }
+
     /// Too many passwords were wrong.
     pub(super) fn locked(detail: String, wait: Duration) -> Self {
         Self::new("urn:collector:problem:locked", "Not now", StatusCode::TOO_MANY_REQUESTS, detail).again_in(wait)
@@ -133,6 +143,12 @@ impl Problem {
     /// It needs another role.
     pub(super) fn role(name: &str, has: &str, needs: &str) -> Self {
         let detail = format!("{} is {has}; this needs {needs}", shown(name));
+        Self::new("urn:collector:problem:role", "Not allowed", StatusCode::FORBIDDEN, detail)
+    }
+
+    /// It is for people, and a program asks, or nobody has to say who it is.
+    pub(super) fn no_person() -> Self {
+        let detail = "this is for people who have logged in with a password".into();
         Self::new("urn:collector:problem:role", "Not allowed", StatusCode::FORBIDDEN, detail)
     }
 

@@ -18,6 +18,7 @@ const NOW: i64 = 1_772_366_400 * SECOND;
 
 struct Bench {
     address: SocketAddr,
+    access: Arc<Access>,
     warm: Arc<SqliteWarm>,
     stop: CancellationToken,
     _folder: tempfile::TempDir,
@@ -95,6 +96,12 @@ async fn bench_with(rates: crate::config::Rates) -> Bench {
     let heard = Heard { at: Timestamp(NOW), version: Some("1.0".into()), status: None };
     warm.gateway_heard(&gateway(), heard).await.unwrap();
 
+    let access = Arc::new(Access::new(
+        warm.clone(),
+        crate::access::Sessions::new(Arc::new(crate::tiers::hot::shelf::MemoryShelf::default())),
+        false,
+        "of this start".into(),
+    ));
     let sources = Sources {
         warm: warm.clone(),
         hot,
@@ -106,12 +113,7 @@ async fn bench_with(rates: crate::config::Rates) -> Bench {
             Arc::new(|| Timestamp(NOW)),
             crate::etl::Pace::default(),
         ),
-        access: Arc::new(Access::new(
-            warm.clone(),
-            crate::access::Sessions::new(Arc::new(crate::tiers::hot::shelf::MemoryShelf::default())),
-            false,
-            "of this start".into(),
-        )),
+        access: access.clone(),
         secure: false,
         any_host: false,
         write: {
@@ -136,7 +138,7 @@ async fn bench_with(rates: crate::config::Rates) -> Bench {
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
     tokio::spawn(serve(listener, sources, stop.clone()));
-    Bench { address, warm, stop, _folder: folder }
+    Bench { address, access, warm, stop, _folder: folder }
 }
 
 impl Bench {
@@ -423,11 +425,15 @@ const ROUTES: &[(&str, Option<Role>)] = &[
     ("POST /api/v1/login", None),
     ("GET /api/v1/me", None),
     ("POST /api/v1/logout", None),
+    ("POST /api/v1/me/password", Some(Role::Viewer)),
     ("GET /api/docs", None),
     ("GET /", None), // the page holds no data
     ("GET /app.js", None),
     ("GET /api/v1/nothing", None), // nothing is there
 ];
+
+/// Those of [`ROUTES`] that are for people who have logged in: no token is a person, nor is a command.
+const OF_PEOPLE: &[&str] = &["POST /api/v1/me/password"];
 
 #[tokio::test]
 async fn every_route_is_for_its_roles_and_for_nobody_unknown() {
@@ -445,11 +451,21 @@ async fn every_route_is_for_its_roles_and_for_nobody_unknown() {
         }
         for role in Role::ALL {
             let status = bench.status(line, &token(role)).await;
-            let allowed = least.is_none_or(|least| role >= least);
+            let allowed = least.is_none_or(|least| role >= least) && !OF_PEOPLE.contains(line);
             assert_eq!(status == 403, !allowed, "{line} as {role} gives {status}");
             assert_ne!(status, 401, "{line} as {role}");
         }
-        assert!(![401, 403].contains(&bench.status(line, "of this start").await), "{line} of a command");
+        let refused = [401, 403].contains(&bench.status(line, "of this start").await);
+        assert_eq!(refused, OF_PEOPLE.contains(line), "{line} of a command");
+    }
+    let password = crate::access::Hash::of("correct horse").unwrap();
+    let user = crate::access::User { name: "rossi".into(), role: Role::Viewer, password, changed: Timestamp(NOW) };
+    bench.warm.access().put_user(&user).await.unwrap();
+    let session = bench.access.begin(&user, Timestamp(NOW)).await.unwrap();
+    bench.access.changed().await;
+    for line in OF_PEOPLE {
+        let host = format!("localhost\r\nCookie: session={session}\r\nContent-Length: 0");
+        bench.refused(bench.ask(line, &host).await, 400, "", "the body");
     }
     let (_, _, unknown) = bench.ask("GET /api/v1/health", "localhost").await;
     assert_eq!(unknown, r#"{"status":"ok"}"#, "and nothing else to somebody unknown");
@@ -478,6 +494,9 @@ async fn what_is_served_is_described_and_the_other_way_round() {
         let (_, least) =
             ROUTES.iter().find(|(line, _)| asks_for(line, method, path)).unwrap_or_else(|| panic!("{path}"));
         assert_eq!(operation["x-role"], json!(least), "{method} {path}");
+        let by_token = operation["security"].as_array().unwrap().iter().any(|way| !way["token"].is_null());
+        let of_people = OF_PEOPLE.iter().any(|line| asks_for(line, method, path));
+        assert_eq!(by_token, least.is_some() && !of_people, "{method} {path}");
         assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{path}: its name is there twice");
         assert!(!operation["summary"].as_str().unwrap().is_empty(), "{path}");
         let json = &operation["responses"]["200"]["content"]["application/json"];

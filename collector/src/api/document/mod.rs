@@ -27,6 +27,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 const ROLE: &str = "x-role";
 const COST: &str = "x-limited-as";
+const OF_PEOPLE: &str = "x-of-people";
 const PROBLEM: &str = "application/problem+json";
 
 const ABOUT: &str = "What a collector knows of a water network: newest values, history, gaps, anomalies, forecasts, jobs.
@@ -191,6 +192,16 @@ pub(super) fn needing(role: Option<Role>, mut router: OpenApiRouter<Api>) -> Ope
         note(operation, ROLE, json!(role));
         operation.security =
             Some(["session", "token"].map(|scheme| SecurityRequirement::new(scheme, [role.as_str()])).into());
+    });
+    router
+}
+
+/// Says of all these that they are for people who have logged in, whatever the role: no token opens them.
+pub(super) fn for_people(router: OpenApiRouter<Api>) -> OpenApiRouter<Api> {
+    let mut router = needing(Some(Role::Viewer), router);
+    each(&mut router.get_openapi_mut().paths, |_, _, operation| {
+        note(operation, OF_PEOPLE, json!(true));
+        operation.security = Some(vec![SecurityRequirement::new("session", [Role::Viewer.as_str()])]);
     });
     router
 }

@@ -1,6 +1,6 @@
 //! What the document says about a route is what holds for it.
 
-use super::{COST, ROLE, each};
+use super::{COST, OF_PEOPLE, ROLE, each};
 use crate::access::Role;
 use crate::api::rates::Cost;
 use axum::http::Method;
@@ -12,6 +12,8 @@ use utoipa::openapi::{OpenApi, RefOr};
 pub(in crate::api) struct Rule {
     /// The least role; `None`: nobody has to say who it is.
     pub(in crate::api) role: Option<Role>,
+    /// It is for people who have logged in.
+    pub(in crate::api) of_people: bool,
     /// The parameters it takes.
     pub(in crate::api) parameters: BTreeSet<String>,
     /// How it is limited.
@@ -33,6 +35,7 @@ impl Rules {
             });
             let rule = Rule {
                 role: said(ROLE).and_then(|role| serde_json::from_value(role).ok()),
+                of_people: said(OF_PEOPLE).is_some(),
                 parameters: parameters.collect(),
                 cost: said(COST).and_then(|cost| serde_json::from_value(cost).ok()),
             };

@@ -90,6 +90,54 @@ export default ({ check, browser, base }) => {
     return page;
   });
 
+  check("people change their own password, and other browsers are out at once", async () => {
+    const admin = await open(browser, base, { role: "admin", path: null });
+    const asked = admin.context().request;
+    assert.ok((await asked.post(`${base}/api/v1/users`, { data: { name: "gialli", role: "viewer", password: PASSWORD } })).ok());
+    const enter = async (expected) => {
+      const page = await open(browser, base, { role: null, expected });
+      await page.getByLabel("Name").fill("gialli");
+      await page.getByLabel("Password").fill(PASSWORD);
+      await page.keyboard.press("Enter");
+      await page.locator(".pill[data-is=live]").waitFor();
+      return page;
+    };
+    const page = await enter([...STRANGER, "403"]), other = await enter(STRANGER);
+    await page.getByRole("button", { name: "gialli, viewer" }).click();
+    const dialog = page.getByRole("dialog", { name: "Change your password" });
+    const fill = async (current, next, again) => {
+      await dialog.getByLabel("Current password").fill(current);
+      await dialog.getByLabel("New password", { exact: true }).fill(next);
+      await dialog.getByLabel("New password once more").fill(again);
+      await dialog.getByRole("button", { name: "Change it" }).click();
+    };
+    const wrong = (label) => dialog.locator(".field", { hasText: label }).last().getByRole("alert");
+    await fill(PASSWORD, "another password", "another passwort");
+    await wrong("New password once more").getByText("These are two different passwords.").waitFor();
+    await fill("a wrong password", "another password", "another password");
+    await wrong("Current password").getByText("that is not the current password").waitFor();
+    assert.equal(await dialog.getByLabel("Current password").getAttribute("aria-invalid"), "true");
+    assert.deepEqual(await findings(page), []);
+    await page.locator(".pill[data-is=live]").waitFor();
+    await fill(PASSWORD, "another password", "another password");
+    await has(page, "Your password is another one now.");
+    await page.keyboard.press("Enter");
+    await dialog.waitFor({ state: "detached" });
+    await page.locator(".pill[data-is=live]").waitFor();
+    await has(other, "Who are you?", 5_000);
+    await other.context().close();
+    await page.reload();
+    await page.locator(".pill[data-is=live]").waitFor();
+    // A phone has no room for names.
+    await page.setViewportSize({ width: 360, height: 700 });
+    await page.locator("#foot").getByRole("button", { name: "Change your password" }).click();
+    await dialog.waitFor();
+    assert.ok((await asked.delete(`${base}/api/v1/users/gialli`)).ok());
+    await admin.context().close();
+    await has(page, "Who are you?", 5_000);
+    return page;
+  });
+
   check("an operator has them", async () => {
     const page = await open(browser, base, { role: "operator" });
     await ready(page, "overview");
