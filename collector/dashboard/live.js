@@ -114,8 +114,9 @@ async function poll() {
     const latest = await get("latest", { node, limit: 10_000 });
     setClock(latest.now);
     offer(latest.items);
-  } catch {
-    // The status says already that there is no connection; the next round tries again.
+  } catch (error) {
+    // The status says already that there is no connection; the next round tries again. Who is out sees the way in.
+    if (error.status === 401) dispatchEvent(new Event("lists"));
   }
 }
 

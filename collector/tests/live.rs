@@ -3,10 +3,14 @@
 
 mod support;
 
+use collector::access::{Hash, People, Role};
+use collector::tiers::WarmTier;
+use collector::tiers::warm::sqlite::SqliteWarm;
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use shared::block::TimeBase;
-use std::time::Instant;
+use shared::reading::Timestamp;
+use std::time::{Duration, Instant};
 use support::*;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -16,12 +20,17 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 struct Watcher(WebSocketStream<TcpStream>);
 
 async fn connect(to: &Collector, origin: Option<&str>, host: Option<&str>) -> Result<Watcher, Error> {
+    let said = [("Origin", origin), ("Host", host)].into_iter();
+    connect_saying(to, said.filter_map(|(name, value)| Some((name, value?)))).await
+}
+
+async fn connect_saying<'a>(
+    to: &Collector,
+    headers: impl IntoIterator<Item = (&'static str, &'a str)>,
+) -> Result<Watcher, Error> {
     let mut request = format!("ws://{}/api/v1/live", to.api).into_client_request().unwrap();
-    if let Some(origin) = origin {
-        request.headers_mut().insert("Origin", origin.parse().unwrap());
-    }
-    if let Some(host) = host {
-        request.headers_mut().insert("Host", host.parse().unwrap());
+    for (name, value) in headers {
+        request.headers_mut().insert(name, value.parse().unwrap());
     }
     let stream = TcpStream::connect(to.api).await.unwrap();
     Ok(Watcher(within(client_async(request, stream)).await?.0))
@@ -215,4 +224,91 @@ async fn a_page_of_another_site_gets_nothing() {
     }
     let plain = http(collector.api, "/api/v1/live").await;
     assert!(plain.contains("urn:collector:problem:upgrade"), "{plain}");
+}
+
+/// Asks with a cookie or a token; the session that is begun, if one is.
+async fn ask(to: &Collector, line: &str, headers: &str, body: Value) -> Option<String> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let body = body.to_string();
+    let length = body.len();
+    let request = format!(
+        "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+    );
+    let mut stream = TcpStream::connect(to.api).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{line}: {answer}");
+    let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: "));
+    cookie.map(|cookie| cookie.split(';').next().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_out_is_told_nothing_more() {
+    let site = Site::new(&[], |_| {});
+    let warm = SqliteWarm::open(&site.config.warm_file()).await.unwrap();
+    let people = || People { warm: &warm, by: "test", now: Timestamp::wall_clock() };
+    let password = || Hash::of("correct horse").unwrap();
+    for (name, role) in [("verdi", Role::Admin), ("rossi", Role::Viewer), ("bianchi", Role::Viewer)] {
+        people().add(name, role, password()).await.unwrap();
+    }
+    let token = people().make_token("grafana", Role::Viewer, None).await.unwrap();
+    let collector = site.start().await;
+    let login = async |name: &str| {
+        let form = json!({ "name": name, "password": "correct horse" });
+        ask(&collector, "POST /api/v1/login", "", form).await.unwrap()
+    };
+    let admin = format!("Cookie: {}\r\n", login("verdi").await);
+    let by_session = async |cookie: &str| connect_saying(&collector, [("Cookie", cookie)]).await.unwrap();
+    let by_token = async |token: &str| {
+        connect_saying(&collector, [("Authorization", format!("Bearer {token}").as_str())]).await.unwrap()
+    };
+    let out = async |mut watcher: Watcher, since: Instant, says: &str, within: Duration| {
+        assert_eq!(watcher.sent_away().await, (1008, says.to_owned()));
+        assert!(since.elapsed() < within, "{:?}", since.elapsed());
+    };
+    let (at_once, again) = (Duration::from_secs(1), "log in again");
+    let mut stays = by_session(&login("rossi").await).await;
+
+    let session = login("bianchi").await;
+    let (watcher, since) = (by_session(&session).await, Instant::now());
+    ask(&collector, "POST /api/v1/logout", &format!("Cookie: {session}\r\n"), json!({})).await;
+    out(watcher, since, again, at_once).await;
+
+    let session = login("bianchi").await;
+    let (watcher, other, since) =
+        (by_session(&session).await, by_session(&login("bianchi").await).await, Instant::now());
+    let form = json!({ "current": "correct horse", "new": "another horse" });
+    let renewed = ask(&collector, "POST /api/v1/me/password", &format!("Cookie: {session}\r\n"), form).await.unwrap();
+    out(watcher, since, again, at_once).await;
+    out(other, since, again, at_once).await;
+
+    let (watcher, since) = (by_session(&renewed).await, Instant::now());
+    ask(&collector, "POST /api/v1/users/bianchi", &admin, json!({ "role": "operator" })).await;
+    out(watcher, since, "what you may do has changed", at_once).await;
+
+    let (watcher, since) = (by_session(&renewed).await, Instant::now());
+    ask(&collector, "DELETE /api/v1/users/bianchi", &admin, json!({})).await;
+    out(watcher, since, again, at_once).await;
+
+    let (watcher, since) = (by_token(&token).await, Instant::now());
+    ask(&collector, "DELETE /api/v1/tokens/grafana", &admin, json!({})).await;
+    out(watcher, since, again, at_once).await;
+
+    // What another process does, as the command line, is seen.
+    let token = people().make_token("scada", Role::Viewer, None).await.unwrap();
+    assert!(
+        until(async || connect_saying(&collector, [("Authorization", format!("Bearer {token}").as_str())])
+            .await
+            .is_ok())
+        .await
+    );
+    let (watcher, since) = (by_token(&token).await, Instant::now());
+    people().revoke_token("scada").await.unwrap();
+    out(watcher, since, again, Duration::from_secs(3)).await;
+    stays.watch(json!({ "all": true })).await;
+    let since = Instant::now();
+    people().remove("rossi").await.unwrap();
+    out(stays, since, again, Duration::from_secs(3)).await;
+    warm.close().await;
 }

@@ -25,11 +25,13 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use utoipa::ToSchema;
 
 /// Users and tokens are looked up again after this.
 const FRESH: Duration = Duration::from_secs(2);
+/// While somebody wants to be told of changes, it is looked so often whether that is due.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What a token begins with: it is recognised where it must not be.
 pub const TOKEN_PREFIX: &str = "wtc_";
 
@@ -98,7 +100,7 @@ pub struct Principal {
 }
 
 /// Everyone who can come in, as of a moment.
-#[derive(Debug, Default)]
+#[derive(PartialEq, Eq, Debug, Default)]
 struct Known {
     users: Vec<User>,
     tokens: Vec<Token>,
@@ -113,13 +115,15 @@ pub struct Access {
     /// What commands on this machine show.
     local: String,
     known: Mutex<Option<(Instant, Arc<Known>)>>,
+    /// Something about who may come in has changed.
+    news: watch::Sender<()>,
 }
 
 impl Access {
     /// Over these; `required`: also while nobody has been made.
     #[must_use]
     pub fn new(warm: Arc<dyn WarmTier>, sessions: Sessions, required: bool, local: String) -> Self {
-        Self { warm, sessions, required, local, known: Mutex::default() }
+        Self { warm, sessions, required, local, known: Mutex::default(), news: watch::Sender::default() }
     }
 
     /// Who shows this token (`Authorization: Bearer`) or this session (a cookie). `None`: it must say who it is.
@@ -198,7 +202,26 @@ impl Access {
     /// # Errors
     /// When the shelf can't be reached.
     pub async fn logout(&self, session: &str) -> Result<(), TierError> {
-        self.sessions.end(session).await
+        self.sessions.end(session).await?;
+        self.news.send_replace(());
+        Ok(())
+    }
+
+    /// Tells when somebody who was in may be out: after that [`Self::who`] says whether it is. What was changed elsewhere, by a
+    /// command or another collector, is told while [`Self::keep_looking`] is at work.
+    #[must_use]
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// Looks up who there is again and again, as long as somebody wants news: once for all of them.
+    pub async fn keep_looking(&self) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if self.news.receiver_count() > 0 {
+                self.look_up().await;
+            }
+        }
     }
 
     /// Somebody was made, changed or taken away: that holds at once, here.
@@ -208,6 +231,7 @@ impl Access {
         {
             *at = before;
         }
+        self.look_up().await;
     }
 
     async fn known(&self) -> Result<Arc<Known>, TierError> {
@@ -224,6 +248,9 @@ impl Access {
         match (asked.await, &*known) {
             (Ok(found), _) => {
                 let found = Arc::new(found);
+                if known.as_ref().is_some_and(|(_, before)| *before != found) {
+                    self.news.send_replace(());
+                }
                 *known = Some((Instant::now(), found.clone()));
                 Ok(found)
             }

@@ -159,3 +159,33 @@ async fn nobody_is_called_as_somebody_else_is() {
     add("rossi").await.unwrap();
     people.set_role("rossi", Role::Operator).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_was_changed_elsewhere_is_told_to_whoever_wants_news() {
+    let bench = bench(false).await;
+    bench.user("rossi", Role::Viewer, "correct horse", NOW).await;
+    bench.user("bianchi", Role::Viewer, "correct horse", NOW).await;
+    let session = bench.access.login("rossi", "correct horse", "10.0.0.1", NOW).await.unwrap().0;
+    assert!(bench.who(None, Some(&session), NOW).await.is_some());
+    let mut news = bench.access.news();
+    bench.warm.access().remove_user("rossi").await.unwrap();
+    tokio::select! {
+        () = bench.access.keep_looking() => unreachable!("it looks for ever"),
+        told = tokio::time::timeout(Duration::from_secs(10), news.changed()) => told.expect("in time").unwrap(),
+    }
+    assert_eq!(bench.who(None, Some(&session), NOW).await, None);
+    assert!(!news.has_changed().unwrap(), "nothing else is news");
+}
+
+#[tokio::test]
+async fn with_another_password_sessions_end_even_if_the_clock_stands() {
+    let bench = bench(false).await;
+    bench.user("rossi", Role::Viewer, "correct horse", NOW).await;
+    let session = bench.access.login("rossi", "correct horse", "10.0.0.1", NOW).await.unwrap().0;
+    let people = People { warm: &*bench.warm, by: "rossi", now: NOW };
+    let user = people.set_password("rossi", Hash::of("another horse").unwrap()).await.unwrap();
+    bench.later().await;
+    assert_eq!(bench.who(None, Some(&session), NOW).await, None);
+    let session = bench.access.begin(&user, NOW).await.unwrap();
+    assert!(bench.who(None, Some(&session), NOW).await.is_some());
+}

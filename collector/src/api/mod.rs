@@ -208,6 +208,7 @@ where
     Peer: for<'a> Connected<IncomingStream<'a, L>>,
 {
     let stopped = stop.clone();
+    let access = sources.access.clone();
     let service = router(sources, stop.clone()).into_make_service_with_connect_info::<Peer>();
     let server = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
     // A client that holds its connection open doesn't hold up the stop.
@@ -218,6 +219,7 @@ where
     tokio::select! {
         outcome = async { server.await } => outcome?,
         () = overdue => {}
+        () = access.keep_looking() => {}
     }
     Ok(())
 }

@@ -11,7 +11,8 @@
 //! A later `watch` takes the place of the one before, and is answered by a snapshot of its own. Values are news to
 //! `latest`: they never go back in time, and a client that is slow gets the newest of each series only. Who wants anomalies
 //! is told all that aren't closed at first (`whole`), then those that are new or have changed, and in `gone` the numbers of
-//! those that were closed. Whoever sends anything else, takes nothing or says nothing for too long is sent away with the reason.
+//! those that were closed. Whoever is logged out, or may do something else than before, is sent away at once, and when that was
+//! done elsewhere within seconds. Whoever sends anything else, takes nothing or says nothing for too long is sent away with the reason.
 
 mod seats;
 mod told;
@@ -20,9 +21,11 @@ use super::access::who;
 use super::document::Upgrade;
 use super::origin::same_origin;
 use super::{Api, Problem, anomalies, views};
+use crate::access::Principal;
 use crate::analytics::store::Anomaly;
 use crate::anomalies::Standing;
 use crate::tiers::{SeriesId, StoredReading, TierError};
+use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
@@ -58,6 +61,9 @@ const SEND_WITHIN: Duration = Duration::from_secs(20);
 const ASK_EVERY: Duration = Duration::from_secs(20);
 /// and is gone when nothing was heard for so long.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// It is looked so often whether a client is still in, should nobody have told: with 500 clients 250 short questions a second
+/// to the shelf of sessions.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long the last word may take.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 /// Most bytes of a reason: what a close frame holds.
@@ -128,12 +134,13 @@ impl End {
 /// by a `snapshot` with items as in `/api/v1/latest`, then come `values`, at most every 50 ms and of each series the newest
 /// only, and `alive` every 20 s. Values never go back in time. With `"anomalies":true` there come `anomalies`, too: all that
 /// aren't closed at first, with `whole`, then in `items` those that are new or have changed and in `gone` the ids of those
-/// that were closed. Whoever takes nothing or says nothing for too long is sent
-/// away with the reason; answering pings is enough.
+/// that were closed. Whoever takes nothing or says nothing for too long, is logged out, or may do something else than
+/// before, is sent away with the reason; answering pings is enough.
 #[utoipa::path(get, path = "/api/v1/live", tag = "Readings",
     responses((status = 101, description = "From here on it is a WebSocket."), Upgrade))]
 pub(super) async fn live(
     State(api): State<Api>,
+    Extension(who): Extension<Principal>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
@@ -142,23 +149,24 @@ pub(super) async fn live(
     let Ok(place) = api.clients.clone().try_acquire_owned() else { return Err(Problem::busy()) };
     let upgrade = upgrade.max_message_size(4 * MESSAGE_MAX).max_frame_size(4 * MESSAGE_MAX);
     Ok(upgrade.on_upgrade(async move |socket| {
-        serve(api, headers, socket).await;
+        serve(api, who, headers, socket).await;
         drop(place);
     }))
 }
 
-async fn serve(api: Api, headers: HeaderMap, socket: WebSocket) {
+async fn serve(api: Api, who: Principal, headers: HeaderMap, socket: WebSocket) {
     metrics::gauge!("collector_live_clients").increment(1.0);
     let feed = api.sources.hot.subscribe();
     let stop = api.stop.clone();
     let client =
-        Client { api, headers, seats: Mutex::default(), news: Notify::new(), anomalies: AtomicBool::new(false) };
+        Client { api, who, headers, seats: Mutex::default(), news: Notify::new(), anomalies: AtomicBool::new(false) };
     let (mut sink, stream) = socket.split();
     let (snapshots, queue) = mpsc::channel(1);
     let end = tokio::select! {
         end = client.hear(stream, snapshots) => end,
         end = client.follow(feed) => end,
         end = client.tell(&mut sink, queue) => end,
+        end = client.may_no_more() => end,
         () = stop.cancelled() => End::Stopping,
     };
     if let Some(frame) = end.frame() {
@@ -170,7 +178,9 @@ async fn serve(api: Api, headers: HeaderMap, socket: WebSocket) {
 
 struct Client {
     api: Api,
-    /// What it came with: whoever loses access meanwhile loses the feed.
+    /// Who it was when it came,
+    who: Principal,
+    /// and by what that was known: whoever loses access meanwhile loses the feed.
     headers: HeaderMap,
     seats: Mutex<Seats>,
     news: Notify,
@@ -181,6 +191,22 @@ struct Client {
 impl Client {
     fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends when it is out, or may do something else than when it came: it is told so, or sees it.
+    async fn may_no_more(&self) -> End {
+        let mut news = self.api.sources.access.news();
+        loop {
+            match who(&self.api, &self.headers).await {
+                Ok(None) => return End::Wrong("log in again".into()),
+                Ok(Some(now)) if now != self.who => return End::Wrong("what you may do has changed".into()),
+                _ => {} // when nobody can be looked up, those of before hold
+            }
+            tokio::select! {
+                Ok(()) = news.changed() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
     }
 
     /// What the client says.
@@ -295,9 +321,6 @@ impl Client {
                 biased;
                 Some(snapshot) = queue.recv() => snapshot,
                 _ = asking.tick() => {
-                    if matches!(who(&self.api, &self.headers).await, Ok(None)) {
-                        return End::Wrong("log in again".into());
-                    }
                     // Its answer says to us that it is there, the text says so to a page, which sees no pings.
                     let _ = tokio::time::timeout(SEND_WITHIN, sink.feed(Message::Ping(Vec::new().into()))).await;
                     json!({ "type": "alive", "now": (self.api.sources.now)().to_string() }).to_string()
