@@ -567,3 +567,41 @@ async fn health_tells_of_a_job_whose_last_run_failed() {
     assert!(until(async || collector.get("health").await["troubles"] == json!([])).await, "until one has not");
     collector.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_are_told_every_change_of_what_is_at_work_and_how_it_ends() {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    let site = Site::new(&[], |_| {});
+    let collector = site.start().await;
+    let config = site.folder.path().join("cli.toml");
+    std::fs::write(&config, format!("[api]\nlisten = '{}'\n", collector.api)).unwrap();
+    let watch = || {
+        let mut command = tokio::process::Command::new(support::process::PROGRAM);
+        command.args(["jobs", "watch", "--json", "--config"]).arg(&config).kill_on_drop(true);
+        command.stdout(std::process::Stdio::piped());
+        command
+    };
+    let idle = within(watch().output()).await.unwrap();
+    assert!(idle.status.success() && idle.stdout.is_empty(), "{idle:?}");
+
+    let warm = SqliteWarm::open(&site.config.warm_file()).await.unwrap();
+    let store = warm.jobs();
+    let run = store.begin("tidy", Why::Hand, "elsewhere", None).await.unwrap().unwrap();
+    let mut watching = watch().spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut told =
+        async || -> Option<Value> { Some(serde_json::from_str(&within(lines.next_line()).await.unwrap()?).unwrap()) };
+    let far =
+        |run: Option<Value>| run.map(|run| (run["status"].clone(), run["steps_done"].clone(), run["job"].clone()));
+    assert_eq!(far(told().await), Some((json!("running"), json!(0), json!("tidy"))));
+    assert!(store.alive(run, 3, 10, 5).await.unwrap());
+    assert_eq!(far(told().await), Some((json!("running"), json!(3), json!("tidy"))));
+    let failed = Finished { status: Status::Failed, rows: 5, detail: String::new(), error: Some("no room".into()) };
+    store.finish(run, failed).await.unwrap();
+    let last = told().await.unwrap();
+    assert_eq!((&last["status"], &last["error"]), (&json!("failed"), &json!("no room")), "{last}");
+    assert_eq!(told().await, None);
+    assert!(within(watching.wait()).await.unwrap().success(), "watching went well");
+    warm.close().await;
+    collector.stop().await;
+}

@@ -8,11 +8,21 @@ use anstyle::Style;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde_json::{Value, json};
-use std::io::IsTerminal as _;
+use std::collections::HashMap;
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::time::Duration;
 
+/// The newest runs.
+const NEWEST: &str = "jobs/runs?limit=100";
 /// Between looks at a run.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  collector jobs watch
+  collector jobs watch --json | jq -r 'select(.status == \"failed\") | .job'
+
+With --json the last line of a run says how it ended; when nothing is at work, nothing is printed.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum JobsCommand {
@@ -54,10 +64,13 @@ pub(super) enum JobsCommand {
         json: bool,
     },
     /// Show what is at work, until nothing is
-    #[command(after_help = "Example:\n  collector jobs watch")]
+    #[command(after_help = WATCH_EXAMPLES)]
     Watch {
         #[command(flatten)]
         place: Where,
+        /// Print a line of JSON for each change of a run that is seen, as in `jobs history --json`
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -94,7 +107,8 @@ pub(super) fn jobs(command: JobsCommand) -> anyhow::Result<()> {
                 bail!("{name} {}: {}", text(&run["status"]), text(&run["error"]));
             }
         }
-        JobsCommand::Watch { place } => {
+        JobsCommand::Watch { place, json: true } => return tell_changes(&Api::of(&place)?),
+        JobsCommand::Watch { place, json: false } => {
             let api = Api::of(&place)?;
             let mut seen = false;
             while let Some(run) = at_work(&api)? {
@@ -119,7 +133,38 @@ fn text(value: &Value) -> &str {
 }
 
 fn at_work(api: &Api) -> anyhow::Result<Option<Value>> {
-    Ok(items(&api.get("jobs/runs?limit=100")?).iter().find(|run| run["status"] == "running").cloned())
+    Ok(items(&api.get(NEWEST)?).iter().find(|run| run["status"] == "running").cloned())
+}
+
+/// For programs: a line for each change of the runs that are at work, until none is.
+fn tell_changes(api: &Api) -> anyhow::Result<()> {
+    let mut known = HashMap::new();
+    loop {
+        for run in news(&mut known, items(&api.get(NEWEST)?)) {
+            match writeln!(std::io::stdout(), "{run}") {
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()), // whoever read has what it wants
+                written => written?,
+            }
+        }
+        if known.is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Which runs are otherwise than when they were last at work, the oldest first; those that have ended are forgotten.
+fn news(known: &mut HashMap<u64, Value>, runs: &[Value]) -> Vec<Value> {
+    let mut news = Vec::new();
+    known.retain(|number, _| runs.iter().any(|run| run["number"] == *number));
+    for run in runs.iter().rev() {
+        let Some(number) = run["number"].as_u64() else { continue };
+        let at_work = run["status"] == "running";
+        let before = if at_work { known.insert(number, run.clone()) } else { known.remove(&number) };
+        let is_news = if at_work { before.as_ref() != Some(run) } else { before.is_some() };
+        news.extend(is_news.then(|| run.clone()));
+    }
+    news
 }
 
 /// Shows a run's progress until it has ended; gives how.
@@ -130,7 +175,7 @@ fn follow(api: &Api, name: &str, is_it: impl Fn(&Value) -> bool) -> anyhow::Resu
         let run = items(&answer).iter().find(|run| is_it(run)).cloned().context("the run is not there any more")?;
         if redraws {
             print!("\r\x1b[K{}", if run["status"] == "running" { bar(&run) } else { String::new() });
-            std::io::Write::flush(&mut std::io::stdout())?;
+            std::io::stdout().flush()?;
         }
         if run["status"] != "running" {
             return Ok(run);
@@ -212,4 +257,28 @@ fn show_runs(answer: &Value) {
         ]);
     }
     println!("{}", table.trim_fmt());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(number: u64, status: &str, steps_done: u64) -> Value {
+        json!({ "number": number, "job": "daily_sync", "status": status, "steps_done": steps_done })
+    }
+
+    #[test]
+    fn every_change_of_what_is_at_work_is_told_once_and_its_end_last() {
+        let mut known = HashMap::new();
+        let (old, idle) = (run(1, "done", 3), run(2, "running", 0));
+        assert_eq!(
+            news(&mut known, &[run(3, "running", 1), idle.clone(), old.clone()]),
+            [idle.clone(), run(3, "running", 1)]
+        );
+        assert_eq!(news(&mut known, &[run(3, "running", 1), idle.clone(), old.clone()]), Vec::<Value>::new());
+        assert_eq!(news(&mut known, &[run(3, "running", 2), idle.clone(), old.clone()]), [run(3, "running", 2)]);
+        assert_eq!(news(&mut known, &[run(3, "failed", 2), idle, old.clone()]), [run(3, "failed", 2)]);
+        assert_eq!(news(&mut known, &[run(3, "failed", 2), run(2, "done", 1), old]), [run(2, "done", 1)]);
+        assert!(known.is_empty(), "then it ends");
+    }
 }
