@@ -92,11 +92,22 @@ impl fmt::Debug for Timestamp {
     }
 }
 
+/// A text that is no moment.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("'{0}' is no time like 2026-03-01T00:00:00Z or 2026-03-01T01:00:00+01:00")]
+pub struct NoTime(String);
+
+impl NoTime {
+    /// Characters of it that are shown.
+    const SHOWN: usize = 60;
+}
+
 impl std::str::FromStr for Timestamp {
-    type Err = time::error::Parse;
+    type Err = NoTime;
     /// Reads RFC 3339, any offset.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let at = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)?;
+        let at = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339);
+        let at = at.map_err(|_| NoTime(text.chars().take(NoTime::SHOWN).collect()))?;
         Ok(Timestamp((at.unix_timestamp_nanos() / 1000) as i64))
     }
 }
@@ -372,5 +383,16 @@ mod tests {
     fn a_moment_reads_and_writes_as_rfc_3339() {
         let at: Timestamp = "2026-03-29T02:30:00.25+01:00".parse().unwrap();
         assert_eq!(at.to_string(), "2026-03-29T01:30:00.25Z");
+    }
+
+    #[test]
+    fn what_is_no_moment_is_told_with_how_to_write_one() {
+        let like = "is no time like 2026-03-01T00:00:00Z or 2026-03-01T01:00:00+01:00";
+        let refused = "yesterdayy".parse::<Timestamp>().unwrap_err().to_string();
+        assert_eq!(refused, format!("'yesterdayy' {like}"));
+        let refused = serde_json::from_str::<Timestamp>("\"2026-13-01T00:00:00Z\"").unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("'2026-13-01T00:00:00Z' {like}")), "{refused}");
+        let long = "x".repeat(1_000).parse::<Timestamp>().unwrap_err().to_string();
+        assert!(long.len() < 200, "{long}");
     }
 }

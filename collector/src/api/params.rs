@@ -101,6 +101,12 @@ impl Params {
         Ok((from, to))
     }
 
+    /// A day like 2026-03-01.
+    pub(super) fn day(&self, name: &str) -> Result<Option<jiff::civil::Date>, Problem> {
+        let wrong = |text: &str| Problem::parameter(name, format!("'{}' is no day like 2026-03-01", short(text)));
+        self.text(name).map(|text| text.parse().map_err(|_| wrong(text))).transpose()
+    }
+
     /// A moment: RFC 3339, `now`, or `now-6h`.
     pub(super) fn moment(&self, name: &str, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
         self.text(name).map(|text| moment(name, text, now)).transpose()
@@ -165,21 +171,21 @@ pub(super) fn in_order(from: Timestamp, to: Timestamp) -> Result<(), Problem> {
 }
 
 fn moment(name: &str, text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
-    let wrong = |why: String| {
+    let wrong = || {
         let like = "like 2026-03-01T00:00:00Z, 2026-03-01, now or now-6h";
         // A plus sign in a query is a blank unless it is escaped: the mistake everybody makes once.
-        let hint = if text.contains(' ') { "; a + must be written %2B" } else { "" };
-        Problem::parameter(name, format!("'{}' is no time {like}: {why}{hint}", short(text)))
+        let plus = text.split_once('T').is_some_and(|(_, time)| time.contains(' '));
+        let hint = if plus { "; a + must be written %2B" } else { "" };
+        Problem::parameter(name, format!("'{}' is no time {like}{hint}", short(text)))
     };
     match text.strip_prefix("now") {
         Some("") => Ok(now),
         Some(ago) => {
-            let ago = ago.strip_prefix('-').ok_or_else(|| wrong("after 'now' only '-' can follow".into()))?;
-            let ago = humantime::parse_duration(ago).map_err(|error| wrong(error.to_string()))?;
-            let micros = i64::try_from(ago.as_micros()).map_err(|_| wrong("it is too long ago".into()))?;
+            let ago = ago.strip_prefix('-').and_then(|ago| humantime::parse_duration(ago).ok()).ok_or_else(wrong)?;
+            let micros = i64::try_from(ago.as_micros()).map_err(|_| wrong())?;
             Ok(now.plus_micros(-micros))
         }
-        None => day(text).map_or_else(|| text.parse(), Ok).map_err(|error| wrong(error.to_string())),
+        None => day(text).or_else(|| text.parse().ok()).ok_or_else(wrong),
     }
 }
 

@@ -69,7 +69,7 @@ struct NodeReport {
 #[utoipa::path(get, path = "/api/v1/quality", tag = "Analytics", params(OfReports),
     responses((status = 200, description = "The reports.", content((Reports = "application/json"), (String = "text/csv; charset=utf-8")))))]
 pub(super) async fn quality(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
-    let day = params.parsed::<jiff::civil::Date>("day", "day like 2026-03-01")?.map(|day| day.to_string());
+    let day = params.day("day")?.map(|day| day.to_string());
     let node = params.parsed::<NodeId>("node", "node name")?;
     let as_csv = match params.text("format") {
         None | Some("json") => false,

@@ -93,12 +93,17 @@ impl fmt::Display for Day {
     }
 }
 
+/// A text that is no day.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("'{0}' is no day like 2026-01-31")]
+pub struct NoDay(String);
+
 impl FromStr for Day {
-    type Err = time::error::Parse;
+    type Err = NoDay;
     /// Reads `2026-01-31`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let format = time::macros::format_description!("[year]-[month]-[day]");
-        time::Date::parse(text, format).map(Self::from_date)
+        time::Date::parse(text, format).map(Self::from_date).map_err(|_| NoDay(text.chars().take(60).collect()))
     }
 }
 
