@@ -1,7 +1,7 @@
 //! What people enter: single readings, corrections, CSV files; and the record of who did.
 
 use super::document::Conflict;
-use super::extract::Sent;
+use super::extract::{Sent, unpacked};
 use super::parameters::{Change, File, Page, TEXT_MAX};
 use super::params::{List, Params};
 use super::routes::Answered;
@@ -30,6 +30,8 @@ const READINGS_MAX: usize = 1_000;
 /// Changes in a list, and at most.
 const AUDIT: u32 = 100;
 const AUDIT_MAX: u32 = 1_000;
+/// How a gzip file begins.
+const GZIP: &[u8] = &[0x1f, 0x8b];
 /// Who owns the series that files make.
 const OWNER: &str = "import";
 
@@ -257,7 +259,7 @@ pub(super) struct Imported {
 /// first line. It may be sent again; what can be understood in two ways is refused until `fold`, `dates` or `decimal` says
 /// which. `collector import` does all of it.
 #[utoipa::path(post, path = "/api/v1/import", tag = "Entry", params(Change, File),
-    request_body(content = String, content_type = "text/csv", description = "At most 8 MiB, cut at a line end.",
+    request_body(content = String, content_type = "text/csv", description = "At most 8 MiB, cut at a line end; plain, a gzip file, or with `Content-Encoding: gzip`, as every body may be.",
         example = "time;Q1\n2026-03-01 00:00;12.5\n"),
     responses((status = 200, body = Imported, description = "What it holds, and what became of it."), Conflict))]
 pub(super) async fn import(
@@ -268,6 +270,7 @@ pub(super) async fn import(
     Sent(body): Sent,
 ) -> Answered<Imported> {
     super::origin::same_origin(&headers)?;
+    let body = if body.starts_with(GZIP) { unpacked(body).await? } else { body };
     let (dry, create) = (params.flag("dry")?, params.flag("create")?);
     let now = (api.sources.now)();
     let settings = settings(&params, now.plus_micros(api.sources.future_max_us))?;

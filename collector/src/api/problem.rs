@@ -79,8 +79,15 @@ impl Problem {
 
     /// What was sent is too large.
     pub(super) fn too_large(most: usize) -> Self {
-        let detail = format!("at most {most} bytes can be sent at once");
+        let detail = format!("at most {most} bytes can be sent at once, unpacked as well");
         Self::new("urn:collector:problem:large", "Too large", StatusCode::PAYLOAD_TOO_LARGE, detail)
+    }
+
+    /// What was sent is packed in a way that isn't known here.
+    pub(super) fn encoding(encoding: &str) -> Self {
+        let detail = format!("the body can be plain or packed with gzip, and is '{}'", shown(encoding));
+        let title = "Packed in a way that isn't known here";
+        Self::new("urn:collector:problem:encoding", title, StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
     }
 
     /// A series that was asked for isn't there.

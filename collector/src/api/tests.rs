@@ -579,6 +579,8 @@ async fn every_mistake_is_a_problem_that_says_so() {
     // What comes after the brace, up to the end of the head as it is written here, is the rest of the body.
     let cut = "localhost\r\nConnection: close\r\nContent-Length: 24\r\n\r\n{";
     bench.refused(bench.ask("POST /api/v1/readings", cut).await, 400, "", "the body");
+    let packed = format!("Content-Encoding: br\r\n{cut}").replacen("localhost\r\n", "", 1);
+    bench.refused(bench.ask("POST /api/v1/readings", &format!("localhost\r\n{packed}")).await, 415, "", "is 'br'");
     bench.refused(bench.ask("POST /api/v1/anomalies/x/close", cut).await, 404, "", "Invalid URL");
     let answer = bench.ask("DELETE /api/v1/nodes", "localhost").await;
     assert!(answer.1.contains("allow: get,head"), "{}", answer.1);

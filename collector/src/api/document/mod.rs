@@ -96,6 +96,7 @@ const COMMON: &[(&str, &str, &str)] = &[
     ("404", "NotFound", "It isn't there."),
     ("409", "Conflict", "It can't be done as things are."),
     ("413", "TooLarge", "What was sent is too large."),
+    ("415", "Packed", "What was sent is packed, and not with gzip."),
     ("421", "Misdirected", "On loopback only this machine's names and addresses are answered."),
     ("422", "TooMuch", "The query asks for more than it may have."),
     ("426", "Upgrade", "WebSocket is spoken here."),
@@ -175,7 +176,9 @@ pub(super) fn needing(role: Option<Role>, mut router: OpenApiRouter<Api>) -> Ope
     let paths = &mut router.get_openapi_mut().paths;
     each(paths, |method, _, operation| {
         let with_body = operation.request_body.is_some();
-        for status in ["400", "421", "500", "503", "504"].into_iter().chain(with_body.then_some("413")) {
+        for status in
+            ["400", "421", "500", "503", "504"].into_iter().chain(["413", "415"].into_iter().filter(|_| with_body))
+        {
             add(operation, status);
         }
         if *method != Method::GET || role.is_some() {
