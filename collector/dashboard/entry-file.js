@@ -135,7 +135,7 @@ class Upload {
     say(this.far, "");
     const stored = dry ? "" : sum.line > 2 ? words.storedUpTo(sum.line - 1) : words.nothingStored;
     if (failed?.name === "AbortError") this.tell("warn", `${words.stopped} ${stored}`);
-    else if (failed) { this.tell("bad", `${failed.message} ${stored}`); if (failed.status === 401) this.report("import", failed); }
+    else if (failed) { this.tell("bad", `${where(failed.message, failed.parameter)} ${stored}`); if (failed.status === 401) this.report("import", failed); }
     else if (dry) this.tell(sum.rejected ? "warn" : "good", words.checked(whole(sum.rows), whole(sum.readings), whole(sum.rejected)));
     else this.tell(sum.rejected ? "warn" : "good", words.done(whole(sum.readings), whole(sum.written), whole(sum.unchanged), whole(sum.rejected)));
     this.go.hidden = !dry || Boolean(failed) || sum.readings === 0;
@@ -153,6 +153,9 @@ class Upload {
 
 const without = (all) => Object.fromEntries(Object.entries(all).filter(([, held]) => held !== null && held !== undefined));
 
+/** What is wrong, with the name of the field that puts it right. */
+const where = (why, parameter) => (words[parameter] ? words.putRight(why, words[parameter]) : why);
+
 /** The word for a sign. */
 const called = (words, sign) => words.find(([one]) => one === sign)?.[1] ?? sign;
 
@@ -167,14 +170,14 @@ function outcome(sum, dry, file) {
     made.length > 0 && h("p", null, dry ? words.wouldMake(made.length) : words.made(made.length), " ", h("span", { class: "faint" }, made.slice(0, 20).flatMap((name, n) => [n > 0 && ", ", foreign(name)]))),
     sum.rejected > 0 && h("section", { "aria-labelledby": "rejects-title" },
       h("div", { class: "row" }, h("h3", { id: "rejects-title" }, words.rejects(whole(sum.rejected))), h("button", { type: "button", class: "small", onclick: () => download(sum.rejects, file.name) }, words.download)),
-      table(words.rejectsTable, [words.line, words.why, words.text], shown.map((reject) => [whole(reject.line), h("span", { class: "wrap" }, foreign(reject.reason)), h("code", null, foreign(reject.text))])),
+      table(words.rejectsTable, [words.line, words.why, words.text], shown.map((reject) => [whole(reject.line), h("span", { class: "wrap" }, foreign(where(reject.reason, reject.parameter))), h("code", null, foreign(reject.text))])),
       sum.rejected > shown.length && h("p", { class: "faint" }, words.moreRejects(whole(sum.rejected - shown.length)))));
 }
 
 /** The rejects as the command line writes them. */
 function download(rejects, name) {
   const cell = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const lines = ["line,reason,text", ...rejects.map(({ line, reason, text }) => [String(line), reason, text].map(cell).join(","))];
+  const lines = ["line,reason,text", ...rejects.map(({ line, reason, parameter, text }) => [String(line), where(reason, parameter), text].map(cell).join(","))];
   const url = URL.createObjectURL(new Blob([`${lines.join("\n")}\n`], { type: "text/csv" }));
   h("a", { href: url, download: `${name}.rejects.csv` }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);

@@ -296,7 +296,7 @@ const en = {
       dates: "Order of dates", dateOrders: [["", "find out"], ["dmy", "day first"], ["mdy", "month first"]], orders: { dmy: "day, month, year", mdy: "month, day, year", none: "as they stand" },
       revision: "Revision", revisionHow: "higher ones overrule what is stored",
       map: "Columns", mapLike: "Portata (l/s)=DIST_001/flow_rate\nNote=-", mapHow: "COLUMN=NODE/metric, a line each; - leaves one out",
-      create: "Make series that aren't there",
+      create: "Make series that aren't there", putRight: (why, field) => `${why} (${field})`,
       reason: "Reason, for the record", reasonLike: "logger of May", reasonOf: (name) => `import of ${name}`,
       check: "Check, without storing", store: (n) => `Store ${n} readings`,
       progress: "How far the file is", far: (share, rows) => `${share}, ${rows} rows`,

@@ -170,6 +170,108 @@ async fn a_file_is_there_once_however_often_it_is_imported() {
     assert!(points == expected);
 }
 
+/// Sends a piece of a file as it is, with a header.
+async fn send(collector: &Collector, query: &str, header: (&'static str, &'static str), body: Vec<u8>) -> (u16, Value) {
+    let address = format!("http://{}/api/v1/import?author=x&reason=x&{query}", collector.api);
+    let asking = move || {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut answer = agent.post(address).header(header.0, header.1).send(&body).unwrap();
+        (answer.status().as_u16(), serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap())
+    };
+    tokio::task::spawn_blocking(asking).await.unwrap()
+}
+
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut out = GzEncoder::new(Vec::new(), Compression::fast());
+    out.write_all(bytes).unwrap();
+    out.finish().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_may_be_packed_and_travel_packed_but_not_become_endless() {
+    let site = Site::new(&[], |_| {});
+    let collector = site.start().await;
+    let (plain, packed_on_its_way) = (("X-Nothing", "x"), ("Content-Encoding", "gzip"));
+    let text = b"time,A/level\n2026-03-01T00:00:00Z,1\n2026-03-01T01:00:00Z,2\n";
+    let several = [packed(&text[..20]), packed(&text[20..])].concat();
+    for (header, body) in [
+        (plain, text.to_vec()),
+        (plain, packed(text)),
+        (plain, several),
+        (packed_on_its_way, packed(text)),
+        (packed_on_its_way, packed(&packed(text))),
+        (("Content-Encoding", "identity"), text.to_vec()),
+    ] {
+        let (status, answer) = send(&collector, "create=true", header, body).await;
+        let count = answer["written"].as_u64().unwrap_or(0) + answer["unchanged"].as_u64().unwrap_or(0);
+        assert_eq!((status, &answer["readings"], count), (200, &json!(2), 2), "{answer}");
+    }
+    let bomb = packed(&vec![b' '; 9 << 20]);
+    assert!(bomb.len() < 100_000);
+    let empty = packed(b"").repeat(300_000); // packed without end
+    let half = packed(text)[..30].to_vec();
+    for (header, body, status, says) in [
+        (plain, bomb.clone(), 413, "at most 8388608 bytes"),
+        (packed_on_its_way, bomb.clone(), 413, "at most 8388608 bytes"),
+        (packed_on_its_way, packed(&bomb), 413, "at most 8388608 bytes"),
+        (plain, empty, 400, "the file is empty"),
+        (plain, half.clone(), 400, "no whole gzip file"),
+        (packed_on_its_way, half, 400, "no whole gzip file"),
+        (packed_on_its_way, text.to_vec(), 400, "no whole gzip file"),
+        (("Content-Encoding", "br"), text.to_vec(), 415, "is 'br'"),
+    ] {
+        let (got, problem) = send(&collector, "dry=true", header, body).await;
+        assert!(
+            got == status && problem["detail"].as_str().unwrap().contains(says),
+            "{status} {says}: {got} {problem}"
+        );
+    }
+}
+
+/// The API names its parameters, commands their options.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_puts_a_mistake_right_is_called_as_whoever_asks_calls_it() {
+    let site = Site::new(&[], |_| {});
+    let collector = site.start().await;
+    let config = config(&site, &collector);
+    let file = site.folder.path().join("some.csv");
+    let name = file.to_str().unwrap();
+    std::fs::write(&file, "time,A/level\n2026-03-01T00:00:00Z,1\n").unwrap();
+    assert!(run(&config, &["import", name, "--create"]).await.status.success());
+    for (text, query, parameter) in [
+        ("time,A/level\n2026-03-01 00:00,1\n", "", "zone"),
+        ("time,A/level\n2026-10-25 02:30,1\n", "zone=Europe/Rome", "fold"),
+        ("time,A/level\n2026-10-25 02:30,1\n", "zone=Europe/Rome&fold=order", "fold"),
+        ("time;A/level\n01/02/2026 00:00;1\n", "", "dates"),
+        ("time;A/level\n2026-03-01T00:00:00Z;1.234\n", "", "decimal"),
+        ("when,A/level\n2026-03-01T00:00:00Z,1\n", "", "map"),
+        ("time,A/level,A/level\n2026-03-01T00:00:00Z,1,1\n", "", "map"),
+        ("time,level\n2026-03-01T00:00:00Z,1\n", "", "node"),
+        ("time,A\n2026-03-01T00:00:00Z,1\n", "", "metric"),
+        ("time,A/level\n2026-03-01T00:00:00Z,2\n", "", "revision"),
+        ("time,B/level\n2026-03-01T00:00:00Z,2\n", "", "create"),
+    ] {
+        let (status, answer) = send(&collector, query, ("X-Nothing", "x"), text.into()).await;
+        let (says, named) = match status {
+            200 => (&answer["rejects"][0]["reason"], &answer["rejects"][0]["parameter"]),
+            _ => (&answer["detail"], &answer["parameter"]),
+        };
+        assert!(named == parameter && !says.as_str().unwrap().contains("--"), "{text}: {answer}");
+        std::fs::write(&file, text).unwrap();
+        let options: Vec<String> = query.split_terminator('&').map(|option| format!("--{option}")).collect();
+        let arguments = [vec!["import", name, "--dry-run"], options.iter().map(String::as_str).collect()].concat();
+        let said = String::from_utf8(run(&config, &arguments).await.stderr).unwrap();
+        let expected = format!("{} (--{parameter})", says.as_str().unwrap());
+        assert!(said.split_whitespace().collect::<Vec<_>>().join(" ").contains(&expected), "{expected}: {said}");
+    }
+    let wrong = run(&config, &["export", "--from", "yesterdayy"]).await;
+    let said = String::from_utf8(wrong.stderr).unwrap();
+    assert!(
+        said.contains("'yesterdayy' is no time like 2026-03-01T00:00:00Z, 2026-03-01, now or now-6h (--from)"),
+        "{said}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_that_was_killed_goes_on_where_it_stopped() {
     let site = Site::new(&[], |_| {});
@@ -258,6 +360,10 @@ async fn a_person_corrects_a_reading_and_it_is_written_down_who_and_why() {
         (json!({ "author": " ", "reason": "x", "readings": [] }), "must be said"),
         (json!({ "author": "x", "reason": "x", "readings": [] }), "at a time"),
         (json!({ "author": "x" }), "missing field"),
+        (
+            json!({ "author": "x", "reason": "x", "readings": [{ "node": "DIST_001", "metric": "level", "at": "yesterday", "value": 1.0 }] }),
+            "'yesterday' is no time like 2026-03-01T00:00:00Z or 2026-03-01T01:00:00+01:00",
+        ),
         (
             json!({ "author": "x", "reason": "x", "readings": [{ "node": "DIST_001", "metric": "level", "at": Timestamp(at) }] }),
             "missing field `value`",

@@ -27,7 +27,7 @@ pub enum PeopleError {
         hint: &'static str,
     },
     /// There is none.
-    #[error("there is no {what} '{name}'; `collector {what} list` shows which there are")]
+    #[error("there is no {what} '{name}'")]
     Unknown {
         /// User or token.
         what: &'static str,

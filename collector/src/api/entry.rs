@@ -8,7 +8,7 @@ use super::routes::Answered;
 use super::{Api, Problem};
 use crate::access::{Principal, Way};
 use crate::history::{Points, Question, Resolution};
-use crate::import::{self, Dialect, Fold, Last, Settings};
+use crate::import::{self, Dialect, Fold, Last, Mistake, Setting, Settings};
 use crate::standing::{Moments, Standing};
 use crate::tiers::{Audited, Flush, SeriesId, SeriesInfo, SeriesKey, StoredReading};
 use axum::extract::State;
@@ -256,8 +256,8 @@ pub(super) struct Imported {
 /// Import a file
 ///
 /// Stores a piece of a CSV file: a row for each reading, or a column for each series. Every piece begins with the file's
-/// first line. It may be sent again; what can be understood in two ways is refused until `fold`, `dates` or `decimal` says
-/// which. `collector import` does all of it.
+/// first line. It may be sent again; what can be understood in two ways is refused until a parameter says which: the mistake
+/// names it. `collector import` does all of it.
 #[utoipa::path(post, path = "/api/v1/import", tag = "Entry", params(Change, File),
     request_body(content = String, content_type = "text/csv", description = "At most 8 MiB, cut at a line end; plain, a gzip file, or with `Content-Encoding: gzip`, as every body may be.",
         example = "time;Q1\n2026-03-01 00:00;12.5\n"),
@@ -283,7 +283,7 @@ pub(super) async fn import(
     let piece = body.clone();
     let reading = tokio::task::spawn_blocking(move || import::read(&piece, &settings, first_line, &last));
     let read = reading.await.map_err(|error| Problem::body(error.to_string()))?;
-    let mut batch = read.map_err(|mistake| Problem::body(mistake.to_string()))?;
+    let mut batch = read?;
     let known_before = known(&api).await?;
     let series = series(&api, &known_before, &batch, create, dry).await?;
     let placed = batch.points.iter().filter_map(|point| Some((series[point.series].clone().ok()??, point.at)));
@@ -305,13 +305,13 @@ pub(super) async fn import(
                         same += 1;
                         Ok(())
                     }
-                    Err(why) => Err(format!("{why} (--revision)")),
+                    Err(why) => Err(Mistake::until(Setting::Revision, why)),
                 }
             }
-            Err(reason) => Err(reason.clone()),
+            Err(mistake) => Err(mistake.clone()),
         };
-        if let Err(reason) = taken {
-            batch.rejects.push(import::Reject { line: point.line, reason, text: import::line(&body, point) });
+        if let Err(mistake) = taken {
+            batch.rejects.push(import::Reject::of(mistake, point.line, import::line(&body, point)));
         }
     }
     batch.rejects.sort_by_key(|reject| reject.line);
@@ -341,6 +341,16 @@ pub(super) async fn import(
         answer.unchanged = Some(report.unchanged + same);
     }
     Ok(Json(answer))
+}
+
+impl From<Mistake> for Problem {
+    fn from(mistake: Mistake) -> Self {
+        let problem = Problem::body(mistake.why);
+        match mistake.setting {
+            Some(setting) => problem.naming(setting.as_str()),
+            None => problem,
+        }
+    }
 }
 
 fn json_parameter<T: Default + serde::de::DeserializeOwned>(params: &Params, name: &str) -> Result<T, Problem> {
@@ -387,15 +397,18 @@ async fn series(
     batch: &import::Batch,
     create: bool,
     dry: bool,
-) -> Result<Vec<Result<Option<SeriesId>, String>>, Problem> {
+) -> Result<Vec<Result<Option<SeriesId>, Mistake>>, Problem> {
     let named = &batch.series;
-    let mut found: Vec<Result<Option<SeriesId>, String>> = named
+    let mut found: Vec<Result<Option<SeriesId>, Mistake>> = named
         .iter()
         .map(|named| match known.get(&named.key) {
             Some(series) if series.unit == named.metric.unit => Ok(Some(series.id)),
-            Some(series) => Err(format!("{} is stored in {}", named.key, series.unit)),
+            Some(series) => Err(format!("{} is stored in {}", named.key, series.unit).into()),
             None if create => Ok(None),
-            None => Err(format!("there is no series {}: say create to make it", named.key)),
+            None => {
+                let why = format!("there is no series {}, but it can be made", named.key);
+                Err(Mistake::until(Setting::Create, why))
+            }
         })
         .collect();
     if dry || !found.iter().any(|id| matches!(id, Ok(None))) {
@@ -406,7 +419,7 @@ async fn series(
     let entries: Vec<Entry> = missing.iter().map(|n| named[*n].entry(batch.interval_ms(*n))).collect();
     let made = api.sources.warm.series_for(&owner, &entries).await?;
     for (n, made) in missing.into_iter().zip(made) {
-        found[n] = made.map(Some).map_err(|refused| refused.to_string());
+        found[n] = made.map(Some).map_err(|refused| refused.to_string().into());
     }
     Ok(found)
 }

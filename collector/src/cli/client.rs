@@ -105,7 +105,7 @@ impl Place {
         };
         let value: Value = serde_json::from_str(&body)
             .with_context(|| format!("{} is no collector, or another version of it", self.address))?;
-        let why = || value["detail"].as_str().unwrap_or("the collector refuses").to_owned();
+        let why = || said(value["detail"].as_str().unwrap_or("the collector refuses"), &value["parameter"]);
         match status.as_u16() {
             429 | 503 | 504 => Err(Away(why()).into()),
             _ if !status.is_success() => bail!("{}", why()),
@@ -117,6 +117,14 @@ impl Place {
 fn agent(within: Option<Duration>) -> ureq::Agent {
     let config = ureq::Agent::config_builder().timeout_global(within);
     config.http_status_as_error(false).build().into()
+}
+
+/// What the collector says, with the option by which a command sets the parameter that it names.
+pub(super) fn said(text: &str, parameter: &Value) -> String {
+    match parameter.as_str() {
+        Some(name) if !name.is_empty() => format!("{text} (--{})", name.replace('_', "-")),
+        _ => text.to_owned(),
+    }
 }
 
 /// For a path or a query: whatever isn't plain becomes %XX.

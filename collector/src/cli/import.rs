@@ -1,7 +1,7 @@
 //! `collector import`: CSV files into the running collector, piece by piece.
 
 use super::Where;
-use super::client::{Api, Away, query};
+use super::client::{Api, Away, query, said};
 use super::print::{self, GREEN, YELLOW};
 use anstream::{eprint, eprintln, println};
 use anyhow::{Context, bail};
@@ -340,6 +340,11 @@ fn clear_bar() {
     }
 }
 
+/// Why a row can't be taken, and the option that puts it right.
+fn reason(reject: &Value) -> String {
+    said(reject["reason"].as_str().unwrap_or_default(), &reject["parameter"])
+}
+
 /// The file of what can't be taken, which is made when there is something.
 struct Rejects {
     path: PathBuf,
@@ -366,7 +371,7 @@ impl Rejects {
         for reject in rejects.iter().take(if quiet { 0 } else { most.saturating_sub(self.shown) }) {
             self.shown += 1;
             clear_bar();
-            eprintln!("{YELLOW}line {}{YELLOW:#}: {}", reject["line"], reject["reason"].as_str().unwrap_or_default());
+            eprintln!("{YELLOW}line {}{YELLOW:#}: {}", reject["line"], reason(reject));
         }
         if self.dry { Ok(()) } else { self.write(rejects) }
     }
@@ -379,8 +384,8 @@ impl Rejects {
             out.write_record(["line", "reason", "text"])?;
         }
         for reject in rejects {
-            let text = |name: &str| reject[name].as_str().unwrap_or_default();
-            out.write_record([&reject["line"].to_string(), text("reason"), text("text")])?;
+            let text = reject["text"].as_str().unwrap_or_default();
+            out.write_record([&reject["line"].to_string(), &reason(reject), text])?;
         }
         Ok(out.flush()?)
     }

@@ -3,11 +3,11 @@
 
 use super::Where;
 use super::print::{self, GREEN, YELLOW};
-use crate::access::{Hash, People, Role, Token, User};
+use crate::access::{Hash, People, PeopleError, Role, Token, User};
 use crate::config::Config;
 use crate::tiers::{WarmTier, warm};
 use anstream::println;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use shared::reading::{Timestamp, micros};
@@ -161,7 +161,15 @@ fn on_store<T>(place: &Where, work: impl AsyncFnOnce(Arc<dyn WarmTier>) -> anyho
 fn on_people<T>(place: &Where, work: impl AsyncFnOnce(People<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let by = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
     let now = Timestamp::wall_clock();
-    on_store(place, async |warm| work(People { warm: &*warm, by: &by, now }).await)
+    on_store(place, async |warm| work(People { warm: &*warm, by: &by, now }).await.map_err(hinted))
+}
+
+/// With the command that says which there are, when there is none of that name.
+fn hinted(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(PeopleError::Unknown { what, .. }) => anyhow!("{error}; `collector {what} list` shows which there are"),
+        _ => error,
+    }
 }
 
 pub(super) fn user(command: UserCommand) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! What a file's columns are.
 
-use super::{Mistake, Settings};
+use super::{Mistake, Setting, Settings};
 use crate::tiers::SeriesKey;
 use serde::Serialize;
 use shared::catalogue::{Class, Entry};
@@ -103,18 +103,20 @@ fn is_known(name: &str) -> bool {
 pub(super) fn plan(header: &csv::StringRecord, settings: &Settings) -> Result<Vec<Column>, Mistake> {
     let names: Vec<&str> = header.iter().map(str::trim).collect();
     if let Some((name, _)) = settings.map.iter().find(|(name, _)| !names.contains(&name.as_str())) {
-        return Err(Mistake(format!("--map names the column '{name}'; there are: {}", names.join(", "))));
+        let why = format!("there is no column '{name}'; there are: {}", names.join(", "));
+        return Err(Mistake::until(Setting::Map, why));
     }
     let mapped = |name: &str| settings.map.iter().find(|(from, _)| from == name).map(|(_, to)| to.as_str());
     // A column may be mapped to another name: `Momento=timestamp`.
     let called: Vec<&str> = names.iter().map(|name| mapped(name).filter(|to| is_known(to)).unwrap_or(name)).collect();
     let has = |words: &[&str]| called.iter().any(|name| words.contains(&name.to_lowercase().as_str()));
     if !has(TIMES) && !has(DATES) && !has(TIMES_OF_DAY) {
-        return Err(Mistake(format!(
+        let why = format!(
             "no column is called timestamp, datetime, date or time; there are: {}. Is the first line the one that names \
-             the columns? Then say --map 'NAME=timestamp'",
+             the columns? Then map one of them to timestamp",
             names.join(", ")
-        )));
+        );
+        return Err(Mistake::until(Setting::Map, why));
     }
     let (long, by_node) = (has(METRICS) && has(VALUES), has(NODES));
     let mut columns = Vec::with_capacity(names.len());
@@ -127,7 +129,10 @@ pub(super) fn plan(header: &csv::StringRecord, settings: &Settings) -> Result<Ve
         columns.push(Column { name: (*name).into(), taken_for: words(&role), role });
     }
     if columns.iter().filter(|column| column.role == Role::Time).count() != 1 {
-        return Err(Mistake("several columns are times; set aside the others with --map 'NAME=-'".into()));
+        return Err(Mistake::until(
+            Setting::Map,
+            "several columns are times; map the others to -, which leaves them out",
+        ));
     }
     let mut series: Vec<String> = columns
         .iter()
@@ -135,10 +140,11 @@ pub(super) fn plan(header: &csv::StringRecord, settings: &Settings) -> Result<Ve
         .collect();
     series.sort_unstable();
     if let Some(twice) = series.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Mistake(format!("two columns are {}; leave one out with --map 'NAME=-'", twice[0])));
+        let why = format!("two columns are {}; map one of them to -, which leaves it out", twice[0]);
+        return Err(Mistake::until(Setting::Map, why));
     }
     if long && !by_node && settings.node.is_none() {
-        return Err(Mistake("no column is called node: say --node NAME".into()));
+        return Err(Mistake::until(Setting::Node, "no column is called node: of which node are the values?"));
     }
     Ok(columns)
 }
@@ -173,9 +179,10 @@ fn role(name: &str, settings: &Settings, long: bool, by_node: bool, has_date: bo
         if by_node {
             return Ok(Role::OfNode(metric, conversion(metric, unit)?));
         }
-        let node = settings.node.clone().ok_or_else(|| {
-            Mistake(format!("the column '{name}' is a metric of a node that isn't said: say --node NAME"))
-        })?;
+        let node = settings
+            .node
+            .clone()
+            .ok_or_else(|| Mistake::until(Setting::Node, format!("the column '{name}' is a metric: of which node?")))?;
         return Ok(Role::Series(Box::new(named(node, metric, "", unit)?)));
     }
     match &settings.metric {
@@ -184,10 +191,13 @@ fn role(name: &str, settings: &Settings, long: bool, by_node: bool, has_date: bo
             Ok(Role::Series(Box::new(named(node(plain)?, metric, "", unit)?)))
         }
         _ if plain.contains('/') => Ok(Role::Series(Box::new(series(name, settings)?))),
-        _ => Err(Mistake(format!(
-            "the column '{name}' isn't understood. If columns are nodes, say --metric NAME; for this one alone say \
-             --map '{name}=NODE/metric', or --map '{name}=-' to leave it out"
-        ))),
+        _ => {
+            let why = format!(
+                "the column '{name}' isn't understood. If columns are nodes, say of which metric; this one alone can be \
+                 mapped to NODE/metric, or to -, which leaves it out"
+            );
+            Err(Mistake::until(Setting::Metric, why))
+        }
     }
 }
 
@@ -211,7 +221,7 @@ fn named(node: NodeId, metric: &'static Metric, channel: &str, unit: Option<&str
 pub(super) fn conversion(metric: &Metric, unit: Option<&str>) -> Result<Conversion, Mistake> {
     let unit = unit.unwrap_or(metric.unit);
     metric.conversion(unit).ok_or_else(|| {
-        Mistake(format!("{} can't be read in '{unit}'; known are {}", metric.name, metric.units().join(", ")))
+        format!("{} can't be read in '{unit}'; known are {}", metric.name, metric.units().join(", ")).into()
     })
 }
 
@@ -222,12 +232,12 @@ pub(super) fn conversion(metric: &Metric, unit: Option<&str>) -> Result<Conversi
 pub fn known(metric: &str) -> Result<&'static Metric, Mistake> {
     Metric::named(metric).ok_or_else(|| {
         let all: Vec<&str> = shared::metric::METRICS.iter().map(|metric| metric.name).collect();
-        Mistake(format!("there is no metric '{metric}'; known are {}", all.join(", ")))
+        format!("there is no metric '{metric}'; known are {}", all.join(", ")).into()
     })
 }
 
 pub(super) fn node(name: &str) -> Result<NodeId, Mistake> {
-    NodeId::new(name.trim()).map_err(|error| Mistake(format!("'{name}' is no node: {error}")))
+    NodeId::new(name.trim()).map_err(|error| format!("'{name}' is no node: {error}").into())
 }
 
 /// `flow [m3/h]` and `flow (m3/h)` name a unit.

@@ -1,6 +1,6 @@
 //! How a file is written.
 
-use super::{Mistake, Settings};
+use super::{Mistake, Setting, Settings};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -44,7 +44,7 @@ pub(super) fn text(bytes: &[u8], first_line: u64) -> Result<&str, Mistake> {
             0 => 1,
             ends => first_line + ends - 1,
         };
-        Mistake(format!(
+        Mistake::from(format!(
             "line {line} is not UTF-8; convert the file first, like: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"
         ))
     })
@@ -55,7 +55,7 @@ pub(super) fn find(text: &str, settings: &Settings) -> Result<Dialect, Mistake> 
     let said = &settings.dialect;
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).take(SAMPLE).collect();
     if lines.is_empty() {
-        return Err(Mistake("the file is empty".into()));
+        return Err("the file is empty".into());
     }
     let delimiter = match said.delimiter {
         Some(delimiter) => delimiter,
@@ -66,13 +66,13 @@ pub(super) fn find(text: &str, settings: &Settings) -> Result<Dialect, Mistake> 
     let decimal = match said.decimal {
         Some(decimal) => decimal,
         None if delimiter == ',' => '.', // a comma stands between columns
-        None => decimal(cells(), &settings.hints.decimal)?,
+        None => decimal(cells())?,
     };
     let dates = match said.dates {
         Some(dates) => Some(dates),
         // Rows of many files in one: each is judged by itself.
         None if settings.complete => None,
-        None => dates(cells(), &settings.hints.dates)?,
+        None => dates(cells())?,
     };
     Ok(Dialect { delimiter: Some(delimiter), decimal: Some(decimal), dates })
 }
@@ -86,10 +86,7 @@ fn delimiter(lines: &[&str]) -> Result<char, Mistake> {
     };
     let best = DELIMITERS.iter().map(|byte| char::from(*byte)).max_by_key(|delimiter| score(*delimiter));
     best.filter(|delimiter| score(*delimiter).1 > 0).ok_or_else(|| {
-        Mistake(
-            "the first line has no comma, semicolon, tab or bar between columns; is it the line that names them?"
-                .into(),
-        )
+        "the first line has no comma, semicolon, tab or bar between columns; is it the line that names them?".into()
     })
 }
 
@@ -128,7 +125,7 @@ impl Sign {
 }
 
 /// The decimal sign that all numbers agree on.
-fn decimal<'a>(cells: impl Iterator<Item = &'a str>, hint: &str) -> Result<char, Mistake> {
+fn decimal<'a>(cells: impl Iterator<Item = &'a str>) -> Result<char, Mistake> {
     let (mut comma, mut point, mut either) = (None, None, None);
     for cell in cells {
         match Sign::of(cell) {
@@ -140,10 +137,12 @@ fn decimal<'a>(cells: impl Iterator<Item = &'a str>, hint: &str) -> Result<char,
     }
     match (comma, point, either) {
         (Some(comma), Some(point), _) => {
-            Err(Mistake(format!("'{comma}' has a comma before its fraction and '{point}' a point: {hint}")))
+            let why = format!("'{comma}' has a comma before its fraction and '{point}' a point: , or .?");
+            Err(Mistake::until(Setting::Decimal, why))
         }
         (None, None, Some(either)) => {
-            Err(Mistake(format!("'{either}' may be a thousand times larger or smaller: {hint}")))
+            let why = format!("'{either}' may be a thousand times larger or smaller: is the decimal sign , or .?");
+            Err(Mistake::until(Setting::Decimal, why))
         }
         (Some(_), None, _) => Ok(','),
         (None, _, _) => Ok('.'),
@@ -151,7 +150,7 @@ fn decimal<'a>(cells: impl Iterator<Item = &'a str>, hint: &str) -> Result<char,
 }
 
 /// A first number above 12 is a day, and so is a second one.
-fn dates<'a>(cells: impl Iterator<Item = &'a str>, hint: &str) -> Result<Option<DateOrder>, Mistake> {
+fn dates<'a>(cells: impl Iterator<Item = &'a str>) -> Result<Option<DateOrder>, Mistake> {
     let numbers = |cell: &str| {
         let mut parts = cell.split([' ', 'T']).next()?.split(['/', '.', '-']).map(str::parse::<u16>);
         let (a, b, c) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
@@ -166,11 +165,12 @@ fn dates<'a>(cells: impl Iterator<Item = &'a str>, hint: &str) -> Result<Option<
             None => {}
         }
     }
+    let either_way = |why: String| Err(Mistake::until(Setting::Dates, why + ": dmy or mdy?"));
     match (dmy, mdy, either) {
-        (Some(dmy), Some(mdy), _) => Err(Mistake(format!("'{dmy}' has the day first and '{mdy}' the month: {hint}"))),
+        (Some(dmy), Some(mdy), _) => either_way(format!("'{dmy}' has the day first and '{mdy}' the month")),
         (Some(_), None, _) => Ok(Some(DateOrder::Dmy)),
         (None, Some(_), _) => Ok(Some(DateOrder::Mdy)),
-        (None, None, Some(either)) => Err(Mistake(format!("'{either}' may be day/month or month/day: {hint}"))),
+        (None, None, Some(either)) => either_way(format!("'{either}' may be day/month or month/day")),
         (None, None, None) => Ok(None),
     }
 }

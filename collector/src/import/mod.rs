@@ -14,12 +14,14 @@ mod rows;
 
 pub use columns::{Column, Named, Role, known as metric, series};
 pub use dialect::{DateOrder, Dialect};
-pub use moment::{Fold, Hints};
+pub use moment::Fold;
 pub use rows::{Batch, Last, Point, REVISION_MAX, Reject, believable};
 
 use jiff::tz::TimeZone;
+use serde::Serialize;
 use shared::ids::NodeId;
 use shared::reading::Timestamp;
+use utoipa::ToSchema;
 
 /// What is said about a file.
 #[derive(Clone, Debug, Default)]
@@ -42,14 +44,81 @@ pub struct Settings {
     pub latest: Option<Timestamp>,
     /// Whether a row, or a cell, without a value is a mistake.
     pub complete: bool,
-    /// What to do about a moment that can't be understood.
-    pub hints: Hints,
 }
 
-/// Why a file can't be read at all, and what to say about it so that it can.
+/// What can be said of a file so that it is understood. How that is said, whoever has it read knows: by a parameter, an option,
+/// a key of the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = ImportSetting)]
+pub enum Setting {
+    /// The time zone of times without one.
+    Zone,
+    /// Which of two hours is meant.
+    Fold,
+    /// What comes first in a date.
+    Dates,
+    /// What stands before a number's fraction.
+    Decimal,
+    /// What a column is.
+    Map,
+    /// The node of all rows.
+    Node,
+    /// The metric of all columns.
+    Metric,
+    /// Which correction it is.
+    Revision,
+    /// That series are made.
+    Create,
+}
+
+impl Setting {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Setting::Zone => "zone",
+            Setting::Fold => "fold",
+            Setting::Dates => "dates",
+            Setting::Decimal => "decimal",
+            Setting::Map => "map",
+            Setting::Node => "node",
+            Setting::Metric => "metric",
+            Setting::Revision => "revision",
+            Setting::Create => "create",
+        }
+    }
+}
+
+/// Why a file, or a row of it, can't be read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Mistake(pub String);
+#[error("{why}")]
+pub struct Mistake {
+    /// In words.
+    pub why: String,
+    /// What puts it right.
+    pub setting: Option<Setting>,
+}
+
+impl Mistake {
+    /// One that this puts right.
+    #[must_use]
+    pub fn until(setting: Setting, why: impl Into<String>) -> Self {
+        Self { why: why.into(), setting: Some(setting) }
+    }
+}
+
+impl From<String> for Mistake {
+    fn from(why: String) -> Self {
+        Self { why, setting: None }
+    }
+}
+
+impl From<&str> for Mistake {
+    fn from(why: &str) -> Self {
+        why.to_owned().into()
+    }
+}
 
 /// Reads a piece of a file. Its first line names the columns; the lines after it are `first_line` and the following of the
 /// whole file.
@@ -61,7 +130,7 @@ pub fn read(bytes: &[u8], settings: &Settings, first_line: u64, last: &Last) -> 
     let dialect = dialect::find(text, settings)?;
     let mut reader =
         csv::ReaderBuilder::new().delimiter(dialect.delimiter()).flexible(true).from_reader(text.as_bytes());
-    let header = reader.headers().map_err(|error| Mistake(format!("the first line: {error}")))?.clone();
+    let header = reader.headers().map_err(|error| format!("the first line: {error}"))?.clone();
     let columns = columns::plan(&header, settings)?;
     rows::read(text, &mut reader, dialect, columns, settings, first_line, last)
 }

@@ -1,6 +1,7 @@
 //! When a row was.
 
 use super::dialect::DateOrder;
+use super::{Mistake, Setting};
 use jiff::civil::{Date, DateTime, Time};
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::{AmbiguousOffset, TimeZone};
@@ -10,6 +11,8 @@ use shared::reading::{MICROS_PER_SECOND, Timestamp};
 const NEAR_HOURS: i64 = 26;
 /// No clock of the world is further from UTC, seconds: Kiribati's.
 const OFFSET_MAX: i32 = 14 * 3_600;
+/// What is read.
+const FORMS: &str = "2025-12-31 23:59:00, 31/12/2025 23:59, 2025-12-31T23:59:00+01:00, or seconds since 1970";
 
 /// What a local time means that was twice, in the night in which clocks are set back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -25,38 +28,8 @@ pub enum Fold {
     Order,
 }
 
-/// What to do about what can be understood in two ways, in words; without more those of the import command.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Hints {
-    /// It has no time zone.
-    pub zone: String,
-    /// Its hour was twice.
-    pub fold: String,
-    /// Its day and month may be taken for each other.
-    pub dates: String,
-    /// A number's comma or point may be before its fraction, or between thousands.
-    pub decimal: String,
-}
-
-impl Default for Hints {
-    fn default() -> Self {
-        Self {
-            zone: "say --zone, like Europe/Rome or UTC".into(),
-            fold: "say --fold order, earlier or later".into(),
-            dates: "say --dates dmy or mdy".into(),
-            decimal: "say --decimal , or --decimal .".into(),
-        }
-    }
-}
-
 impl Fold {
-    fn choose(
-        self,
-        earlier: Timestamp,
-        later: Timestamp,
-        before: Option<Timestamp>,
-        hint: &str,
-    ) -> Result<Timestamp, String> {
+    fn choose(self, earlier: Timestamp, later: Timestamp, before: Option<Timestamp>) -> Result<Timestamp, Mistake> {
         match (self, before) {
             (Fold::Earlier, _) => Ok(earlier),
             (Fold::Later, _) => Ok(later),
@@ -64,9 +37,13 @@ impl Fold {
             (Fold::Order, Some(before)) if before < later => Ok(later),
             (Fold::Order, Some(_)) => Err("that hour was twice, and rows aren't in the order of time here".into()),
             (Fold::Order, None) => {
-                Err("that hour was twice, and no row before it says which it is: say --fold earlier or later".into())
+                let why = "that hour was twice, and no row before it says which it is: earlier or later?";
+                Err(Mistake::until(Setting::Fold, why))
             }
-            (Fold::Refuse, _) => Err(format!("that hour was twice when clocks were set back: {hint}")),
+            (Fold::Refuse, _) => {
+                let why = "that hour was twice when clocks were set back: earlier or later?";
+                Err(Mistake::until(Setting::Fold, why))
+            }
         }
     }
 }
@@ -76,27 +53,29 @@ pub(super) struct Clock<'a> {
     pub(super) zone: Option<&'a TimeZone>,
     pub(super) fold: Fold,
     pub(super) dates: Option<DateOrder>,
-    pub(super) hints: &'a Hints,
 }
 
 impl Clock<'_> {
     /// The moment; `before` is the moment of the row before.
-    pub(super) fn read(&self, text: &str, before: Option<Timestamp>) -> Result<Timestamp, String> {
+    pub(super) fn read(&self, text: &str, before: Option<Timestamp>) -> Result<Timestamp, Mistake> {
         if let Some(at) = unambiguous(text) {
             return Ok(at);
         }
         let civil = self.civil(text)?;
-        let zone = self.zone.ok_or_else(|| format!("a time without zone: {}", self.hints.zone))?;
+        let none = || Mistake::until(Setting::Zone, "a time without a time zone like Europe/Rome or UTC");
+        let zone = self.zone.ok_or_else(none)?;
         let ambiguous = zone.to_ambiguous_zoned(civil);
         let micros = |zoned: Result<jiff::Zoned, jiff::Error>| {
-            zoned.map(|zoned| Timestamp(zoned.timestamp().as_microsecond())).map_err(|error| error.to_string())
+            zoned
+                .map(|zoned| Timestamp(zoned.timestamp().as_microsecond()))
+                .map_err(|_| Mistake::from(format!("'{text}' is beyond the calendar")))
         };
         match ambiguous.offset() {
             AmbiguousOffset::Unambiguous { .. } => micros(ambiguous.unambiguous()),
             AmbiguousOffset::Gap { .. } => Err("that hour was left out when clocks were set forward".into()),
             AmbiguousOffset::Fold { .. } => {
                 let (earlier, later) = (micros(ambiguous.clone().earlier())?, micros(ambiguous.later())?);
-                self.fold.choose(earlier, later, before, &self.hints.fold)
+                self.fold.choose(earlier, later, before)
             }
         }
     }
@@ -111,8 +90,8 @@ impl Clock<'_> {
     }
 
     /// `2025-12-31 23:59[:59[.9]]`, `31/12/2025 23:59`, with `T` or a blank, `.` as a separator of hours in no way.
-    fn civil(&self, text: &str) -> Result<DateTime, String> {
-        let wrong = || format!("'{text}' is no time like 2025-12-31 23:59:00, 31/12/2025 23:59, or RFC 3339");
+    fn civil(&self, text: &str) -> Result<DateTime, Mistake> {
+        let wrong = || Mistake::from(format!("'{text}' is no time like {FORMS}"));
         let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
         Ok(self
             .date(date)
@@ -120,7 +99,8 @@ impl Clock<'_> {
             .to_datetime(time_of_day(time.trim()).ok_or_else(wrong)?))
     }
 
-    fn date(&self, text: &str) -> Result<Date, Option<String>> {
+    /// `None`: it is no date at all.
+    fn date(&self, text: &str) -> Result<Date, Option<Mistake>> {
         let mut parts = text.split(['-', '/', '.']).map(str::parse::<i16>);
         let (Some(Ok(a)), Some(Ok(b)), Some(Ok(c)), None) = (parts.next(), parts.next(), parts.next(), parts.next())
         else {
@@ -130,13 +110,16 @@ impl Clock<'_> {
             _ if a >= 1000 => (a, b, c),
             Some(DateOrder::Dmy) => (c, b, a),
             Some(DateOrder::Mdy) => (c, a, b),
-            None => return Err(Some(format!("'{text}' may be day/month or month/day: {}", self.hints.dates))),
+            None => {
+                let why = format!("'{text}' may be day/month or month/day: dmy or mdy?");
+                return Err(Some(Mistake::until(Setting::Dates, why)));
+            }
         };
         let small = |n: i16| i8::try_from(n).map_err(|_| None);
         if year < 1000 {
-            return Err(Some(format!("'{text}' has a year of two digits")));
+            return Err(Some(format!("'{text}' has a year of two digits").into()));
         }
-        Date::new(year, small(month)?, small(day)?).map_err(|_| Some(format!("there is no day '{text}'")))
+        Date::new(year, small(month)?, small(day)?).map_err(|_| Some(format!("there is no day '{text}'").into()))
     }
 }
 

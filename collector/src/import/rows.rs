@@ -2,7 +2,7 @@
 
 use super::columns::{self, Column, Named, Role};
 use super::moment::{Clock, Fold};
-use super::{Dialect, Mistake, Settings};
+use super::{Dialect, Mistake, Setting, Settings};
 use crate::tiers::SeriesKey;
 use csv::StringRecord;
 use serde::Serialize;
@@ -42,8 +42,19 @@ pub struct Reject {
     pub line: u64,
     /// What is wrong.
     pub reason: String,
+    /// What puts it right.
+    #[serde(rename = "parameter", skip_serializing_if = "Option::is_none")]
+    pub setting: Option<Setting>,
     /// The line as it stands there, or as much as is shown of it.
     pub text: String,
+}
+
+impl Reject {
+    /// Of a line.
+    #[must_use]
+    pub fn of(Mistake { why: reason, setting }: Mistake, line: u64, text: String) -> Self {
+        Self { line, reason, setting, text }
+    }
 }
 
 /// What a piece of a file holds.
@@ -96,8 +107,7 @@ pub(super) fn read(
     first_line: u64,
     last: &Last,
 ) -> Result<Batch, Mistake> {
-    let clock =
-        Clock { zone: settings.zone.as_ref(), fold: settings.fold, dates: dialect.dates, hints: &settings.hints };
+    let clock = Clock { zone: settings.zone.as_ref(), fold: settings.fold, dates: dialect.dates };
     let (mut series, mut fixed) = (Vec::new(), Vec::with_capacity(columns.len()));
     for column in &columns {
         let Role::Series(named) = &column.role else {
@@ -140,11 +150,11 @@ pub(super) fn read(
                 if !settings.complete && record.iter().all(|cell| cell.trim().is_empty()) {
                     continue;
                 }
-                if let Err(reason) = rows.take(&record, place, &mut batch) {
-                    batch.rejects.push(Reject { line: place.line, reason, text: line(text, place.begins) });
+                if let Err(mistake) = rows.take(&record, place, &mut batch) {
+                    batch.rejects.push(Reject::of(mistake, place.line, line(text, place.begins)));
                 }
             }
-            Err(error) => return Err(Mistake(format!("line {}: {error}", first_line + begins.saturating_sub(2)))),
+            Err(error) => return Err(format!("line {}: {error}", first_line + begins.saturating_sub(2)).into()),
         }
     }
 }
@@ -199,16 +209,16 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn take(&mut self, record: &StringRecord, row: Place, batch: &mut Batch) -> Result<(), String> {
+    fn take(&mut self, record: &StringRecord, row: Place, batch: &mut Batch) -> Result<(), Mistake> {
         whole(record, batch.columns.len())?;
         let cell = |place: Option<usize>| place.and_then(|place| record.get(place)).map_or("", str::trim);
         let (node, metric, channel) = (cell(self.places.node), cell(self.places.metric), cell(self.places.channel));
         let at = self.moment(record, &format!("{node}/{metric}/{channel}"), batch)?;
         if self.settings.latest.is_some_and(|latest| at > latest) {
-            return Err(format!("{at} is in the future"));
+            return Err(format!("{at} is in the future").into());
         }
         if at < Timestamp(0) {
-            return Err(format!("{at} is before 1970"));
+            return Err(format!("{at} is before 1970").into());
         }
         let quality = quality(cell(self.places.quality))?;
         let revision = revision(cell(self.places.revision))?;
@@ -217,13 +227,13 @@ impl Rows<'_> {
             let unit = cell(self.places.unit);
             let (series, conversion) = self.number(&[node, metric, channel, unit], batch, || {
                 let node = if node.is_empty() { self.settings.node.clone() } else { Some(columns::node(node)?) };
-                let node = node.ok_or_else(|| Mistake("no node".into()))?;
+                let node = node.ok_or("no node")?;
                 let metric = columns::known(metric)?;
                 let unit = Some(unit).filter(|unit| !unit.is_empty()).or(self.settings.unit.as_deref());
                 let key = SeriesKey { node, metric: metric.name.into(), channel: channel.into() };
                 Ok(Named { key, metric, unit: unit.map(str::to_owned), conversion: columns::conversion(metric, unit)? })
             })?;
-            return self.value(cell(self.places.value), held, (series, conversion), (at, row), batch);
+            return Ok(self.value(cell(self.places.value), held, (series, conversion), (at, row), batch)?);
         }
         for place in 0..batch.columns.len() {
             let of_node = match &batch.columns[place].role {
@@ -244,14 +254,14 @@ impl Rows<'_> {
                 })?,
             };
             if let Err(why) = self.value(cell(Some(place)), held, target, (at, row), batch) {
-                let reason = format!("column {}: {why}", batch.columns[place].name);
-                batch.rejects.push(Reject { line: row.line, reason, text: line(self.text, row.begins) });
+                let mistake = format!("column {}: {why}", batch.columns[place].name).into();
+                batch.rejects.push(Reject::of(mistake, row.line, line(self.text, row.begins)));
             }
         }
         Ok(())
     }
 
-    fn moment(&self, record: &StringRecord, stream: &str, batch: &mut Batch) -> Result<Timestamp, String> {
+    fn moment(&self, record: &StringRecord, stream: &str, batch: &mut Batch) -> Result<Timestamp, Mistake> {
         let date = record.get(self.places.time).map_or("", str::trim);
         let joined;
         let text = match self.places.time_of_day.and_then(|place| record.get(place)) {
@@ -278,7 +288,7 @@ impl Rows<'_> {
         said: &[&str],
         batch: &mut Batch,
         make: impl FnOnce() -> Result<Named, Mistake>,
-    ) -> Result<(usize, Conversion), String> {
+    ) -> Result<(usize, Conversion), Mistake> {
         self.key.clear();
         for part in said {
             self.key.push_str(part);
@@ -287,7 +297,7 @@ impl Rows<'_> {
         if let Some(number) = self.numbers.get(&self.key) {
             return Ok((*number, batch.series[*number].conversion));
         }
-        let named = make().map_err(|mistake| mistake.0)?;
+        let named = make()?;
         let (number, conversion) = (batch.series.len(), named.conversion);
         batch.series.push(named);
         self.numbers.insert(self.key.clone(), number);

@@ -107,7 +107,8 @@ fn nights_in_which_the_clock_changes() {
     let refused = take(night, &rome(Fold::Refuse));
     let lines: Vec<u64> = refused.rejects.iter().map(|reject| reject.line).collect();
     assert_eq!(lines, [3, 4, 5, 6, 8]);
-    assert!(refused.rejects[0].reason.contains("--fold") && refused.rejects[4].reason.contains("left out"));
+    assert_eq!(refused.rejects[0].setting, Some(Setting::Fold));
+    assert!(refused.rejects[4].reason.contains("left out"));
     // The same in two pieces, cut in the hour that was twice.
     let first = take("time,A/level\n2025-10-26 01:00,1\n2025-10-26 02:00,2\n", &rome(Fold::Order));
     let second = read(b"time,A/level\n2025-10-26 02:00,4\n", &rome(Fold::Order), 4, &first.last).unwrap();
@@ -119,15 +120,16 @@ fn nights_in_which_the_clock_changes() {
 #[test]
 fn what_can_be_understood_in_two_ways_is_refused_with_what_to_say() {
     let zone = take("time,A/level\n2025-06-01 12:00,1\n", &settings());
-    assert!(zone.rejects[0].reason.contains("--zone"), "{:?}", zone.rejects);
-    let said = |text: &str| read(text.as_bytes(), &settings(), 2, &rows::Last::new()).unwrap_err().0;
-    assert!(said("time,dma_1\n2025-06-01T12:00:00Z,1\n").contains("--metric"));
-    assert!(said("time,pressure\n2025-06-01T12:00:00Z,1\n").contains("--node"));
+    assert_eq!(zone.rejects[0].setting, Some(Setting::Zone), "{:?}", zone.rejects);
+    let mistake = |text: &str| read(text.as_bytes(), &settings(), 2, &rows::Last::new()).unwrap_err();
+    let said = |text: &str| mistake(text).why;
+    assert_eq!(mistake("time,dma_1\n2025-06-01T12:00:00Z,1\n").setting, Some(Setting::Metric));
+    assert_eq!(mistake("time,pressure\n2025-06-01T12:00:00Z,1\n").setting, Some(Setting::Node));
     assert!(said("when,A/level\n1,1\n").contains("no column is called"));
     assert!(said("time,A/level [bar]\n1,1\n").contains("known are m, cm"));
     assert!(said("").contains("empty"));
     for (rows, why) in [
-        ("01/02/2025 12:00;1\n02/02/2025 12:00;2", "'01/02/2025 12:00' may be day/month or month/day: say --dates"),
+        ("01/02/2025 12:00;1\n02/02/2025 12:00;2", "'01/02/2025 12:00' may be day/month or month/day: dmy or mdy?"),
         ("13/06/2025 12:00;1\n06/14/2025 12:00;2", "'13/06/2025 12:00' has the day first and '06/14/2025 12:00' the"),
         ("2025-06-01T12:00:00Z;1.234\n2025-06-01T13:00:00Z;12.345", "'1.234' may be a thousand times larger or"),
         ("2025-06-01T12:00:00Z;1.234\n2025-06-01T13:00:00Z;-1,234", "'1.234' may be a thousand times larger or"),
@@ -136,9 +138,9 @@ fn what_can_be_understood_in_two_ways_is_refused_with_what_to_say() {
         let said = said(&format!("time;A/level\n{rows}\n"));
         assert!(said.starts_with(why), "{rows}: {said}");
     }
-    let latin = read(b"time,A/temperature [\xb0C]\n", &settings(), 2, &rows::Last::new()).unwrap_err().0;
+    let latin = read(b"time,A/temperature [\xb0C]\n", &settings(), 2, &rows::Last::new()).unwrap_err().why;
     assert!(latin.contains("line 1 is not UTF-8"));
-    let later = read(b"time,A/level\n1,1\n1,\xff\n", &settings(), 5_000, &rows::Last::new()).unwrap_err().0;
+    let later = read(b"time,A/level\n1,1\n1,\xff\n", &settings(), 5_000, &rows::Last::new()).unwrap_err().why;
     assert!(later.contains("line 5001 is not UTF-8"), "{later}");
     let offset = take("time,A/level\n2026-01-01T00:00:00+14:00,1\n2026-01-01T00:00:00+25:00,1\n", &settings());
     assert!(offset.points.len() == 1 && offset.rejects[0].reason.contains("is no time"), "{:?}", offset.rejects);
@@ -166,7 +168,7 @@ fn a_row_with_a_cell_too_many_or_too_few_is_refused() {
     assert_eq!(commas.points.len(), 2, "empty cells behind the last column are a spreadsheet's");
     assert!(commas.rejects[0].reason.starts_with("5 cells where the first line names 3"), "{:?}", commas.rejects);
     assert!(commas.rejects[1].reason.starts_with("2 cells"), "{:?}", commas.rejects);
-    let twice = read(b"time,A/level,A/level\n", &settings(), 2, &rows::Last::new()).unwrap_err().0;
+    let twice = read(b"time,A/level,A/level\n", &settings(), 2, &rows::Last::new()).unwrap_err().why;
     assert!(twice.contains("two columns are A/level"), "{twice}");
     let old = take("time,A/level\n0001-01-01T00:00:00Z,1\n", &settings());
     assert!(old.rejects[0].reason.contains("before 1970"));

@@ -1,9 +1,10 @@
 //! Rows of inboxes as lines of a CSV file, so that they are read by the rules of one: names, units, ranges, times, quality.
 //! Pure: no tier, no network, no clock.
 
-use super::settings::{ForeignInbox, Meaning, Twice};
+use super::OWN;
+use super::settings::{ForeignInbox, Meaning, Twice, key};
 use super::store::ForeignRow;
-use crate::import::{self, Batch, Dialect, Fold, Hints, Settings};
+use crate::import::{self, Batch, Dialect, Fold, Reject, Setting, Settings};
 use jiff::tz::TimeZone;
 
 /// Cells of a line.
@@ -19,19 +20,13 @@ pub struct Line(pub [String; CELLS]);
 /// How lines of our own table are to be understood.
 #[must_use]
 pub fn own() -> Settings {
-    let whole = || "write it like 2026-03-01T10:00:00Z".to_owned();
-    Settings {
-        dialect: Dialect { delimiter: Some(','), decimal: Some('.'), dates: None },
-        complete: true,
-        hints: Hints { zone: whole(), fold: whole(), dates: whole(), ..Hints::default() },
-        ..Settings::default()
-    }
+    let dialect = Dialect { delimiter: Some(','), decimal: Some('.'), dates: None };
+    Settings { dialect, complete: true, ..Settings::default() }
 }
 
 /// How lines of another producer's table are to be understood.
 #[must_use]
 pub fn foreign(table: &ForeignInbox) -> Settings {
-    let own = own();
     Settings {
         zone: table.zone.as_deref().and_then(|zone| TimeZone::get(zone).ok()),
         fold: match table.fold {
@@ -39,12 +34,20 @@ pub fn foreign(table: &ForeignInbox) -> Settings {
             Twice::Earlier => Fold::Earlier,
             Twice::Later => Fold::Later,
         },
-        hints: Hints {
-            zone: format!("set {}, like \"Europe/Rome\"", table.key("zone")),
-            fold: format!("set {} to \"earlier\" or \"later\"", table.key("fold")),
-            ..own.hints
-        },
-        ..own
+        ..own()
+    }
+}
+
+/// Why a line of a source can't be read, and what puts it right: a key of the configuration, where there is one.
+#[must_use]
+pub fn reason(source: &str, reject: &Reject) -> String {
+    match reject.setting {
+        None => reject.reason.clone(),
+        Some(Setting::Zone | Setting::Fold) if source != OWN => {
+            let setting = reject.setting.map_or("", Setting::as_str);
+            format!("{} ({})", reject.reason, key(source, setting))
+        }
+        Some(_) => format!("{} (write it like 2026-03-01T10:00:00Z)", reject.reason),
     }
 }
 
@@ -78,13 +81,13 @@ pub fn lines(table: &ForeignInbox, node: &str, row: &ForeignRow) -> Vec<Line> {
 /// # Errors
 /// When they are no text that a CSV file could hold, which is a mistake in this program.
 pub fn read(lines: &[Line], settings: &Settings) -> Result<Batch, import::Mistake> {
-    let wrong = |error: csv::Error| import::Mistake(error.to_string());
+    let wrong = |error: csv::Error| import::Mistake::from(error.to_string());
     let mut text = csv::Writer::from_writer(Vec::new());
     text.write_record(HEAD).map_err(wrong)?;
     for line in lines {
         text.write_record(line.0.each_ref().map(|cell| plain(cell))).map_err(wrong)?;
     }
-    let text = text.into_inner().map_err(|error| import::Mistake(error.to_string()))?;
+    let text = text.into_inner().map_err(|error| error.to_string())?;
     import::read(&text, settings, 0, &import::Last::new())
 }
 
@@ -131,10 +134,11 @@ mod tests {
         ];
         assert_eq!(points, expected);
         assert_eq!(batch.points[1].held.revision, 2);
-        let rejects: Vec<_> = batch.rejects.iter().map(|reject| (reject.line, reject.reason.as_str())).collect();
+        let rejects: Vec<_> = batch.rejects.iter().map(|reject| (reject.line, reason(OWN, reject))).collect();
         assert!(rejects[0].0 == 2 && rejects[0].1.contains("'DIST 1' is no node"), "{rejects:?}");
         assert!(rejects[1].0 == 3 && rejects[1].1.contains("4000 bar is no pressure"), "{rejects:?}");
-        assert_eq!(rejects[2], (4, "a time without zone: write it like 2026-03-01T10:00:00Z"));
+        let zone = "a time without a time zone like Europe/Rome or UTC (write it like 2026-03-01T10:00:00Z)";
+        assert_eq!(rejects[2], (4, zone.to_owned()));
         assert!(rejects[3].0 == 6 && rejects[3].1.contains("no value"), "{rejects:?}");
         assert!(rejects[4].0 == 7 && rejects[4].1.contains("'NaN' is no value"), "{rejects:?}");
         assert!(rejects[5].0 == 8 && rejects[5].1.contains("quality '\u{fffd}' is none of"), "{rejects:?}");
@@ -187,8 +191,8 @@ mod tests {
             table.fold = twice;
             read(&lines, &foreign(&table)).unwrap()
         };
-        let refused = read(Twice::Refuse).rejects.remove(0).reason;
-        assert!(refused.contains("that hour was twice") && refused.contains("set inbox.scada.fold to"), "{refused}");
+        let refused = reason("scada", &read(Twice::Refuse).rejects[0]);
+        assert!(refused.ends_with("set back: earlier or later? (inbox.scada.fold)"), "{refused}");
         let (earlier, later) = (read(Twice::Earlier).points[0].at, read(Twice::Later).points[0].at);
         assert_eq!(later.since(earlier), 3_600_000_000);
     }

@@ -230,8 +230,14 @@ impl ForeignInbox {
     /// A setting of this table, for people.
     #[must_use]
     pub fn key(&self, key: &str) -> String {
-        format!("inbox.{}.{key}", self.name)
+        self::key(self.name.as_str(), key)
     }
+}
+
+/// A setting of the table of that name, for people.
+#[must_use]
+pub fn key(table: &str, key: &str) -> String {
+    format!("inbox.{table}.{key}")
 }
 
 /// The mistakes of all tables together: each with its key, its value and why.

@@ -1,6 +1,7 @@
 //! What becomes of each reading: stored, set aside, or refused, by the rules that hold for gateways and for files.
 
 use super::NO_STREAM;
+use super::rows;
 use super::store::Rejected;
 use super::take::{Inbox, Source};
 use crate::import::{Batch, Named};
@@ -85,7 +86,10 @@ impl Inbox {
             });
         }
         sorted.late = Some(late).filter(|late| !late.is_empty());
-        sorted.rejected.extend(batch.rejects.into_iter().map(|one| reject(&one.reason, one.text)));
+        sorted.rejected.extend(batch.rejects.into_iter().map(|one| {
+            let reason = rows::reason(source.name.as_str(), &one);
+            reject(&reason, one.text)
+        }));
         Ok(sorted)
     }
 

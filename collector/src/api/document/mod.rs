@@ -42,7 +42,7 @@ possible as well; a `+` in an address is written `%2B`.
 **Lists** have at most `limit` items. `next` is what to give as `offset` for those after them, `null` at the end.
 
 **Errors** are problem details (RFC 9457): `type` is a name that stays, `detail` says what is wrong and what would be \
-right, `parameter` which parameter is at fault. An answer that something is missing from says so in `degraded`.
+right, `parameter` which parameter is at fault, or puts it right. An answer that something is missing from says so in `degraded`.
 
 **Again and again.** JSON has an `ETag`: with it in `If-None-Match` the answer is 304 while nothing has changed. \
 429 and 503 say in `Retry-After` how many seconds to wait.";
