@@ -10,7 +10,7 @@ import { seriesName, texts } from "./texts.js";
 
 const CARDS_MAX = 300;
 const FACTS_EVERY_MS = 15_000;
-const LINES_EVERY_MS = 300_000;
+const AWAY_MS = 300_000; // the feed goes on with lines, unless nobody looked for so long
 const words = texts.overview;
 let spark; // loaded when values are on the screen
 
@@ -43,9 +43,8 @@ class Page {
     this.seen = new IntersectionObserver((entries) => this.visible(entries), { rootMargin: "300px" });
     const unlisten = [network.listen((what) => this.changed(what)), alerts.listen(() => this.tick())];
     this.unlisten = () => unlisten.forEach((end) => end());
-    this.timers = [setInterval(() => this.tick(), 1000), setInterval(() => this.facts(), FACTS_EVERY_MS), setInterval(() => this.allLines(), LINES_EVERY_MS)];
+    this.timers = [setInterval(() => this.tick(), 1000), setInterval(() => this.facts(), FACTS_EVERY_MS)];
     this.build();
-    this.facts();
   }
 
   end() {
@@ -63,6 +62,7 @@ class Page {
 
   build() {
     if (!network.known) return fill(this.body, skeleton());
+    this.facts(); // after what everybody waits for
     if (network.nodes.size === 0) return fill(this.body, empty());
     this.map = map.drawable() ? map.map() : null;
     fill(this.place, this.map?.element);
@@ -79,7 +79,11 @@ class Page {
       && (!this.only.checked || !["good"].includes(network.nodeState(node))));
     const shown = found.slice(0, CARDS_MAX);
     this.seen.disconnect();
-    for (const node of shown) if (!this.cards.has(node.node)) this.cards.set(node.node, card(node));
+    for (const node of shown) {
+      if (this.cards.has(node.node)) continue;
+      this.cards.set(node.node, card(node));
+      this.cards.get(node.node).draw(this.lines);
+    }
     fill(this.grid, shown.map((node) => this.cards.get(node.node).element));
     shown.forEach((node) => this.seen.observe(this.cards.get(node.node).element));
     const left = found.length - shown.length;
@@ -97,25 +101,19 @@ class Page {
     this.soon = setTimeout(() => this.missingLines(), 60);
   }
 
-  missingLines() {
-    const numbers = [...this.cards.values()].filter((one) => one.visible).flatMap((one) => one.numbers).filter((number) => !this.lines.has(number));
-    if (numbers.length > 0) this.fetch(numbers);
-  }
-
-  allLines() {
-    if (document.hidden) return;
-    const numbers = [...this.cards.values()].filter((one) => one.visible).flatMap((one) => one.numbers);
-    this.lines.clear();
-    if (numbers.length > 0) this.fetch(numbers);
-  }
-
-  async fetch(numbers) {
+  async missingLines() {
+    const missing = [...this.cards.values()].filter((one) => one.visible).flatMap((one) => one.gauges).filter((series) => !this.lines.has(series.series));
+    if (missing.length === 0) return;
+    missing.forEach((series) => this.lines.set(series.series, null)); // is asked for
     try {
       spark ??= await import("./spark.js");
-      for (const [number, line] of await spark.lines(numbers)) this.lines.set(number, line);
-      this.cards.forEach((one) => one.draw(this.lines));
+      for (let n = 0; n < missing.length; n += spark.AT_ONCE) {
+        for (const [number, line] of await spark.lines(missing.slice(n, n + spark.AT_ONCE))) this.lines.set(number, line);
+        this.cards.forEach((one) => one.draw(this.lines));
+      }
       this.report("sparklines", null);
     } catch (error) {
+      missing.forEach(({ series }) => { if (this.lines.get(series) === null) this.lines.delete(series); });
       this.report("sparklines", error);
     }
   }
@@ -136,9 +134,19 @@ class Page {
   /** What changes by time alone. */
   tick() {
     if (!network.known || network.nodes.size === 0) return;
+    if (!document.hidden) this.looked();
     this.cards.forEach((one) => one.tick());
     this.map?.update();
     this.figures.update();
+  }
+
+  /** Lines of a day ago are of no use to somebody who comes back. */
+  looked() {
+    if (Date.now() - (this.lookedAt ?? Date.now()) > AWAY_MS) {
+      this.lines.clear();
+      this.missingLines();
+    }
+    this.lookedAt = Date.now();
   }
 
   /** What isn't in the live feed. */
@@ -245,10 +253,10 @@ function card(node) {
   return {
     element,
     visible: false,
-    numbers: node.series.filter((one) => one.kind !== "counter").map((one) => one.series),
+    gauges: node.series.filter((one) => one.kind !== "counter"),
     update(number) { byNumber.get(number)?.update(); },
     draw(lines, only) {
-      for (const number of only === undefined ? this.numbers : [only]) if (lines.has(number)) byNumber.get(number)?.draw(lines.get(number));
+      for (const number of only === undefined ? byNumber.keys() : [only]) if (lines.get(number)) byNumber.get(number)?.draw(lines.get(number));
     },
     tick() {
       const state = network.nodeState(node), seen = network.nodeSeen(node);

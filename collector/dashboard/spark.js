@@ -5,39 +5,56 @@ import { s } from "./dom.js";
 import { now } from "./network.js";
 import { parse } from "./format.js";
 
-const DAY_MS = 86_400_000;
-const YOUNG_MS = 7_200_000;
-const AT_ONCE = 64;
-const PIXELS = 120;
+/** How many series are asked for at a time. */
+export const AT_ONCE = 64;
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+const YOUNG_MS = 6 * HOUR_MS; // of a shorter past every reading counts
+const SLOW_MS = 60_000;
+const COLUMNS = 96; // of a day that is brought down from readings
 const WIDTH = 120;
 const HEIGHT = 30;
-const BUCKET_MS = 300_000;
+
+/** How a day is asked for, and how long it is between two points at most. What is read often comes summed up, which costs the
+ *  collector and the network least; of a switch the hour says too little. */
+const WAYS = {
+  readings: { params: { resolution: "raw", pixels: COLUMNS }, gap: 2.2 * DAY_MS / COLUMNS },
+  hours: { params: { resolution: "1h" }, gap: 1.5 * HOUR_MS },
+  minutes: { params: { resolution: "5m" }, gap: HOUR_MS / 6 },
+};
+const way = ({ interval_ms, kind }) => (interval_ms === 0 || interval_ms >= SLOW_MS ? "readings" : kind === "state" ? "minutes" : "hours");
 
 /** Asks for the lines of these series; gives number → { from, to, points: [[ms, low, high]] }. */
-export async function lines(numbers) {
-  const found = new Map();
-  for (let n = 0; n < numbers.length; n += AT_ONCE) {
-    const some = numbers.slice(n, n + AT_ONCE);
-    const to = now();
-    const day = await ask(some, { from: iso(to - DAY_MS), resolution: "5m", limit: 300 });
-    const begins = Math.min(...[...day.values()].map((points) => points[0]?.[0] ?? to));
-    // A network that has just begun has no day yet: what there is, as it was read.
-    const young = to - begins < YOUNG_MS;
-    const from = young ? begins : to - DAY_MS;
-    const fine = young ? await ask(some, { from: iso(begins), resolution: "raw", pixels: PIXELS }) : day;
-    const first = young ? Math.min(...[...fine.values()].map((points) => points[0]?.[0] ?? to)) : from;
-    const gap = young ? Math.max(3 * (to - begins) / PIXELS, 5_000) : 2.2 * BUCKET_MS; // longer than between two points
-    for (const [number, points] of fine) found.set(number, { from: first, to, points, young, gap });
+export async function lines(all) {
+  const to = now(), found = new Map();
+  const take = (series, from, points, gap) => found.set(series.series, { from, to, points, young: from > to - DAY_MS, gap: Math.max(gap, 1000 * series.stale_after_s) });
+  const young = new Map();
+  await Promise.all([...Map.groupBy(all, way)].map(async ([name, some]) => {
+    const day = await ask(some, to - DAY_MS, WAYS[name].params);
+    for (const series of some) {
+      const points = day.get(series.series) ?? [], begins = points[0]?.[0];
+      // What has just begun has no day yet: what there is, as it was read.
+      if (begins > to - YOUNG_MS) young.set(series, begins - HOUR_MS);
+      else take(series, to - DAY_MS, points, WAYS[name].gap);
+    }
+  }));
+  if (young.size === 0) return found;
+  const fine = await ask([...young.keys()], Math.min(...young.values()), WAYS.readings.params);
+  for (const series of young.keys()) {
+    const points = fine.get(series.series) ?? [], from = points[0]?.[0] ?? to;
+    take(series, from, points, 3 * (to - Math.min(...young.values())) / COLUMNS);
   }
   return found;
 }
 
-const iso = (ms) => new Date(ms).toISOString();
-
-async function ask(some, params) {
-  const answer = await get("history", { series: some.join(","), ...params });
+async function ask(series, from, params) {
+  const answer = await get("history", { series: series.map((one) => one.series).join(","), from: new Date(from).toISOString(), ...params });
+  const states = new Set(series.filter(({ kind }) => kind === "state").map((one) => one.series));
   return new Map((answer.items ?? [answer]).filter((item) => item.points).map((item) => [item.series, item.points.map((point) =>
-    "value" in point ? [parse(point.at), usable(point), usable(point)] : [parse(point.at), point.min, point.max])
+    "value" in point ? [parse(point.at), usable(point), usable(point)]
+      : states.has(item.series) ? [parse(point.at), point.last, point.last]
+        : [Math.min(parse(point.at) + HOUR_MS / 2, now()), point.min, point.max])
     .filter(([, low]) => low !== null && low !== undefined)]));
 }
 
@@ -46,13 +63,13 @@ const usable = (point) => (point.quality === "bad" ? null : point.value);
 /** Adds newest values to a line and lets go of what has left it. */
 export function extend(line, at, value) {
   if (value === null || at <= (line.points.at(-1)?.[0] ?? 0)) return;
-  const width = (line.to - line.from) / PIXELS;
+  const width = (line.to - line.from) / WIDTH;
   const last = line.points.at(-1);
   if (last && line.points.length > 1 && at - line.points.at(-2)[0] < width) {
     line.points[line.points.length - 1] = [at, Math.min(last[1], value), Math.max(last[2], value)];
   } else line.points.push([at, value, value]);
-  if (!line.young) line.from += at - line.to;
-  line.to = at;
+  if (!line.young) line.from += Math.max(0, at - line.to);
+  line.to = Math.max(line.to, at);
   while (line.points.length > 2 && line.points[1][0] < line.from) line.points.shift();
 }
 
