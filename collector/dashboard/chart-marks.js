@@ -4,6 +4,7 @@
 import { parse } from "./format.js";
 
 const WIDTHS = { "5m": 300, "1h": 3_600, "1d": 86_400 };
+const MOST = 0.5; // of a bucket: the mean of less would be a jump beside one of which more is known
 const KNOWN = 0.98; // of a bucket: a reading that comes a little late is no hole
 
 /** An empty shape. */
@@ -45,12 +46,14 @@ function buckets(answer, series, from, to) {
   found.resolution = answer.resolution;
   const centre = series.kind === "state" ? 0 : width / 2;
   let next = Math.floor(from / width) * width;
-  for (const point of answer.points) {
+  const most = answer.points.map((point) => point.covered_s >= MOST * width);
+  for (const [n, point] of answer.points.entries()) {
     const at = parse(point.at) / 1000;
     if (at > next) hole(found, next, at);
     const middle = series.kind === "counter" ? point.increase : series.kind === "state" ? point.last : point.average;
     const band = series.kind !== "counter";
-    add(found, at + centre, middle ?? null, band ? point.min ?? null : null, band ? point.max ?? null : null);
+    const little = series.kind === "gauge" && !most[n] && (most[n - 1] || most[n + 1]);
+    if (!little) add(found, at + centre, middle ?? null, band ? point.min ?? null : null, band ? point.max ?? null : null);
     const { bad, uncertain } = point.count;
     const all = bad + uncertain + point.count.good + point.count.manual;
     const known = point.covered_s / Math.max(1, Math.min(width, to - at));

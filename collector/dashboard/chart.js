@@ -10,8 +10,11 @@ import { gestures, keys } from "./gestures.js";
 import * as network from "./network.js";
 import { seriesName, texts } from "./texts.js";
 import uPlot from "./vendor/uPlot.esm.js";
+import { paired, shifted, zone } from "./zone.js";
 
-const WEEK_S = 7 * 86_400;
+const WEEK_DAYS = 7;
+const DAY_MS = 86_400_000;
+const LONG_MS = 10 * DAY_MS; // what goes up and down every day is a slab in a longer stretch: its mean is drawn, and a band
 const SETTLE_MS = 120; // a stretch that stands still for so long is asked for
 const REFRESH_MS = 20_000; // buckets while time goes on
 const MARGIN = 0.3; // asked for on both sides, so that panning shows something at once
@@ -76,14 +79,15 @@ export class Chart {
     const pixels = Math.round(Math.max(200, this.frame.clientWidth) * (1 + 2 * MARGIN));
     const column = (to - from) / 1000 / pixels;
     const { resolution } = this.how;
-    const width = resolution ? { resolution } : { pixels };
-    const ask = (shift) => get("history", { series: this.series.series, from: iso(from - shift), to: iso(to - shift), limit: POINTS_MAX, ...width }, signal);
+    const width = resolution ? { resolution, limit: POINTS_MAX } : this.span.length > LONG_MS ? { limit: Math.max(2 * pixels, Math.ceil((to - from) / DAY_MS) + 1) } : { pixels, limit: POINTS_MAX };
+    const ask = (from, to) => get("history", { series: this.series.series, from: iso(from), to: iso(to), ...width }, signal);
     mark(this.element, "aria-busy", "true");
     try {
-      const [answer, before] = await Promise.all([ask(0), this.compare ? ask(WEEK_S * 1000) : null]);
-      const stretch = [from / 1000, to / 1000];
-      this.found = shape(answer, this.series, stretch, column, network.now() / 1000);
-      this.week = before && shape(before, this.series, stretch.map((at) => at - WEEK_S), column, network.now() / 1000);
+      const local = this.compare ? await zone() : null;
+      const then = [from, to].map((at) => shifted(at, -WEEK_DAYS, local ?? "UTC"));
+      const [answer, before] = await Promise.all([ask(from, to), this.compare ? ask(...then) : null]);
+      this.found = shape(answer, this.series, [from / 1000, to / 1000], column, network.now() / 1000);
+      this.week = before && weekLater(shape(before, this.series, then.map((at) => at / 1000), column, network.now() / 1000), local);
       this.answer = answer;
       this.appended = 0;
       this.report(`chart ${this.series.series}`, null);
@@ -117,7 +121,7 @@ export class Chart {
   draw(anew) {
     const { found, week } = this;
     const data = week
-      ? uPlot.join([[found.times, found.middle, found.low, found.high], [week.times.map((at) => at + WEEK_S), week.middle]], [[0, 2, 2, 2], [0, 2]])
+      ? uPlot.join([[found.times, found.middle, found.low, found.high], [week.times, week.middle]], [[0, 2, 2, 2], [0, 2]])
       : [found.times, found.middle, found.low, found.high, found.times.map(() => null)];
     const kind = this.series.kind + (found.resolution === "raw" ? " raw" : " buckets");
     if (!this.plot || this.kind !== kind || this.em !== em()) {
@@ -289,6 +293,18 @@ export class Chart {
     u.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
     this.span.set(from * 1000, to * 1000);
   }
+}
+
+/** Times and values of a week before, when clocks show the same again. */
+function weekLater({ times, middle }, local) {
+  const found = { times: [], middle: [] };
+  times.forEach((at, n) => {
+    const later = paired(Math.round(at * 1000), WEEK_DAYS, local);
+    if (later === null) return;
+    found.times.push(later / 1000);
+    found.middle.push(middle[n]);
+  });
+  return found;
 }
 
 /** How large letters are, in pixels: larger on a wall. */

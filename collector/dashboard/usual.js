@@ -2,8 +2,8 @@
 
 import { get } from "./api.js";
 import { parse } from "./format.js";
+import { paired, shifted, zone } from "./zone.js";
 
-const WEEK_MS = 7 * 86_400_000;
 const WEEKS = 4;
 const FINE_MS = 3 * 86_400_000; // longer stretches are compared by the hour
 const WIDTHS = { "5m": 300, "1h": 3_600 };
@@ -11,17 +11,19 @@ const WIDTHS = { "5m": 300, "1h": 3_600 };
 /** Layers of a chart: from the lowest to the highest of these weeks, and their median. */
 export async function usual(series, from, to, words, signal) {
   const resolution = to - from > FINE_MS ? "1h" : "5m";
+  const local = await zone();
   const weeks = await Promise.all(Array.from({ length: WEEKS }, (_, n) => {
-    const shift = (n + 1) * WEEK_MS;
-    const iso = (at) => new Date(at - shift).toISOString();
-    return get("history", { series: series.series, from: iso(from), to: iso(to), resolution, limit: 2_000 }, signal).then(({ points }) => ({ points, shift }));
+    const days = 7 * (n + 1);
+    const iso = (at) => new Date(shifted(at, -days, local)).toISOString();
+    return get("history", { series: series.series, from: iso(from), to: iso(to), resolution, limit: 2_000 }, signal).then(({ points }) => ({ points, days }));
   }));
   const width = WIDTHS[resolution];
   const byTime = new Map();
-  for (const { points, shift } of weeks) {
+  for (const { points, days } of weeks) {
     for (const { at, average } of points) {
-      if (average === null || average === undefined) continue;
-      const place = Math.round((parse(at) + shift) / 1000 / width) * width;
+      const now = paired(parse(at), days, local);
+      if (now === null || average === null || average === undefined) continue;
+      const place = Math.round(now / 1000 / width) * width;
       byTime.set(place, [...(byTime.get(place) ?? []), average]);
     }
   }

@@ -83,6 +83,7 @@ const FILES: &[File] = &[
     file!("spark.js", SCRIPT),
     file!("texts.js", SCRIPT),
     file!("usual.js", SCRIPT),
+    file!("zone.js", SCRIPT),
     file!("vendor/uPlot.esm.js", SCRIPT),
     file!("vendor/uPlot.min.css", CSS),
     file!("vendor/uPlot.LICENSE", TEXT),
