@@ -1,18 +1,20 @@
 // Questions to the collector. What goes wrong is an Error that says what, in words for people.
 
 import { texts } from "./texts.js";
+import { away } from "./tiers.js";
 
 const ANSWER_WITHIN_MS = 35_000;
 
 /** Answers that came with the page, by their address: each is for whoever asks for it first. */
 const given = new Map(Object.entries(JSON.parse(document.getElementById("given")?.textContent || "{}")));
 
-/** An answer that isn't one: `status` 0 when there was none at all, `parameter` what is at fault, if that is known. */
+/** An answer that isn't one: `status` 0 when there was none at all; `tier` is the one that is away, `parameter` what is at
+ * fault, if that is known. */
 export class Refused extends Error {
   constructor(status, message, parameter) {
-    super(message);
-    this.status = status;
-    this.parameter = parameter;
+    const tier = away(message);
+    super(tier ? texts.errors.tier[tier] : message);
+    Object.assign(this, { status, tier, parameter });
   }
 }
 

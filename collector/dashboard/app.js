@@ -7,7 +7,8 @@ import { clock } from "./format.js";
 import * as live from "./live.js";
 import * as network from "./network.js";
 import * as session from "./session.js";
-import { texts } from "./texts.js";
+import { jobName, texts } from "./texts.js";
+import { away, lacks } from "./tiers.js";
 
 const LISTS_EVERY_MS = 30_000;
 const HEALTH_EVERY_MS = 5_000;
@@ -15,7 +16,8 @@ const ALERTS_EVERY_MS = 10_000; // without the live feed
 const THEME_S = 31_536_000;
 const NEEDS = { entry: "operator", access: "admin" }; // pages that aren't for everybody
 const main = document.getElementById("main");
-const troubles = new Map(); // what → words, of what goes wrong on the page that is open
+const troubles = new Map(); // what → error, of what goes wrong on the page that is open
+const absent = new Map(); // tier → since when it is away, as far as this page knows
 let health = null;
 let shown = { key: null, end() {} };
 
@@ -96,30 +98,22 @@ function showPlace() {
 const notices = document.getElementById("notices");
 const LINE_MAX = 100; // letters of a notice; the rest can be folded out
 
-/** Which tier can't do it. What stands behind the colon is for whoever mends it, and says it otherwise each time. */
-const cause = (error) => error.split(": ")[0];
-
-/** What a lack comes to; why stands before it. */
-const effect = (what) => what.split(": ").at(-1);
-
-/** Every trouble once: what comes of a tier that is down doesn't say again why it is. */
+/** What can't go on, once and plainly: what comes of a tier that is away is said with it, and why under Operations. */
 function showNotices() {
   const all = new Map(); // the line → its state, and what can be folded out
   const note = (state, line, more = null) => { if (!all.has(line)) all.set(line, [state, more]); };
-  const fold = (state, text) => (text.length > LINE_MAX ? note(state, cause(text).slice(0, LINE_MAX), text) : note(state, text));
-  if (live.status.is === "waiting" && live.status.reason) fold("warn", texts.link.why(live.status.reason));
-  const down = Object.entries(health?.tiers ?? {}).filter(([, tier]) => !tier.ok);
-  const known = new Set(down.map(([, tier]) => cause(tier.error)));
-  for (const [name, tier] of down) note("bad", texts.notice.tier(texts.operations.tierNames[name] ?? name), tier.error);
+  const fold = (state, text) => (text.length > LINE_MAX ? note(state, text.split(": ")[0].slice(0, LINE_MAX), text) : note(state, text));
+  if (live.status.is === "waiting" && live.status.reason && !away(live.status.reason)) fold("warn", texts.link.why(live.status.reason));
+  for (const [tier, since] of absent) note("bad", texts.notice.away[tier](since));
+  const explained = (text) => absent.has(away(text));
   for (const { part, severity, error } of health?.troubles ?? []) {
-    const state = severity === "warning" ? "warn" : "bad", again = known.has(cause(error));
-    if (again || error.length > LINE_MAX) note(state, texts.notice.trouble(part, again ? texts.notice.same : cause(error).slice(0, LINE_MAX)), again ? null : error);
-    else note(state, texts.notice.trouble(part, error));
+    if (explained(error)) continue;
+    const name = texts.operations.parts[part] ?? jobName(part);
+    if (session.may("operator")) fold(severity === "warning" ? "warn" : "bad", texts.notice.trouble(name, error));
+    else note("warn", texts.notice.failing(name));
   }
-  for (const what of [...network.degraded, ...live.status.degraded]) {
-    note("warn", texts.notice.degraded(effect(what)), known.has(cause(what)) || effect(what) === what ? null : what);
-  }
-  for (const words of troubles.values()) if (!known.has(cause(words))) fold("bad", words);
+  for (const what of lacks([...network.degraded, ...live.status.degraded].filter((what) => !explained(what)))) note("warn", what);
+  for (const error of troubles.values()) if (!absent.has(error.tier)) fold("bad", error.status === undefined ? texts.errors.bug(error.message) : error.message);
   const key = JSON.stringify([...all]);
   if (notices.dataset.key === key) return;
   notices.dataset.key = key;
@@ -134,7 +128,7 @@ let strange = false; // the collector wants to know who is there
 function report(what, error) {
   if (error?.name === "AbortError" || strange) return;
   if (error?.status === 401) return meet();
-  if (error) troubles.set(what, error.status === undefined ? texts.errors.bug(error.message) : error.message);
+  if (error) troubles.set(what, error);
   else troubles.delete(what);
   if (error && error.status === undefined) console.error(error);
   showNotices();
@@ -171,8 +165,14 @@ async function keepLists() {
 async function keepHealth() {
   if (strange || (document.hidden && health)) return;
   try {
+    const before = health;
     health = await get("health");
     network.setClock(health.now);
+    for (const [tier, { ok }] of Object.entries(health.tiers)) {
+      const time = clock(network.now()).slice(0, 5);
+      if (ok) absent.delete(tier);
+      else if (!absent.has(tier)) absent.set(tier, before ? texts.notice.since(time) : texts.notice.sinceBefore(time));
+    }
     report("health", null);
   } catch (error) {
     report("health", error);

@@ -9,6 +9,7 @@ import { ago, length, moment, number, percent, unit, value } from "./format.js";
 import { gestures, keys } from "./gestures.js";
 import * as network from "./network.js";
 import { seriesName, texts } from "./texts.js";
+import { lacks } from "./tiers.js";
 import uPlot from "./vendor/uPlot.esm.js";
 import { paired, shifted, zone } from "./zone.js";
 
@@ -238,13 +239,13 @@ export class Chart {
     const { low, high, last, bad, uncertain, known } = summary(found, from, to, network.now() / 1000);
     const parts = [found.resolution !== "raw" ? label[found.resolution] : answer.thinned_from > answer.points.length ? label.thinned : label.raw];
     if (this.kind === "counter buckets") parts[0] += `, ${words.increase.toLowerCase()} ${words.per[found.resolution]}`;
-    if (known !== null) parts.push(label.known(percent(known)));
+    if (known !== null && answer.degraded.length === 0) parts.push(label.known(percent(known)));
     if (answer.tiers.length) parts.push(label.tiers(texts.and(answer.tiers.map((tier) => texts.operations.tierNames[tier].toLowerCase()))));
     if (bad) parts.push(label.bad(bad));
     if (uncertain) parts.push(label.uncertain(uncertain));
     if (answer.recomputed) parts.push(label.recomputed(answer.recomputed));
     if (answer.truncated) parts.push(label.truncated);
-    answer.degraded.forEach((what) => parts.push(texts.notice.degraded(what)));
+    parts.push(...lacks(answer.degraded));
     say(this.label, parts.join("  ·  "));
     mark(this.label, "data-state", answer.degraded.length ? "warn" : null);
     const show = (held) => (held === null ? "–" : `${value(series, held)} ${unit(series)}`);

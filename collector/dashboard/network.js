@@ -12,6 +12,9 @@ export let degraded = [];
 /** Whether the lists were ever there. */
 export let known = false;
 
+/** When the collector was last heard, by its clock. */
+export let heard = 0;
+
 let ahead = 0; // the collector's clock against ours, ms
 const early = new Map(); // newest values that came before the list that names their series
 const listeners = new Set();
@@ -30,7 +33,9 @@ export const now = () => Date.now() + ahead;
 /** Takes the collector's time from an answer. */
 export function setClock(text) {
   const at = parse(text);
-  if (at !== null) ahead = at - Date.now();
+  if (at === null) return;
+  ahead = at - Date.now();
+  heard = at;
 }
 
 /** What people call a node. */

@@ -10,6 +10,7 @@ import { seriesName, texts } from "./texts.js";
 
 const CARDS_MAX = 300;
 const FACTS_EVERY_MS = 15_000;
+const OLD_MS = 40_000; // of an answer: two weren't given
 const AWAY_MS = 300_000; // the feed goes on with lines, unless nobody looked for so long
 const words = texts.overview;
 let spark; // loaded when values are on the screen
@@ -146,6 +147,7 @@ class Page {
       this.lines.clear();
       this.missingLines();
     }
+    if (Date.now() - (this.lookedAt ?? Date.now()) > FACTS_EVERY_MS) this.facts();
     this.lookedAt = Date.now();
   }
 
@@ -154,7 +156,7 @@ class Page {
     if (document.hidden) return;
     const ask = async (what, path, params) => {
       try {
-        this.figures.facts[what] = await get(path, params);
+        this.figures.facts[what] = { ...await get(path, params), came: network.now() };
         this.report(what, null);
       } catch (error) {
         this.report(what, error);
@@ -170,7 +172,13 @@ function figures() {
   const one = (title, href) => {
     const main = h("strong"), under = h("span", { class: "faint" });
     const element = h(href ? "a" : "div", { class: "figure", href }, h("span", { class: "figure-title" }, title), main, under);
-    return { element, show(text, small, state) { say(main, text); say(under, small); mark(element, "data-state", state); } };
+    /** `came` is when that was known, if it isn't known all the time. */
+    return { element, show(text, small, state, came) {
+      const old = came !== undefined && network.now() - came > OLD_MS;
+      say(main, text);
+      say(under, old ? [small, ago(came, network.now())].filter(Boolean).join(", ") : small);
+      mark(element, "data-state", old ? "old" : state);
+    } };
   };
   const parts = {
     inflow: one(words.inflow), alerts: one(words.alerts, "#/anomalies"), reporting: one(words.reporting), gateways: one(words.gateways, "#/operations"),
@@ -203,10 +211,10 @@ function showAlerts(part, looked) {
   if (!open) return part.show("–", "", null);
   if (open.length === 0) {
     const run = looked?.items.find((one) => one.status === "done");
-    return part.show(whole(0), run ? words.alertsNone(ago(parse(run.finished_at), network.now())) : looked ? words.alertsNever : "", run ? "good" : null);
+    return part.show(whole(0), run ? words.alertsNone(ago(parse(run.finished_at), network.now())) : looked ? words.alertsNever : "", run ? "good" : null, network.heard);
   }
   const nodes = new Set(open.map((one) => network.nodeName(one.node)));
-  part.show(whole(open.length), words.alertsAt(texts.and([...nodes].slice(0, 3)), nodes.size - 3), { critical: "bad", warning: "stale" }[alerts.worst(open)] ?? "good");
+  part.show(whole(open.length), words.alertsAt(texts.and([...nodes].slice(0, 3)), nodes.size - 3), { critical: "bad", warning: "stale" }[alerts.worst(open)] ?? "good", network.heard);
 }
 
 function showReporting(part) {
@@ -218,24 +226,26 @@ function showReporting(part) {
 
 function showGateways(part, answer) {
   if (!answer) return part.show("–", "", null);
-  if (answer.items.length === 0) return part.show(whole(0), words.gatewaysNone, null);
+  const lacks = answer.degraded.length > 0;
+  if (answer.items.length === 0) return part.show(lacks ? "–" : whole(0), lacks ? words.unknown : words.gatewaysNone, null, answer.came);
   const away = answer.items.filter((gateway) => !gateway.session?.connected);
   const names = texts.and(away.slice(0, 3).map((gateway) => gateway.gateway));
-  const lacks = answer.degraded.length > 0;
-  part.show(`${whole(answer.items.length - away.length)} / ${whole(answer.items.length)}`, away.length ? words.gatewaysAway(names) : lacks ? "" : words.gatewaysAll, away.length ? "bad" : lacks ? "stale" : "good");
+  // Those that didn't connect since the start aren't counted while nobody knows them.
+  part.show(lacks ? whole(answer.items.length - away.length) : `${whole(answer.items.length - away.length)} / ${whole(answer.items.length)}`,
+    away.length ? words.gatewaysAway(names) : lacks ? words.gatewaysLack : words.gatewaysAll, away.length ? "bad" : lacks ? "stale" : "good", answer.came);
 }
 
 function showQuality(part, answer) {
   if (!answer) return part.show("–", "", null);
   if (answer.items.length === 0) return part.show("–", `${words.qualityNone}. ${words.qualityHow}`, null);
   const score = answer.items.reduce((sum, one) => sum + one.score, 0) / answer.items.length;
-  part.show(`${number(score, 0.1)}`, words.qualityDay(answer.day), score >= 90 ? "good" : score >= 70 ? "stale" : "bad");
+  part.show(`${number(score, 0.1)}`, words.qualityDay(answer.day), score >= 90 ? "good" : score >= 70 ? "stale" : "bad", answer.came);
 }
 
 function showGaps(part, answer) {
   if (!answer) return part.show("–", "", null);
   const blocks = answer.items.reduce((sum, gap) => sum + gap.blocks, 0);
-  part.show(whole(answer.items.length), blocks ? words.gapsSome(blocks) : words.gapsNone, blocks ? "stale" : "good");
+  part.show(whole(answer.items.length), blocks ? words.gapsSome(blocks) : words.gapsNone, blocks ? "stale" : "good", answer.came);
 }
 
 function card(node) {

@@ -39,6 +39,11 @@ const en = {
   errors: {
     away: "The collector doesn't answer. Is it running, and is this machine connected?",
     slow: "The collector took too long to answer.",
+    tier: {
+      hot: "That can't be told while the memory for newest values is away.",
+      warm: "That can't be told while the database is away.",
+      cold: "That can't be told while the archive is away.",
+    },
     asked: "It is asked again by itself.",
     garbled: "The collector's answer can't be understood.",
     status: (status) => `The collector answered with status ${status}.`,
@@ -49,10 +54,17 @@ const en = {
   },
 
   notice: {
-    tier: (name) => `${name} is down`,
+    away: {
+      hot: (since) => `The memory for newest values is away ${since}. They come from the database, some seconds later.`,
+      warm: (since) => `The database is away ${since}. What is shown comes from memory and the archive; what arrives is kept on disk until it is back.`,
+      cold: (since) => `The archive is away ${since}. What only it holds can't be shown.`,
+    },
+    since: (time) => `since ${time}`,
+    sinceBefore: (time) => `since ${time} or longer`,
     degraded: (what) => `Partial: ${what}`,
     trouble: (part, why) => `${part}: ${why}`,
-    same: "can't go on for the same reason",
+    failing: (part) => `${part} doesn't go on as it should.`,
+    why: "Why",
     old: (since) => `What is shown is from ${since}.`,
   },
 
@@ -93,11 +105,13 @@ const en = {
     gateways: "Gateways online",
     gatewaysAll: "all connected",
     gatewaysNone: "none heard yet",
+    unknown: "not known at the moment",
+    gatewaysLack: "connected; others aren't known now",
     gatewaysAway: (names) => `away: ${names}`,
     quality: "Data quality",
     qualityDay: (day) => `report of ${day}`,
     qualityNone: "no report yet",
-    qualityHow: "Run the data_quality job under Operations.",
+    qualityHow: "Run the job Data quality under Operations.",
     gaps: "Gaps, last 24 h",
     gapsNone: "nothing is missing",
     gapsSome: (n) => count(n, "block missing", "blocks missing"),
@@ -145,6 +159,8 @@ const en = {
     forecast: "Forecast",
     foretold: (text, low, high) => `expected ${text} (${low} … ${high})`,
     notForetold: "No forecast yet: it needs about three days of readings.",
+    lacksAnomalies: "Anomalies can't be asked for at the moment.",
+    lacksForecasts: "Forecasts can't be asked for at the moment.",
     moreAnomalies: (n) => count(n, "more anomaly here", "more anomalies here"),
     lastWeek: "a week before",
     csv: "CSV",
@@ -178,6 +194,17 @@ const en = {
     per: { "5m": "per 5 min", "1h": "per hour", "1d": "per day" },
   },
 
+  /** What a job is called, and what it does. */
+  jobs: {
+    anomaly_detection: ["Anomalies", "looks for what is out of the ordinary in every series' last day"],
+    cache_refresh: ["Memory", "fills the memory for newest values, and looks up past days before someone asks"],
+    cleanup: ["Cleanup", "removes old readings from the database that the archive is proved to have"],
+    daily_sync: ["Archive", "brings days that have changed into the archive"],
+    data_quality: ["Data quality", "reports on every series' last three days: completeness, gaps, quality"],
+    forecast: ["Forecasts", "foretells every series, 24 hours and 7 days ahead"],
+    realtime_sync: ["Inboxes", "takes in what other programs left in inbox tables"],
+  },
+
   spans: [["5 min", 300], ["15 min", 900], ["1 h", 3600], ["6 h", 21600], ["24 h", 86400], ["7 d", 604800], ["30 d", 2592000], ["90 d", 7776000], ["1 y", 31536000], ["2 y", 63072000]],
 
   anomalies: {
@@ -207,7 +234,7 @@ const en = {
     noneYet: "Nothing has been compared with its past yet.",
     noneHow: "Newest values are looked at as they come, and every quarter of an hour each series is compared with what it did before. What stands out is listed here.",
     looked: (ago, found) => `Last looked ${ago}: ${found}.`,
-    lookedNever: "Values that can't be are found at once; the first comparison is made by the job anomaly_detection, which can be started under Operations.",
+    lookedNever: "Values that can't be are found at once; the first comparison is made by the job Anomalies, which can be started under Operations.",
     noneFiltered: "No anomaly fits these filters.",
     clear: "Show all that are open or acknowledged",
     gone: (id) => `There is no anomaly ${id ?? ""}.`,
@@ -251,7 +278,7 @@ const en = {
     none: "No forecasts yet",
     noneFiltered: "Nothing is foretold here",
     noneHow: "Once a day every series with about three days of readings is foretold, a day and a week ahead.",
-    noneWhere: "Run the forecast job under Operations",
+    noneWhere: "Run the job Forecasts under Operations",
     accuracy: "Accuracy so far",
     accuracyHow: "Every forecast is compared with what came: mean error, and how many hours lay within the intervals. They should hold 50 % and 90 %.",
     noScores: "No forecast has been overtaken by readings yet. Come back tomorrow.",
@@ -332,10 +359,13 @@ const en = {
 
   operations: {
     tiers: "Tiers",
+    unknown: "Not known at the moment.",
     tierNames: { hot: "Hot tier", warm: "Warm tier", cold: "Archive" },
     tierWhat: { hot: "last 24 hours", warm: "the truth of the last 90 days", cold: "whole days, for good" },
     up: "in order",
-    down: "down",
+    down: "away",
+    failing: "in trouble",
+    parts: { ingest: "Taking in readings", flush: "Storing readings", hot: "Memory for newest values", archive: "Archive", alerts: "Telling people" },
     answered: "Answers in",
     hitRate: "Past days found in its cache",
     counted: (ago) => `counted ${ago}`,
@@ -366,6 +396,10 @@ const en = {
     online: "online", away: "away",
     blocks: (n) => count(n, "block", "blocks"),
     none: "none",
+    inError: (gateway) => `Points of ${gateway} in error`,
+    point: "Point", value: "Newest value",
+    noneInError: "None of them is in error any more.",
+    close: "Close",
 
     jobs: "Jobs",
     job: "Job", schedule: "Schedule", next: "Next", lastRun: "Last run", run: "Run now",
@@ -379,7 +413,7 @@ const en = {
     progress: (name, text) => `${name}: ${text}`,
 
     quality: "Data quality",
-    qualityNone: "No report yet: it is made every night, or now with the data_quality job above.",
+    qualityNone: "No report yet: it is made every night, or now with the job Data quality above.",
     csv: "CSV",
     score: "Score", completeness: "Complete", longest: "Longest gap", counts: "Bad / uncertain",
 
@@ -387,6 +421,7 @@ const en = {
     gapsNone: "Nothing is known to be missing.",
     gapsWhat: "What agents know they lost, and why.",
     reason: "Reason", from: "From", to: "To", missing: "Blocks",
+    reasons: { overflow: "its disk was full", thinned: "thinned out, its disk was nearly full", damage: "damaged on its disk", write_failed: "couldn't be written", rejected: "refused by the collector" },
     unknownTime: "unknown",
 
     quarantine: "Set aside",
@@ -400,7 +435,29 @@ const en = {
     audit: "Audit log",
     auditWhat: "Who changed what, and why.",
     auditNone: "Nobody has changed anything yet.",
-    who: "Who", what: "What", why: "Why and how",
+    who: "Who", what: "What", why: "Why",
+    did: {
+      access: {
+        "user added": (name, role) => `made the user ${name}, ${role}`,
+        "password set": (name) => `set the password of ${name}`,
+        "role set": (name, role) => `gave ${name} the role ${role}`,
+        "user removed": (name) => `removed the user ${name}`,
+        "token made": (name, role) => `made the token ${name}, ${role}`,
+        "token taken back": (name) => `took back the token ${name}`,
+      },
+      job: (name) => `started the job ${name}`,
+      anomaly: {
+        acknowledge: (id) => `acknowledged anomaly ${id}`,
+        comment: (id) => `commented on anomaly ${id}`,
+        close: (id, normal) => `closed anomaly ${id}${normal ? " as normal from now on" : ""}`,
+      },
+      import: (readings, rows) => `brought in a file: ${readings} readings in ${rows} rows`,
+      reading: (series, at, value, before) => (value === null ? `withdrew ${series} at ${at}${before == null ? "" : `: ${before}`}`
+        : before == null ? `entered ${value} for ${series} at ${at}` : `corrected ${series} at ${at}: ${value} instead of ${before}`),
+      aside: (done, rows, { gateway, series, because }) =>
+        `${done} ${count(rows, "reading", "readings")} that had been set aside${series ? ` of ${[series].flat().join(", ")}` : ""}${gateway ? ` from ${gateway}` : ""}${because ? ` (${because})` : ""}`,
+      inbox: (rows, { source, because }) => `dropped ${count(rows, "row", "rows")} of the inbox${source ? ` ${source}` : ""}${because ? ` (${because})` : ""}`,
+    },
     parked: "Waiting for a clock",
     boot: "Boot",
     more: "Older ones are left out.",
@@ -435,6 +492,9 @@ export const texts = en;
 /** What a metric is called; one that isn't known by its own name. */
 export const metricName = (metric) =>
   texts.metrics[metric] ?? metric.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
+
+/** What a job is called; one that isn't known by its own name. */
+export const jobName = (job) => texts.jobs[job]?.[0] ?? job;
 
 /** `Flow inlet` */
 export const seriesName = (series) => metricName(series.metric) + (series.channel ? ` ${series.channel}` : "");
