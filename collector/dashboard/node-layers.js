@@ -26,7 +26,7 @@ export const foretold = (series) => (point) =>
 /** Keeps the layers of a node's charts; `forecasts` says whether what is expected is wanted. */
 export class Layers {
   constructor(node, charts, span, report) {
-    Object.assign(this, { node, charts, span, report, forecasts: false, expected: new Map(), found: [], asked: 0 });
+    Object.assign(this, { node, charts, span, report, forecasts: false, expected: new Map(), found: [], lacks: [], asked: 0 });
     this.unlisten = span.listen((why) => { if (why === "set" || Date.now() - this.asked > EVERY_MS) this.soon(); });
     this.soon();
   }
@@ -48,18 +48,19 @@ export class Layers {
     this.asking = new AbortController();
     const { signal } = this.asking;
     const iso = (ms) => new Date(ms).toISOString();
-    try {
-      const [anomalies, forecasts] = await Promise.all([
-        get("anomalies", { node: this.node, from: iso(this.span.from), to: iso(this.span.to), limit: LIST_MAX }, signal),
-        this.forecasts ? get("forecasts", { node: this.node, limit: LIST_MAX }, signal) : null,
-      ]);
-      this.found = anomalies.items;
-      this.expected = new Map(forecasts?.items.map((item) => [item.series, item]));
-      this.report("layers", null);
-      this.draw();
-    } catch (error) {
-      if (!signal.aborted) this.report("layers", error);
-    }
+    const [anomalies, forecasts] = await Promise.allSettled([
+      get("anomalies", { node: this.node, from: iso(this.span.from), to: iso(this.span.to), limit: LIST_MAX }, signal),
+      this.forecasts ? get("forecasts", { node: this.node, limit: LIST_MAX }, signal) : null,
+    ]);
+    if (signal.aborted) return;
+    // What can't be asked for stays as it was, and is said to be missing.
+    if (anomalies.value) this.found = anomalies.value.items;
+    if (forecasts.status === "fulfilled") this.expected = new Map(forecasts.value?.items.map((item) => [item.series, item]));
+    this.lacks = [[anomalies, words.lacksAnomalies, "anomalies"], [forecasts, words.lacksForecasts, "forecasts"]].filter(([one, , what]) => {
+      this.report(what, one.reason ?? null);
+      return one.reason;
+    }).map(([, text]) => text);
+    this.draw();
   }
 
   draw() {
@@ -70,7 +71,8 @@ export class Layers {
       chart.show(together({ ...noLayers(), stretches: anomalies.map(stretch) }, item ? forecast(item, foretold(series)) : noLayers()));
       fill(chart.how.below, anomalies.slice(0, NAMED_MAX).map(named), anomalies.length > NAMED_MAX
         && h("li", null, h("a", { href: `#/anomalies?state=all&node=${encodeURIComponent(this.node)}` }, words.moreAnomalies(anomalies.length - NAMED_MAX))),
-        this.forecasts && !item && series.kind !== "state" && h("li", { class: "faint" }, words.notForetold));
+        this.forecasts && !item && series.kind !== "state" && !this.lacks.includes(words.lacksForecasts) && h("li", { class: "faint" }, words.notForetold),
+        this.lacks.map((text) => h("li", { class: "faint" }, text)));
     }
   }
 }

@@ -105,4 +105,14 @@ export default ({ check, browser, base, folder }) => {
     }
     return page;
   });
+
+  check("anomalies stay on the charts when forecasts can't be had, and that is said", async () => {
+    const page = await open(browser, base, { path: null, expected: ["503"] });
+    await page.route(/\/api\/v1\/forecasts/, (route) => route.fulfill({ status: 503, json: { detail: "warm tier (PostgreSQL) is not available: gone" } }));
+    await page.goto(`${base}/#/node/DIST_002?span=172800&forecast`);
+    await settled(page);
+    await chart(page, "Flow").locator(".anomaly-link").first().waitFor();
+    await chart(page, "Flow").getByText("Forecasts can't be asked for at the moment.").waitFor();
+    return page;
+  });
 };
