@@ -80,16 +80,28 @@ class Page {
   async load() {
     if (!network.known) return;
     try {
-      const answer = await get("forecasts", { node: this.node || undefined, metric: this.metric || undefined, limit: LIST_MAX });
-      const key = JSON.stringify([answer.items.map((item) => [item.series, item.made_at]), network.series.size]);
+      const items = await this.wanted();
+      const key = JSON.stringify([items.map((item) => [item.series, item.made_at]), network.series.size]);
       this.report("forecasts", null);
       if (this.items && key === this.key) return;
       this.key = key;
-      this.items = answer.items.filter((item) => network.series.has(item.series));
+      this.items = items.filter((item) => network.series.has(item.series));
       this.draw();
     } catch (error) {
       this.report("forecasts", error);
       if (!this.items) fill(this.body, h("section", { class: "alone" }, h("p", null, error.message), h("p", { class: "faint" }, texts.errors.asked)));
+    }
+  }
+
+  /** Those that fit the choice, page by page, as far as they are shown; whether there are more is kept. */
+  async wanted() {
+    const items = [];
+    for (let next; ;) {
+      const answer = await get("forecasts", { node: this.node || undefined, metric: this.metric || undefined, limit: LIST_MAX, offset: next });
+      items.push(...answer.items);
+      next = answer.next ?? undefined;
+      this.further = next !== undefined;
+      if (!this.further || items.length >= this.most) return items;
     }
   }
 
@@ -101,9 +113,10 @@ class Page {
     fill(this.body, this.charts.map((chart) => chart.element), shown.length === 0 && none(this.node || this.metric));
     this.charts.forEach((chart) => chart.load());
     const left = this.items.length - shown.length;
-    fill(this.rest, left > 0 && h("button", { type: "button", onclick: () => { this.most += AT_ONCE; this.draw(); } }, words.more(left)));
+    const go = () => { this.most += AT_ONCE; return left < AT_ONCE && this.further ? this.load() : this.draw(); };
+    fill(this.rest, (left > 0 || this.further) && h("button", { type: "button", onclick: go }, this.further ? words.moreOf : words.more(left)));
     this.accuracy.hidden = this.items.length === 0;
-    fill(this.accuracy, h("h2", { id: "accuracy-title" }, words.accuracy), h("p", { class: "faint" }, words.accuracyHow), scores(this.items));
+    fill(this.accuracy, h("h2", { id: "accuracy-title" }, words.accuracy), h("p", { class: "faint" }, words.accuracyHow, this.further && ` ${words.accuracyPart(this.items.length)}`), scores(this.items));
   }
 
   one(item) {

@@ -11,6 +11,7 @@ const BOX = { width: 162, height: 64 };
 const EDGE = 18;
 const NAME = { left: 25, width: 123 }; // in a box; on its right edge anomalies are counted
 const LABEL_WIDTH = 74;
+const PHONE = 14; // parts of a rem: letters on a narrow screen are as large as beside it, and the map is scrolled
 
 /** Whether there is anything to draw. */
 export const drawable = () => [...network.nodes.values()].some((node) => node.place?.at);
@@ -24,11 +25,12 @@ export function map() {
   const size = `${-BOX.width / 2 - EDGE} ${-BOX.height / 2 - EDGE} ${width} ${height}`;
   const pipes = placed.flatMap((node) => (node.place.to ?? []).filter((to) => at.has(to)).map((to) => pipe(node.node, to, at)));
   const boxes = placed.map((node) => box(node, at.get(node.node)));
-  const picture = s("svg", { class: "map", viewBox: size, style: { "max-width": `${width / 10}rem` }, role: "group", "aria-label": texts.overview.map },
+  const picture = s("svg", { class: "map", viewBox: size, style: { "--natural": `${width / PHONE}rem`, "max-width": `${width / 10}rem` }, role: "group", "aria-label": texts.overview.map },
     s("defs", null, s("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 6, refY: 4, markerWidth: 11, markerHeight: 11, markerUnits: "userSpaceOnUse", orient: "auto" },
       s("path", { d: "M0 0L8 4L0 8Z", class: "map-arrow" }))),
     pipes.map((one) => one.element), boxes.map((one) => one.element));
-  const element = h("div", { class: "map-frame scroll", tabindex: 0, role: "region", "aria-label": texts.overview.map }, picture);
+  const element = h("div", { class: "map-frame scroll", tabindex: 0, role: "region", "aria-label": texts.overview.map }, picture, h("p", { class: "map-hint faint", "aria-hidden": "true" }, texts.overview.mapHint));
+  new ResizeObserver(() => mark(element, "data-wide", element.scrollWidth > element.clientWidth + 1)).observe(element);
   return { element, update() { boxes.forEach((one) => one.update()); pipes.forEach((one) => one.update()); } };
 }
 
@@ -67,8 +69,12 @@ function pipe(from, to, at) {
   } };
 }
 
-/** The two values that say most about a node. */
-const shown = (node) => node.series.filter((one) => one.kind === "gauge").slice(0, 2);
+/** The two values that say most about a node: of what is switched, whether it runs, and else what is measured and counted. */
+function shown({ series }) {
+  const of = (kind) => series.filter((one) => one.kind === kind);
+  const [first, ...gauges] = of("gauge");
+  return [first, ...of("state"), ...gauges, ...of("counter")].filter(Boolean).slice(0, 2);
+}
 
 /** Makes a text end in … where its place ends. Only what is on the screen has a length: until then it says false. */
 function cut(element, place) {

@@ -83,26 +83,31 @@ export function bounds(line) {
 /** The picture; it is described beside it, so it says nothing itself. */
 export function picture() {
   const area = s("path", { class: "spark-area" });
+  const band = s("path", { class: "spark-band" });
   const stroke = s("path", { class: "spark-line" });
   const dot = s("circle", { class: "spark-dot", r: 0 });
-  return s("svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, area, stroke, dot);
+  return s("svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, area, band, stroke, dot);
 }
 
 /** Draws a line into a picture. */
 export function draw(picture, line, kind) {
-  const [area, stroke, dot] = picture.children;
-  if (line.points.length < 2) { for (const part of [area, stroke]) part.removeAttribute("d"); dot.setAttribute("r", 0); return; }
+  const [area, band, stroke, dot] = picture.children;
+  if (line.points.length < 2) { for (const part of [area, band, stroke]) part.removeAttribute("d"); dot.setAttribute("r", 0); return; }
   const [low, high] = bounds(line);
   const height = high - low;
   const x = (at) => ((at - line.from) / Math.max(1, line.to - line.from)) * (WIDTH - 4) + 1;
   const y = (value) => (height > 0 ? HEIGHT - 3 - ((value - low) / height) * (HEIGHT - 6) : HEIGHT / 2);
-  let up = "", top = "", before = null, begins = 0;
-  const close = (at) => (top ? `${top}L${x(at).toFixed(1)} ${HEIGHT}L${begins} ${HEIGHT}Z` : "");
-  let filled = "";
+  let up = "", top = "", before = null, begins = 0, filled = "", spread = "";
+  const highs = [], lows = [];
+  const close = (at) => {
+    if (top) filled += `${top}L${x(at).toFixed(1)} ${HEIGHT}L${begins} ${HEIGHT}Z`;
+    if (highs.length > 1) spread += `M${highs.join("L")}L${lows.reverse().join("L")}Z`;
+    highs.length = lows.length = 0;
+  };
   for (const [at, min, max] of line.points) {
     const middle = y((min + max) / 2).toFixed(1), px = x(at).toFixed(1);
     if (before === null || at - before > line.gap) {
-      filled += close(before ?? at);
+      close(before ?? at);
       begins = px;
       top = `M${px} ${middle}`;
       up += `M${px} ${middle}`;
@@ -111,11 +116,12 @@ export function draw(picture, line, kind) {
       up += step;
       top += step;
     }
-    if (max > min && kind === "gauge") up += `M${px} ${y(min).toFixed(1)}V${y(max).toFixed(1)}M${px} ${middle}`;
+    if (kind === "gauge") { highs.push(`${px} ${y(max).toFixed(1)}`); lows.push(`${px} ${y(min).toFixed(1)}`); }
     before = at;
   }
-  filled += close(before);
+  close(before);
   area.setAttribute("d", filled);
+  band.setAttribute("d", spread);
   stroke.setAttribute("d", up);
   const last = line.points.at(-1);
   dot.setAttribute("r", 2.2);

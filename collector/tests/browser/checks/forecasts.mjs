@@ -1,7 +1,7 @@
 // Forecasts: on their own page, and on that of a node.
 
 import assert from "node:assert/strict";
-import { chart, open, ready, settled } from "../browser.mjs";
+import { chart, has, open, ready, settled } from "../browser.mjs";
 
 export default ({ check, browser, base }) => {
   check("forecasts: a day and a week ahead, with how right they were", async () => {
@@ -38,6 +38,23 @@ export default ({ check, browser, base }) => {
     await page.mouse.move(0, 0);
     await page.waitForFunction(() => document.querySelector("section.chart[aria-label=Flow]").getAttribute("aria-busy") === null);
     await (await reading()).getByText(/expected [\d.]+ L\/s/).waitFor();
+    return page;
+  });
+
+  check("forecasts go on beyond the first page", async () => {
+    const page = await open(browser, base, { path: null });
+    const [one] = (await (await page.request.get(`${base}/api/v1/forecasts?node=DIST_001&limit=1`)).json()).items;
+    const all = Array.from({ length: 20 }, () => one);
+    await page.route(/\/api\/v1\/forecasts/, (route) => {
+      const offset = Number(new URL(route.request().url()).searchParams.get("offset") ?? 0), items = all.slice(offset, offset + 14);
+      return route.fulfill({ json: { items, truncated: offset === 0, next: offset === 0 ? 14 : null } });
+    });
+    await page.route(/\/api\/v1\/history/, (route) => route.fulfill({ json: { resolution: "1h", points: [], tiers: [], degraded: [], truncated: false } }));
+    await page.goto(`${base}/#/forecasts`);
+    await page.locator("section.chart").first().waitFor();
+    await has(page, /the first 14 series/);
+    await page.getByRole("button", { name: "Show more" }).click();
+    await page.waitForFunction(() => document.querySelectorAll("section.chart").length === 20);
     return page;
   });
 };

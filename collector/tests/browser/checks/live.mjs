@@ -24,6 +24,28 @@ export default ({ check, browser, base, folder }) => {
     return page;
   });
 
+  check("a logger that speaks every hour has a line, and only cards that are seen are asked for, once", async () => {
+    const page = await open(browser, base, { path: null });
+    const asked = [];
+    await page.route(/\/api\/v1\/history/, async (route) => {
+      asked.push(new URL(route.request().url()).searchParams);
+      await route.continue();
+    });
+    await page.goto(base);
+    await ready(page, "overview");
+    const drawn = await page.evaluate(async () => {
+      const { draw, picture } = await import("/spark.js");
+      const hour = 3_600_000, points = Array.from({ length: 24 }, (_, n) => [n * hour, n % 5, n % 5]), svg = picture();
+      draw(svg, { from: 0, to: 24 * hour, points, gap: 3 * hour }, "gauge");
+      return svg.querySelector(".spark-line").getAttribute("d").match(/M/g).length;
+    });
+    assert.equal(drawn, 1); // one line, no holes
+    const series = asked.flatMap((params) => params.get("series").split(",").map((number) => `${number} ${params.get("resolution")}`));
+    assert.equal(new Set(series).size, series.length, "twice");
+    assert.ok(asked.every((params) => params.get("pixels") || params.get("resolution") === "1h" || params.get("series").split(",").length < 3), asked.map(String).join());
+    return page;
+  });
+
   check("names that are markup are shown as they are", async () => {
     const page = await open(browser, base);
     await ready(page, "overview");

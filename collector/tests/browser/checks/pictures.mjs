@@ -19,6 +19,9 @@ export default ({ check, browser, base, folder }) => {
           await page.setViewportSize({ width, height });
           await page.waitForFunction((wanted) => innerWidth === wanted, width);
           if (await page.locator("section.chart").count()) await settled(page);
+          // Letters of the map can be read, and that it goes on is said.
+          if (name === "overview") assert.ok(await page.locator(".map-node .map-label").first().evaluate((one) => one.getBoundingClientRect().height) >= 9);
+          if (name === "overview" && size === "phone") await page.locator(".map-hint").waitFor();
           assert.ok(await overflow(page) <= 0, `${size}: ${await overflow(page)} px too wide`);
           if (theme === "dark" && !process.env.SCREENS) continue; // the layout is the same, and looking takes its time
           await page.screenshot({ path: join(folder, `${name}-${theme}-${size}.png`), fullPage: size === "phone" });
