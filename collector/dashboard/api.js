@@ -1,12 +1,22 @@
 // Questions to the collector. What goes wrong is an Error that says what, in words for people.
 
 import { texts } from "./texts.js";
-import { away } from "./tiers.js";
 
 const ANSWER_WITHIN_MS = 35_000;
 
 /** Answers that came with the page, by their address: each is for whoever asks for it first. */
 const given = new Map(Object.entries(JSON.parse(document.getElementById("given")?.textContent || "{}")));
+
+const AWAY = /^(hot|warm|cold) tier \([^)]*\) is not available: /;
+
+/** Which tier the collector says is away: `hot`, `warm`, `cold`, or `null` when it says something else. Why is for whoever mends
+ *  it, and stands once, under Operations. */
+export const away = (text) => AWAY.exec(text)?.[1] ?? null;
+
+/** What may be missing in an answer, each once: of a tier that is away only what comes of it, and not that the value before a
+ *  chart may be another one. */
+export const lacks = (degraded) => [...new Set(degraded.map((what) => (away(what) ? what.split(": ").at(-1) : what)))]
+  .filter((what) => !/^the value before .* may be missing$/.test(what)).map(texts.notice.degraded);
 
 /** An answer that isn't one: `status` 0 when there was none at all; `tier` is the one that is away, `parameter` what is at
  * fault, if that is known. */

@@ -1,14 +1,13 @@
 // The frame of all pages: which page is shown, whether there is a connection, what is wrong, and the colours.
 
 import * as alerts from "./alerts.js";
-import { get, post } from "./api.js";
+import { away, get, lacks, post } from "./api.js";
 import { fill, foreign, h, mark, say } from "./dom.js";
 import { clock } from "./format.js";
 import * as live from "./live.js";
 import * as network from "./network.js";
 import * as session from "./session.js";
 import { jobName, texts } from "./texts.js";
-import { away, lacks } from "./tiers.js";
 
 const LISTS_EVERY_MS = 30_000;
 const HEALTH_EVERY_MS = 5_000;

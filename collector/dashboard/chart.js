@@ -1,6 +1,6 @@
 // One series over a stretch of time: lines, the band between lowest and highest, and what is missing or bad.
 
-import { get, link } from "./api.js";
+import { get, lacks, link } from "./api.js";
 import { axisNumber, hatch, range, tick } from "./chart-axes.js";
 import { extent, noLayers, over, under } from "./chart-layers.js";
 import { append, closest, nothing, shape, summary } from "./chart-marks.js";
@@ -9,7 +9,6 @@ import { ago, length, moment, number, percent, unit, value } from "./format.js";
 import { gestures, keys } from "./gestures.js";
 import * as network from "./network.js";
 import { seriesName, texts } from "./texts.js";
-import { lacks } from "./tiers.js";
 import uPlot from "./vendor/uPlot.esm.js";
 import { paired, shifted, zone } from "./zone.js";
 

@@ -1,6 +1,6 @@
 // Operations: tiers, gateways, jobs, quality, and what is missing or set aside.
 
-import { get, link, metrics, post } from "./api.js";
+import { away, get, lacks, link, metrics, post } from "./api.js";
 import { showAside } from "./aside.js";
 import { showAudit } from "./audit.js";
 import { fill, foreign, h, say, table } from "./dom.js";
@@ -8,7 +8,6 @@ import { ago, bytes, length, moment, number, parse, percent, whole } from "./for
 import * as network from "./network.js";
 import { may } from "./session.js";
 import { jobName, seriesName, texts } from "./texts.js";
-import { away, lacks } from "./tiers.js";
 
 const EVERY_MS = 10_000;
 const LOOKUPS_MIN = 10; // the share of fewer says nothing

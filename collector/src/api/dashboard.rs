@@ -82,7 +82,6 @@ const FILES: &[File] = &[
     file!("span.js", SCRIPT),
     file!("spark.js", SCRIPT),
     file!("texts.js", SCRIPT),
-    file!("tiers.js", SCRIPT),
     file!("usual.js", SCRIPT),
     file!("zone.js", SCRIPT),
     file!("vendor/uPlot.esm.js", SCRIPT),
