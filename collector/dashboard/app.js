@@ -101,8 +101,8 @@ const LINE_MAX = 100; // letters of a notice; the rest can be folded out
 function showNotices() {
   const all = new Map(); // the line → its state, and what can be folded out
   const note = (state, line, more = null) => { if (!all.has(line)) all.set(line, [state, more]); };
-  const fold = (state, text) => (text.length > LINE_MAX ? note(state, text.split(": ")[0].slice(0, LINE_MAX), text) : note(state, text));
-  if (live.status.is === "waiting" && live.status.reason && !away(live.status.reason)) fold("warn", texts.link.why(live.status.reason));
+  const fold = (state, text) => (text.length > LINE_MAX ? note(state, `${text.slice(0, LINE_MAX).trimEnd()}…`, text) : note(state, text));
+  if (live.status.is === "waiting" && live.status.reason && absent.size === 0) fold("warn", texts.link.why(live.status.reason));
   for (const [tier, since] of absent) note("bad", texts.notice.away[tier](since));
   const explained = (text) => absent.has(away(text));
   for (const { part, severity, error } of health?.troubles ?? []) {
@@ -140,6 +140,7 @@ function meet() {
   live.end();
   links.forEach((link) => { link.hidden = true; });
   health = null;
+  absent.clear();
   troubles.clear();
   showNotices();
   mark(pill, "hidden", true);

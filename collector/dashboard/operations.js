@@ -136,7 +136,10 @@ async function showPoints(gateway) {
   dialog.showModal();
 }
 
-const clockText = (clock) => (typeof clock === "string" ? clock : Object.keys(clock)[0]).toLowerCase();
+function clockText(clock) {
+  const state = (typeof clock === "string" ? clock : Object.keys(clock)[0]).toLowerCase();
+  return words.clocks[state] ?? state;
+}
 
 function showQuality({ day, items }) {
   if (items.length === 0) return none(words.qualityNone);
