@@ -15,7 +15,7 @@ pub use local::Local;
 pub use password::{Hash, PASSWORD_BYTES, PasswordRefused};
 pub use people::{People, PeopleError};
 pub use sessions::{LoginRefused, SESSION_IDLE, SESSION_MAX, Sessions};
-pub use store::{AccessStore, Token, User};
+pub use store::{AccessStore, PeopleChange, Token, User};
 
 use crate::tiers::{TierError, WarmTier};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! Making and changing who may come in, by whoever may: commands of this machine, and admins in the dashboard. Each change
 //! is noted in the audit.
 
-use super::{Hash, Role, TOKEN_PREFIX, Token, User, digest, random};
+use super::{Hash, PeopleChange, Role, TOKEN_PREFIX, Token, User, digest, random};
 use crate::tiers::{Audited, Flush, TierError, WarmTier};
 use serde_json::json;
 use shared::reading::Timestamp;
@@ -53,10 +53,11 @@ pub struct People<'a> {
 }
 
 impl People<'_> {
-    async fn note(&self, did: &str, name: &str, role: Option<Role>) -> Result<(), TierError> {
+    /// Makes a change and notes it, in one transaction.
+    async fn change(&self, change: PeopleChange, did: &str, name: &str, role: Option<Role>) -> Result<(), TierError> {
         let detail = json!({ "did": did, "name": name, "role": role });
         let audit = vec![Audited { at: self.now, who: self.by.into(), what: "access".into(), detail }];
-        self.warm.commit(Flush { audit, ..Flush::default() }).await.map(drop)
+        self.warm.commit(Flush { people: vec![change], audit, ..Flush::default() }).await.map(drop)
     }
 
     /// The user of that name.
@@ -98,8 +99,8 @@ impl People<'_> {
     /// When the name is none or taken, or it can't be stored.
     pub async fn add(&self, name: &str, role: Role, password: Hash) -> Result<(), PeopleError> {
         self.is_free(name).await?;
-        self.warm.access().put_user(&User { name: name.into(), role, password, changed: self.now }).await?;
-        Ok(self.note("user added", name, Some(role)).await?)
+        let user = User { name: name.into(), role, password, changed: self.now };
+        Ok(self.change(PeopleChange::PutUser(user), "user added", name, Some(role)).await?)
     }
 
     /// Sets another password; all sessions of the user end. Gives the user as it is then.
@@ -111,8 +112,7 @@ impl People<'_> {
         // Sessions are told apart by it, whatever the clock says.
         let changed = self.now.max(before.changed.plus_micros(1));
         let user = User { password, changed, ..before };
-        self.warm.access().put_user(&user).await?;
-        self.note("password set", name, None).await?;
+        self.change(PeopleChange::PutUser(user.clone()), "password set", name, None).await?;
         Ok(user)
     }
 
@@ -122,8 +122,7 @@ impl People<'_> {
     /// When there is no such user, or it can't be stored.
     pub async fn set_role(&self, name: &str, role: Role) -> Result<(), PeopleError> {
         let user = User { role, ..self.user(name).await? };
-        self.warm.access().put_user(&user).await?;
-        Ok(self.note("role set", name, Some(role)).await?)
+        Ok(self.change(PeopleChange::PutUser(user), "role set", name, Some(role)).await?)
     }
 
     /// Takes a user away; all sessions end.
@@ -132,8 +131,7 @@ impl People<'_> {
     /// When there is no such user, or it can't be stored.
     pub async fn remove(&self, name: &str) -> Result<(), PeopleError> {
         self.user(name).await?;
-        self.warm.access().remove_user(name).await?;
-        Ok(self.note("user removed", name, None).await?)
+        Ok(self.change(PeopleChange::RemoveUser(name.into()), "user removed", name, None).await?)
     }
 
     /// Makes a token, and gives what programs show: it is kept nowhere.
@@ -151,8 +149,7 @@ impl People<'_> {
         }
         let secret = format!("{TOKEN_PREFIX}{}", random()?);
         let token = Token { name: name.into(), role, hash: digest(&secret), made: self.now, ends };
-        self.warm.access().put_token(&token).await?;
-        self.note("token made", name, Some(role)).await?;
+        self.change(PeopleChange::PutToken(token), "token made", name, Some(role)).await?;
         Ok(secret)
     }
 
@@ -163,8 +160,8 @@ impl People<'_> {
     pub async fn revoke_token(&self, name: &str) -> Result<(), PeopleError> {
         let found = self.warm.access().tokens().await?.into_iter().find(|token| token.name == name);
         let token = found.ok_or_else(|| PeopleError::Unknown { what: "token", name: name.into() })?;
-        self.warm.access().put_token(&Token { ends: Some(self.now), ..token }).await?;
-        Ok(self.note("token taken back", name, None).await?)
+        let over = PeopleChange::PutToken(Token { ends: Some(self.now), ..token });
+        Ok(self.change(over, "token taken back", name, None).await?)
     }
 }
 

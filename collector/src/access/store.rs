@@ -43,6 +43,17 @@ pub struct Token {
     pub ends: Option<Timestamp>,
 }
 
+/// A change of who may come in; stored by [`crate::tiers::WarmTier::commit`], together with its note in the audit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeopleChange {
+    /// Makes a user, or changes the one of that name.
+    PutUser(User),
+    /// Takes away the user of that name.
+    RemoveUser(String),
+    /// Makes a token, or replaces the one of that name.
+    PutToken(Token),
+}
+
 /// Where they lie.
 pub trait AccessStore: Send + Sync + 'static {
     /// All users, by name.

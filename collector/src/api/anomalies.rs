@@ -197,6 +197,7 @@ async fn judge(api: &Api, who: &Principal, what: Action, id: i64, headers: &Head
     if form.normal && what != Action::Close {
         return Err(Problem::body("normal: only what is closed can be how things are now"));
     }
+    let already = |state: Standing| Problem::conflict(format!("anomaly {id} is {} already", state.as_str()));
     let standing = find(api, id).await?.state;
     let can = match what {
         Action::Comment => true,
@@ -204,7 +205,7 @@ async fn judge(api: &Api, who: &Principal, what: Action, id: i64, headers: &Head
         Action::Close => standing != Standing::Closed,
     };
     if !can {
-        return Err(Problem::conflict(format!("anomaly {id} is {} already", standing.as_str())));
+        return Err(already(standing));
     }
     let at = (api.sources.now)();
     let detail = json!({ "anomaly": id, "action": what, "comment": comment, "normal": form.normal });
@@ -213,6 +214,14 @@ async fn judge(api: &Api, who: &Principal, what: Action, id: i64, headers: &Head
     let flush = Flush { judgements, audit, ..Flush::default() };
     api.sources.anomalies.change((api.sources.write)(flush)).await?;
     let one = find(api, id).await?;
+    // Somebody else did at the same time.
+    if done.too_late.is_some() {
+        return Err(already(one.state));
+    }
+    shown(api, one).await
+}
+
+async fn shown(api: &Api, one: Anomaly) -> Answered<View> {
     let series = api.sources.warm.series(None).await?;
     let series = series.iter().find(|series| series.id == one.series);
     Ok(Json(View::of(series, one)))

@@ -1,6 +1,7 @@
 //! What tiers take and give.
 
 use super::{HotTurn, cold};
+use crate::access::PeopleChange;
 use crate::analytics::quality::SeriesQuality;
 use crate::analytics::store::Judgement;
 use crate::inbox::store::InboxNews;
@@ -128,8 +129,10 @@ pub struct Flush {
     pub unpark: Vec<(GatewayId, StreamId, Seq)>,
     /// Rows that are set aside no longer: released with this flush's readings, or dropped.
     pub unquarantine: Vec<Quarantined>,
-    /// What people decided about anomalies.
+    /// What people decided about anomalies: when something else was decided before, nothing of this flush is stored.
     pub judgements: Vec<Judgement>,
+    /// Who may come in.
+    pub people: Vec<PeopleChange>,
     /// What people changed, and why.
     pub audit: Vec<Audited>,
     /// What was taken out of inboxes.
@@ -184,6 +187,8 @@ pub struct CommitReport {
     pub dirty: u64,
     /// Old quarantine rows that made room.
     pub quarantine_dropped: u64,
+    /// The anomaly about which something else was decided before: nothing was stored.
+    pub too_late: Option<i64>,
 }
 
 impl CommitReport {
@@ -192,6 +197,7 @@ impl CommitReport {
         self.written += other.written;
         self.unchanged += other.unchanged;
         self.dirty += other.dirty;
+        self.too_late = self.too_late.or(other.too_late);
         self.quarantine_dropped += other.quarantine_dropped;
     }
 }

@@ -1,11 +1,12 @@
 //! Users and tokens in PostgreSQL.
 
 use super::PostgresWarm;
-use super::fault::failed;
+use super::fault::{Failure, failed};
 use super::rows::{get, strange};
-use crate::access::{AccessStore, Hash, Role, Token, User};
+use crate::access::{AccessStore, Hash, PeopleChange, Role, Token, User};
 use crate::tiers::{TierError, TierFuture};
 use shared::reading::Timestamp;
+use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
 fn role(row: &PgRow) -> Result<Role, TierError> {
@@ -23,6 +24,31 @@ fn token(row: &PgRow) -> Result<Token, TierError> {
     Ok(Token { name: get(row, "name")?, role: role(row)?, hash: get(row, "hash")?, made, ends })
 }
 
+const PUT_USER: &str = "INSERT INTO users (name, role, password, changed) VALUES ($1, $2, $3, $4) \
+     ON CONFLICT (name) DO UPDATE SET role = excluded.role, password = excluded.password, changed = excluded.changed";
+const PUT_TOKEN: &str = "INSERT INTO tokens (name, role, hash, made, ends) VALUES ($1, $2, $3, $4, $5) \
+     ON CONFLICT (name) DO UPDATE SET role = excluded.role, hash = excluded.hash, made = excluded.made, \
+     ends = excluded.ends";
+
+/// Changes who may come in.
+pub(super) async fn change(connection: &mut PgConnection, changes: &[PeopleChange]) -> Result<(), Failure> {
+    for change in changes {
+        let query = match change {
+            PeopleChange::PutUser(user) => {
+                let query = sqlx::query(PUT_USER).bind(&user.name).bind(user.role.as_str());
+                query.bind(&user.password.0).bind(user.changed.0)
+            }
+            PeopleChange::RemoveUser(name) => sqlx::query("DELETE FROM users WHERE name = $1").bind(name),
+            PeopleChange::PutToken(token) => {
+                let query = sqlx::query(PUT_TOKEN).bind(&token.name).bind(token.role.as_str()).bind(&token.hash);
+                query.bind(token.made.0).bind(token.ends.map(|ends| ends.0))
+            }
+        };
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
 impl AccessStore for PostgresWarm {
     fn users(&self) -> TierFuture<'_, Vec<User>> {
         Box::pin(async move {
@@ -32,14 +58,7 @@ impl AccessStore for PostgresWarm {
     }
 
     fn put_user<'a>(&'a self, user: &'a User) -> TierFuture<'a, ()> {
-        Box::pin(async move {
-            let sql = "INSERT INTO users (name, role, password, changed) VALUES ($1, $2, $3, $4) \
-                       ON CONFLICT (name) DO UPDATE SET role = excluded.role, password = excluded.password, \
-                       changed = excluded.changed";
-            let query = sqlx::query(sql).bind(&user.name).bind(user.role.as_str()).bind(&user.password.0);
-            query.bind(user.changed.0).execute(&mut *self.writer().await?).await.map_err(failed)?;
-            Ok(())
-        })
+        Box::pin(async move { Ok(change(&mut *self.writer().await?, &[PeopleChange::PutUser(user.clone())]).await?) })
     }
 
     fn remove_user<'a>(&'a self, name: &'a str) -> TierFuture<'a, bool> {
@@ -57,15 +76,7 @@ impl AccessStore for PostgresWarm {
     }
 
     fn put_token<'a>(&'a self, token: &'a Token) -> TierFuture<'a, ()> {
-        Box::pin(async move {
-            let sql = "INSERT INTO tokens (name, role, hash, made, ends) VALUES ($1, $2, $3, $4, $5) \
-                       ON CONFLICT (name) DO UPDATE SET role = excluded.role, hash = excluded.hash, \
-                       made = excluded.made, ends = excluded.ends";
-            let query = sqlx::query(sql).bind(&token.name).bind(token.role.as_str()).bind(&token.hash);
-            let query = query.bind(token.made.0).bind(token.ends.map(|ends| ends.0));
-            query.execute(&mut *self.writer().await?).await.map_err(failed)?;
-            Ok(())
-        })
+        Box::pin(async move { Ok(change(&mut *self.writer().await?, &[PeopleChange::PutToken(token.clone())]).await?) })
     }
 
     fn remove_token<'a>(&'a self, name: &'a str) -> TierFuture<'a, bool> {

@@ -41,13 +41,15 @@ fn note(row: &PgRow) -> Result<(i64, Note), TierError> {
     Ok((get(row, "anomaly")?, Note { at, who, what: named(row, "what", Action::parse)?, comment }))
 }
 
-/// Writes down what people decide.
-pub(super) async fn judge(connection: &mut PgConnection, judgements: &[Judgement]) -> Result<(), Failure> {
+/// Writes down what people decide; gives an anomaly about which something else was decided before.
+pub(super) async fn judge(connection: &mut PgConnection, judgements: &[Judgement]) -> Result<Option<i64>, Failure> {
     for Judgement { anomaly, note, normal } in judgements {
         let sql = "INSERT INTO anomaly_notes (anomaly, at, who, what, comment) VALUES ($1, $2, $3, $4, $5) \
                    ON CONFLICT DO NOTHING";
         let query = sqlx::query(sql).bind(anomaly).bind(PgTime::bounded(note.at)).bind(text(&note.who));
-        query.bind(note.what.as_str()).bind(text(&note.comment)).execute(&mut *connection).await?;
+        let query = query.bind(note.what.as_str()).bind(text(&note.comment));
+        // One that is there is of a commit that is repeated.
+        let is_new = query.execute(&mut *connection).await?.rows_affected() > 0;
         let query = match note.what {
             Action::Comment => continue,
             Action::Acknowledge => {
@@ -55,13 +57,17 @@ pub(super) async fn judge(connection: &mut PgConnection, judgements: &[Judgement
                     .bind(anomaly)
             }
             Action::Close => {
-                let sql = "UPDATE anomalies SET state = 'closed', normal = $2 WHERE number = $1";
+                let sql = "UPDATE anomalies SET state = 'closed', normal = $2 WHERE number = $1 AND state <> 'closed'";
                 sqlx::query(sql).bind(anomaly).bind(normal)
             }
         };
-        query.execute(&mut *connection).await?;
+        // Whoever decides about it at the same time waits here for the other one.
+        let changed = query.execute(&mut *connection).await?.rows_affected() > 0;
+        if is_new && !changed {
+            return Ok(Some(*anomaly));
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
 impl PostgresWarm {
@@ -111,7 +117,7 @@ impl PostgresWarm {
         let query = query.bind(wanted.kind.map(Kind::as_str)).bind(wanted.state.map(State::as_str));
         let query = query.bind(PgTime::bounded(wanted.from)).bind(PgTime::bounded(wanted.to));
         let mut connection = self.primary().await?;
-        let rows = query.bind(i64::from(wanted.count_max)).fetch_all(&mut *connection).await.map_err(failed)?;
+        let rows = query.fetch_all(&mut *connection).await.map_err(failed)?;
         let mut found = rows.iter().map(anomaly).collect::<Result<Vec<_>, _>>()?;
         let numbers: Vec<i64> = found.iter().map(|one| one.number).collect();
         let sql = "SELECT * FROM anomaly_notes WHERE anomaly = ANY ($1) ORDER BY at, what";

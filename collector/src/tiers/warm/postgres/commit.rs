@@ -7,7 +7,7 @@
 use super::fault::{Failure, broken, pause};
 use super::rows::{number, text, wide};
 use super::time::PgTime;
-use super::{PostgresWarm, anomalies, audit, copy, days, hot, inbox, streams, time};
+use super::{PostgresWarm, access, anomalies, audit, copy, days, hot, inbox, streams, time};
 use crate::tiers::warm::account::{StreamNews, by_stream};
 use crate::tiers::warm::rules;
 use crate::tiers::{CommitReport, Day, Flush, LateHour, Parked, Quarantined, SeriesId, StoredReading, TierError};
@@ -120,7 +120,11 @@ impl PostgresWarm {
                 set_aside(&mut transaction, &batch.flush.quarantine, self.quarantine_max).await?;
         }
         take_back(&mut transaction, &batch.flush.unquarantine).await?;
-        anomalies::judge(&mut transaction, &batch.flush.judgements).await?;
+        if let Some(decided) = anomalies::judge(&mut transaction, &batch.flush.judgements).await? {
+            transaction.rollback().await?;
+            return Ok(CommitReport { too_late: Some(decided), ..CommitReport::default() });
+        }
+        access::change(&mut transaction, &batch.flush.people).await?;
         audit::put(&mut transaction, &batch.flush.audit).await?;
         inbox::take(&mut transaction, &batch.flush.inbox).await?;
         hot::owe(&mut transaction, batch.flush.hot).await?;

@@ -2,9 +2,10 @@
 
 use super::rows::get;
 use super::{SqliteWarm, broken, failed};
-use crate::access::{AccessStore, Hash, Role, Token, User};
+use crate::access::{AccessStore, Hash, PeopleChange, Role, Token, User};
 use crate::tiers::{TierError, TierFuture};
 use shared::reading::Timestamp;
+use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 fn role(row: &SqliteRow) -> Result<Role, TierError> {
@@ -22,6 +23,31 @@ fn token(row: &SqliteRow) -> Result<Token, TierError> {
     Ok(Token { name: get(row, "name")?, role: role(row)?, hash: get(row, "hash")?, made, ends })
 }
 
+const PUT_USER: &str = "INSERT INTO users (name, role, password, changed) VALUES (?, ?, ?, ?) \
+     ON CONFLICT (name) DO UPDATE SET role = excluded.role, password = excluded.password, changed = excluded.changed";
+const PUT_TOKEN: &str = "INSERT INTO tokens (name, role, hash, made, ends) VALUES (?, ?, ?, ?, ?) \
+     ON CONFLICT (name) DO UPDATE SET role = excluded.role, hash = excluded.hash, made = excluded.made, \
+     ends = excluded.ends";
+
+/// Changes who may come in.
+pub(super) async fn change(connection: &mut SqliteConnection, changes: &[PeopleChange]) -> Result<(), TierError> {
+    for change in changes {
+        let query = match change {
+            PeopleChange::PutUser(user) => {
+                let query = sqlx::query(PUT_USER).bind(&user.name).bind(user.role.as_str());
+                query.bind(&user.password.0).bind(user.changed.0)
+            }
+            PeopleChange::RemoveUser(name) => sqlx::query("DELETE FROM users WHERE name = ?").bind(name),
+            PeopleChange::PutToken(token) => {
+                let query = sqlx::query(PUT_TOKEN).bind(&token.name).bind(token.role.as_str()).bind(&token.hash);
+                query.bind(token.made.0).bind(token.ends.map(|ends| ends.0))
+            }
+        };
+        query.execute(&mut *connection).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
 impl AccessStore for SqliteWarm {
     fn users(&self) -> TierFuture<'_, Vec<User>> {
         Box::pin(async move {
@@ -32,12 +58,8 @@ impl AccessStore for SqliteWarm {
 
     fn put_user<'a>(&'a self, user: &'a User) -> TierFuture<'a, ()> {
         Box::pin(async move {
-            let sql = "INSERT INTO users (name, role, password, changed) VALUES (?, ?, ?, ?) \
-                       ON CONFLICT (name) DO UPDATE SET role = excluded.role, password = excluded.password, \
-                       changed = excluded.changed";
-            let query = sqlx::query(sql).bind(&user.name).bind(user.role.as_str()).bind(&user.password.0);
-            query.bind(user.changed.0).execute(&self.write).await.map_err(failed)?;
-            Ok(())
+            let mut connection = self.write.acquire().await.map_err(failed)?;
+            change(&mut connection, &[PeopleChange::PutUser(user.clone())]).await
         })
     }
 
@@ -57,13 +79,8 @@ impl AccessStore for SqliteWarm {
 
     fn put_token<'a>(&'a self, token: &'a Token) -> TierFuture<'a, ()> {
         Box::pin(async move {
-            let sql = "INSERT INTO tokens (name, role, hash, made, ends) VALUES (?, ?, ?, ?, ?) \
-                       ON CONFLICT (name) DO UPDATE SET role = excluded.role, hash = excluded.hash, \
-                       made = excluded.made, ends = excluded.ends";
-            let query = sqlx::query(sql).bind(&token.name).bind(token.role.as_str()).bind(&token.hash);
-            let query = query.bind(token.made.0).bind(token.ends.map(|ends| ends.0));
-            query.execute(&self.write).await.map_err(failed)?;
-            Ok(())
+            let mut connection = self.write.acquire().await.map_err(failed)?;
+            change(&mut connection, &[PeopleChange::PutToken(token.clone())]).await
         })
     }
 

@@ -39,25 +39,33 @@ fn note(row: &SqliteRow) -> Result<(i64, Note), TierError> {
     Ok((get(row, "anomaly")?, Note { at, who, what: named(row, "what", Action::parse)?, comment }))
 }
 
-/// Writes down what people decide.
-pub(super) async fn judge(connection: &mut SqliteConnection, judgements: &[Judgement]) -> Result<(), TierError> {
+/// Writes down what people decide; gives an anomaly about which something else was decided before.
+pub(super) async fn judge(
+    connection: &mut SqliteConnection,
+    judgements: &[Judgement],
+) -> Result<Option<i64>, TierError> {
     for Judgement { anomaly, note, normal } in judgements {
         let sql = "INSERT INTO anomaly_notes (anomaly, at, who, what, comment) VALUES (?, ?, ?, ?, ?) \
                    ON CONFLICT DO NOTHING";
         let query = sqlx::query(sql).bind(anomaly).bind(note.at.0).bind(&note.who).bind(note.what.as_str());
-        query.bind(&note.comment).execute(&mut *connection).await.map_err(failed)?;
+        // One that is there is of a commit that is repeated.
+        let is_new = query.bind(&note.comment).execute(&mut *connection).await.map_err(failed)?.rows_affected() > 0;
         let query = match note.what {
             Action::Comment => continue,
             Action::Acknowledge => {
                 sqlx::query("UPDATE anomalies SET state = 'acknowledged' WHERE number = ? AND state = 'open'")
             }
             Action::Close => {
-                sqlx::query("UPDATE anomalies SET state = 'closed', normal = ? WHERE number = ?").bind(*normal)
+                let sql = "UPDATE anomalies SET state = 'closed', normal = ? WHERE number = ? AND state <> 'closed'";
+                sqlx::query(sql).bind(*normal)
             }
         };
-        query.bind(anomaly).execute(&mut *connection).await.map_err(failed)?;
+        let changed = query.bind(anomaly).execute(&mut *connection).await.map_err(failed)?.rows_affected() > 0;
+        if is_new && !changed {
+            return Ok(Some(*anomaly));
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
 impl SqliteWarm {

@@ -1,7 +1,7 @@
 //! A flush in one transaction.
 
 use super::rows::{Batched, wide};
-use super::{SqliteWarm, account, anomalies, audit, days, failed, hot, inbox};
+use super::{SqliteWarm, access, account, anomalies, audit, days, failed, hot, inbox};
 use crate::tiers::warm::account::by_stream;
 use crate::tiers::warm::rules;
 use crate::tiers::{
@@ -57,7 +57,11 @@ impl SqliteWarm {
         for row in &flush.unquarantine {
             take_back(&mut transaction, row).await?;
         }
-        anomalies::judge(&mut transaction, &flush.judgements).await?;
+        if let Some(decided) = anomalies::judge(&mut transaction, &flush.judgements).await? {
+            transaction.rollback().await.map_err(failed)?;
+            return Ok(CommitReport { too_late: Some(decided), ..CommitReport::default() });
+        }
+        access::change(&mut transaction, &flush.people).await?;
         audit::put(&mut transaction, &flush.audit).await?;
         inbox::take(&mut transaction, &flush.inbox).await?;
         transaction.commit().await.map_err(failed)?;
