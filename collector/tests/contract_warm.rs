@@ -1,15 +1,16 @@
 //! What every warm tier must do. A new implementation adds a module at the end and nothing else.
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
-use collector::access::{Hash, Role, Token, User};
+use collector::access::{Hash, PeopleChange, Role, Token, User};
 use collector::alerts::Told;
-use collector::analytics::anomaly::Severity;
+use collector::analytics::anomaly::{Kind as Wrong, Severity};
+use collector::analytics::store::{Action, Anomaly, Judgement, Note, State, Wanted};
 use collector::rollup::Rollup;
 use collector::tiers::warm::postgres::{Layout, PostgresWarm};
 use collector::tiers::warm::settings::WarmSettings;
 use collector::tiers::{
-    Audited, Bucket, Flush, GatewayGap, Heard, HotAccount, HotTurn, LateHour, LateReadings, Parked, Quarantined,
-    SeriesId, SeriesKey, SeriesRefused, StoredReading, StreamSeqs, TierError, WarmTier,
+    AuditWanted, Audited, Bucket, Flush, GatewayGap, Heard, HotAccount, HotTurn, LateHour, LateReadings, Parked,
+    Quarantined, SeriesId, SeriesKey, SeriesRefused, StoredReading, StreamSeqs, TierError, WarmTier,
 };
 use proptest::prelude::*;
 use shared::catalogue::{Catalogue, Class, Entry};
@@ -343,8 +344,78 @@ async fn what_is_set_aside_is_listed_and_bounded(tier: impl WarmTier) {
     assert_eq!(tier.quarantine(None, 1).await.unwrap(), [row(129)]);
     assert_eq!(tier.state().await.unwrap().quarantined, 99, "the other one wasn't there any more");
     assert_eq!(all(&tier, series).await, [good(series, 130, 1.5)]);
-    assert_eq!(tier.audit(5).await.unwrap(), [said("second"), said("first")]);
-    assert_eq!(tier.audit(1).await.unwrap(), [said("second")]);
+    let all = AuditWanted::all(5);
+    let audit = async |wanted: AuditWanted| tier.audit(&wanted).await.unwrap();
+    let whats = async |wanted| audit(wanted).await.into_iter().map(|(_, one)| one.what).collect::<Vec<_>>();
+    let found = audit(all.clone()).await;
+    assert_eq!((&found[0].1, &found[1].1, found.len()), (&said("second"), &said("first"), 2));
+    assert_eq!(whats(AuditWanted::all(1)).await, ["second"]);
+    assert_eq!(whats(AuditWanted { before: Some(found[0].0), ..all.clone() }).await, ["first"]);
+    assert_eq!(whats(AuditWanted { what: Some("second".into()), ..all.clone() }).await, ["second"]);
+    assert_eq!(whats(AuditWanted { who: Some("M. Rossi".into()), ..all.clone() }).await.len(), 2);
+    assert_eq!(whats(AuditWanted { who: Some("m. rossi".into()), ..all }).await.len(), 0);
+}
+
+async fn of_those_who_decide_at_once_one_does(tier: impl WarmTier) {
+    let series = one_series(&tier).await;
+    let anomaly = Anomaly {
+        number: 0,
+        series,
+        kind: Wrong::Stuck,
+        start: at(1),
+        last: at(2),
+        end: None,
+        severity: Severity::Warning,
+        expected: None,
+        seen: None,
+        detail: String::new(),
+        state: State::Open,
+        normal: false,
+        notes: Vec::new(),
+    };
+    tier.anomalies().put_anomalies(&[anomaly], at(0)).await.unwrap();
+    let number = tier.anomalies().find_anomalies(&Wanted::all(1)).await.unwrap()[0].number;
+    let decide = |n: i64, what: Action| {
+        let who = format!("operator {n}");
+        let audit =
+            vec![Audited { at: at(n), who: who.clone(), what: "anomaly".into(), detail: serde_json::json!({}) }];
+        let note = Note { at: at(n), who, what, comment: "I go there".into() };
+        Flush { judgements: vec![Judgement { anomaly: number, note, normal: false }], audit, ..Flush::default() }
+    };
+    let decided = async |what: Action, from: i64| {
+        let all = (from..from + 6).map(|n| tier.commit(decide(n, what)));
+        let all = futures::future::join_all(all).await.into_iter().map(Result::unwrap).collect::<Vec<_>>();
+        assert!(all.iter().all(|report| report.too_late.is_none_or(|one| one == number)), "{all:?}");
+        all.iter().filter(|report| report.too_late.is_none()).count()
+    };
+    assert_eq!(decided(Action::Acknowledge, 10).await, 1);
+    assert_eq!(decided(Action::Close, 20).await, 1);
+    assert_eq!(decided(Action::Comment, 30).await, 6, "of comments there may be any number");
+    let found = tier.anomalies().find_anomalies(&Wanted::all(1)).await.unwrap().remove(0);
+    assert_eq!((found.state, found.notes.len()), (State::Closed, 8));
+    assert_eq!(tier.audit(&AuditWanted::all(20)).await.unwrap().len(), 8, "who was too late did nothing");
+    let again = found.notes.iter().find(|note| note.what == Action::Close).unwrap().clone();
+    let again =
+        Flush { judgements: vec![Judgement { anomaly: number, note: again, normal: false }], ..Flush::default() };
+    assert_eq!(tier.commit(again).await.unwrap().too_late, None, "a commit that is repeated");
+}
+
+async fn who_may_come_in_changes_together_with_its_note(tier: impl WarmTier) {
+    let user = |name: &str| User { name: name.into(), role: Role::Admin, password: Hash("$".into()), changed: at(1) };
+    let token = Token { name: "grafana".into(), role: Role::Viewer, hash: "h".into(), made: at(2), ends: None };
+    let noted = |detail| Audited { at: at(1), who: "rossi".into(), what: "access".into(), detail };
+    let change = |people: Vec<PeopleChange>| Flush {
+        people,
+        audit: vec![noted(serde_json::json!({ "did": "it" }))],
+        ..Flush::default()
+    };
+    let made = ["rossi", "bianchi"].map(|name| PeopleChange::PutUser(user(name)));
+    tier.commit(change(made.into())).await.unwrap();
+    let gone = vec![PeopleChange::RemoveUser("rossi".into()), PeopleChange::PutToken(token.clone())];
+    tier.commit(change(gone)).await.unwrap();
+    assert_eq!(tier.access().users().await.unwrap(), [user("bianchi")]);
+    assert_eq!(tier.access().tokens().await.unwrap(), [token]);
+    assert_eq!(tier.audit(&AuditWanted::all(9)).await.unwrap().len(), 2);
 }
 
 async fn who_may_come_in_is_kept_and_taken_away(tier: impl WarmTier) {
@@ -549,6 +620,8 @@ macro_rules! every_promise {
             what_is_set_aside_is_listed_and_bounded
             what_the_hot_tier_lost_or_missed_is_agreed_on
             who_may_come_in_is_kept_and_taken_away
+            who_may_come_in_changes_together_with_its_note
+            of_those_who_decide_at_once_one_does
             what_was_told_is_kept_by_channel
             catalogues_are_kept_for_good
             gateways_are_known_since_they_were_heard

@@ -170,6 +170,10 @@ pub struct Wanted {
     pub kind: Option<Kind>,
     /// In that state.
     pub state: Option<State>,
+    /// As bad as that.
+    pub severity: Option<Severity>,
+    /// Those that come after the one of this start and number.
+    pub before: Option<(Timestamp, i64)>,
     /// Those that touch `from <= t < to`; one that goes on touches everything from its start on.
     pub from: Timestamp,
     /// See `from`.
@@ -183,7 +187,7 @@ impl Wanted {
     #[must_use]
     pub fn all(count_max: u32) -> Self {
         let (from, to) = (Timestamp(i64::MIN), Timestamp(i64::MAX));
-        Self { number: None, series: None, kind: None, state: None, from, to, count_max }
+        Self { number: None, series: None, kind: None, state: None, severity: None, before: None, from, to, count_max }
     }
 
     /// Whether it is one of those.
@@ -193,6 +197,8 @@ impl Wanted {
             && self.series.as_ref().is_none_or(|series| series.contains(&one.series))
             && self.kind.is_none_or(|kind| one.kind == kind)
             && self.state.is_none_or(|state| one.state == state)
+            && self.severity.is_none_or(|severity| one.severity == severity)
+            && self.before.is_none_or(|before| (one.start, one.number) < before)
             && (one.end.is_none() || one.last >= self.from)
             && one.start < self.to
     }

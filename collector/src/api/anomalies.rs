@@ -3,7 +3,7 @@
 use super::document::{Conflict, NotFound};
 use super::entry::{author, said};
 use super::extract::{Named as Path, Sent};
-use super::parameters::{Anomalies as OfAnomalies, Named, Page, Series, Touching};
+use super::parameters::{Anomalies as OfAnomalies, Named, NewestPage, Series, Touching};
 use super::params::Params;
 use super::routes::{Answered, DoubtfulList, ITEMS, ITEMS_MAX, chosen};
 use super::{Api, Problem};
@@ -89,16 +89,19 @@ impl View {
 /// What is out of the ordinary, the latest first; and what people said about it. While the warm tier is away, those that
 /// aren't closed.
 #[utoipa::path(get, path = "/api/v1/anomalies", operation_id = "anomalies", tag = "Analytics",
-    params(OfAnomalies, Series, Named, Touching, Page::<ITEMS, ITEMS_MAX>),
+    params(OfAnomalies, Series, Named, Touching, NewestPage::<ITEMS, ITEMS_MAX>),
     responses((status = 200, body = DoubtfulList<View>, description = "The anomalies.")))]
 pub(super) async fn list(State(api): State<Api>, params: Params) -> Answered<DoubtfulList<View>> {
     let now = (api.sources.now)();
-    let page = params.page(ITEMS, ITEMS_MAX)?;
+    let page = params.newest::<2>(ITEMS, ITEMS_MAX)?;
     let one_of = |name: &str, known: String| Problem::parameter(name, format!("it is one of {known}"));
     let kinds = || Kind::ALL.map(Kind::as_str).join(", ");
     let kind = params.text("kind").map(|text| Kind::parse(text).ok_or_else(|| one_of("kind", kinds())));
     let states = || "open, acknowledged, closed".to_owned();
     let state = params.text("state").map(|text| Standing::parse(text).ok_or_else(|| one_of("state", states())));
+    let severities = || Severity::ALL.map(Severity::as_str).join(", ");
+    let severity = params.text("severity");
+    let severity = severity.map(|text| Severity::parse(text).ok_or_else(|| one_of("severity", severities())));
     let (series, doubt) = chosen(&api, &params).await?;
     let all = Wanted::all(page.needed());
     let some = ["series", "node", "metric", "channel"].iter().any(|name| params.text(name).is_some());
@@ -106,6 +109,8 @@ pub(super) async fn list(State(api): State<Api>, params: Params) -> Answered<Dou
         series: some.then(|| series.iter().map(|series| series.id).collect()),
         kind: kind.transpose()?,
         state: state.transpose()?,
+        severity: severity.transpose()?,
+        before: page.behind.map(|[start, number]| (Timestamp(start), number)),
         from: params.moment("from", now)?.unwrap_or(all.from),
         to: params.moment("to", now)?.unwrap_or(all.to),
         ..all
@@ -114,7 +119,17 @@ pub(super) async fn list(State(api): State<Api>, params: Params) -> Answered<Dou
     let series: HashMap<SeriesId, &SeriesInfo> = series.iter().map(|series| (series.id, series)).collect();
     let view = |one: Anomaly| View::of(series.get(&one.series).copied(), one);
     let degraded = doubt.into_iter().chain(lacks).collect();
-    Ok(Json(DoubtfulList { list: page.of(found.into_iter().map(view)), degraded }))
+    let list = page.of(found.into_iter().map(view), |one| [one.start.0, one.id]);
+    Ok(Json(DoubtfulList { list, degraded }))
+}
+
+/// An anomaly
+///
+/// With what people said about it.
+#[utoipa::path(get, path = "/api/v1/anomalies/{id}", operation_id = "anomaly", tag = "Analytics", params(Number),
+    responses((status = 200, body = View, description = "The anomaly."), NotFound))]
+pub(super) async fn one(State(api): State<Api>, Path(id): Path<i64>) -> Answered<View> {
+    shown(&api, find(&api, id).await?).await
 }
 
 /// What is said about an anomaly.
@@ -212,7 +227,7 @@ async fn judge(api: &Api, who: &Principal, what: Action, id: i64, headers: &Head
     let audit = vec![Audited { at, who: who.clone(), what: "anomaly".into(), detail }];
     let judgements = vec![Judgement { anomaly: id, note: Note { at, who, what, comment }, normal: form.normal }];
     let flush = Flush { judgements, audit, ..Flush::default() };
-    api.sources.anomalies.change((api.sources.write)(flush)).await?;
+    let done = api.sources.anomalies.change((api.sources.write)(flush)).await?;
     let one = find(api, id).await?;
     // Somebody else did at the same time.
     if done.too_late.is_some() {

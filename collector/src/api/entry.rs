@@ -2,7 +2,7 @@
 
 use super::document::Conflict;
 use super::extract::{Sent, unpacked};
-use super::parameters::{Change, File, Page, TEXT_MAX};
+use super::parameters::{Change, Changes, File, NewestPage, TEXT_MAX};
 use super::params::{List, Params};
 use super::routes::Answered;
 use super::{Api, Problem};
@@ -10,7 +10,7 @@ use crate::access::{Principal, Way};
 use crate::history::{Points, Question, Resolution};
 use crate::import::{self, Dialect, Fold, Last, Mistake, Setting, Settings};
 use crate::standing::{Moments, Standing};
-use crate::tiers::{Audited, Flush, SeriesId, SeriesInfo, SeriesKey, StoredReading};
+use crate::tiers::{AuditWanted, Audited, Flush, SeriesId, SeriesInfo, SeriesKey, StoredReading};
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
@@ -216,11 +216,16 @@ async fn standing(api: &Api, series: &SeriesInfo, at: Timestamp, now: Timestamp)
 /// Changes that people made
 ///
 /// Who entered, imported or decided what, and why; the newest first.
-#[utoipa::path(get, path = "/api/v1/audit", tag = "Entry", params(Page::<AUDIT, AUDIT_MAX>),
+#[utoipa::path(get, path = "/api/v1/audit", tag = "Entry", params(Changes, NewestPage::<AUDIT, AUDIT_MAX>),
     responses((status = 200, body = List<Audited>, description = "The changes.")))]
 pub(super) async fn audit(State(api): State<Api>, params: Params) -> Answered<List<Audited>> {
-    let page = params.page(AUDIT, AUDIT_MAX)?;
-    Ok(Json(page.of(api.sources.warm.audit(page.needed()).await?)))
+    let page = params.newest::<1>(AUDIT, AUDIT_MAX)?;
+    let text = |name| params.text(name).map(str::to_owned);
+    let before = page.behind.map(|[number]| number);
+    let wanted = AuditWanted { who: text("who"), what: text("what"), before, count_max: page.needed() };
+    let mut list = page.of(api.sources.warm.audit(&wanted).await?, |(number, _)| [*number]);
+    let items = std::mem::take(&mut list.items).into_iter().map(|(_, audited)| audited).collect();
+    Ok(Json(list.with(items)))
 }
 
 /// What a piece of a file holds, and what became of it.

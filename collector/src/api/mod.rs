@@ -242,6 +242,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(quality::quality))
         .routes(routes!(forecasts::forecasts))
         .routes(routes!(anomalies::list))
+        .routes(routes!(anomalies::one))
         .routes(costly(Cost::Export, routes!(export::export)))
         .routes(costly(Cost::Sql, routes!(sql::sql))) // reads what they may see
         .routes(routes!(gateways::gateways))

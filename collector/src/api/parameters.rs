@@ -1,7 +1,7 @@
 //! Parameters, as they are described; which there are is what a request may have. What their values may be is checked by
 //! [`super::params::Params`] and the handlers.
 
-use crate::analytics::anomaly::Kind;
+use crate::analytics::anomaly::{Kind, Severity};
 use crate::history::{PIXELS_MAX, POINTS_MAX, Resolution, Way};
 use serde_json::{Value, json};
 use shared::ids::NAME_BYTES_MAX;
@@ -129,7 +129,12 @@ parameters! {
     /// Which anomalies.
     Anomalies:
         one_of("state", "Only in this state.", &["open", "acknowledged", "closed"], false),
-        one_of("kind", "Only of this kind.", &Kind::ALL.map(Kind::as_str), false);
+        one_of("kind", "Only of this kind.", &Kind::ALL.map(Kind::as_str), false),
+        one_of("severity", "Only as bad as this.", &Severity::ALL.map(Severity::as_str), false);
+    /// Which changes.
+    Changes:
+        text("who", "Only of this user or token.", Some("rossi")),
+        text("what", "Only of this kind.", Some("access"));
     /// Which job.
     Job:
         text("job", "Only of this job.", Some("daily_sync"));
@@ -170,6 +175,19 @@ parameters! {
         number("revision", "Overrules what stands there with a lower one.", (0, crate::import::REVISION_MAX), Some(0)),
         number("first_line", "The number of the second line sent, in the whole file.", (0, u32::MAX), Some(2)),
         like("last", "`last` of the answer to the piece before this one, as JSON.", r"^\{", "{}");
+}
+
+/// Which part of a list that has the newest first.
+pub(super) struct NewestPage<const DEFAULT: u32, const MOST: u32>;
+
+impl<const DEFAULT: u32, const MOST: u32> IntoParams for NewestPage<DEFAULT, MOST> {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let what = "`next` of the answer before, which new items don't shift; or how many to leave out.";
+        vec![
+            number("limit", "Most items.", (1, MOST), Some(DEFAULT)),
+            like("offset", what, r"^(\d{1,6}|(~-?\d{1,19}){1,2})$", "0"),
+        ]
+    }
 }
 
 /// Which part of a list.

@@ -17,6 +17,9 @@ const DAY: i64 = 24 * 3_600 * 1_000_000;
 /// How many items of a list can be left out.
 pub(super) const OFFSET_MAX: u32 = 100_000;
 
+/// Before each number of an item's place.
+const BEHIND: char = '~';
+
 /// The parameters as they came.
 #[derive(Clone, Default)]
 pub(super) struct Params(BTreeMap<String, String>);
@@ -93,6 +96,16 @@ impl Params {
         Ok(Page { limit: self.limit(default, most)?, offset })
     }
 
+    /// Which part of a list is wanted that has the newest first.
+    pub(super) fn newest<const N: usize>(&self, default: u32, most: u32) -> Result<Newest<N>, Problem> {
+        let Some(text) = self.text("offset").filter(|text| text.starts_with(BEHIND)) else {
+            return Ok(Newest { page: self.page(default, most)?, behind: None });
+        };
+        let wrong = || Problem::parameter("offset", format!("'{}' is no `next` of this list", short(text)));
+        let behind = place(text).ok_or_else(wrong)?;
+        Ok(Newest { page: Page { limit: self.limit(default, most)?, offset: 0 }, behind: Some(behind) })
+    }
+
     /// `from` and `to`, in this order of time: the last day when nothing is said.
     pub(super) fn stretch(&self, now: Timestamp) -> Result<(Timestamp, Timestamp), Problem> {
         let to = self.moment("to", now)?.unwrap_or(now);
@@ -128,7 +141,18 @@ pub(super) struct List<T> {
     /// There are more than these.
     pub(super) truncated: bool,
     /// What to give as `offset` for the items after these; null when there are none.
-    next: Option<u32>,
+    next: Option<Next>,
+}
+
+/// Where a list goes on.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = NextItems)]
+pub(super) enum Next {
+    /// After so many.
+    Offset(u32),
+    /// Behind an item of a list that has the newest first, which new ones don't shift.
+    Behind(String),
 }
 
 impl<T> List<T> {
@@ -157,9 +181,39 @@ impl Page {
         List {
             items,
             truncated,
-            next: truncated.then_some(self.offset + self.limit).filter(|next| *next <= OFFSET_MAX),
+            next: truncated.then_some(self.offset + self.limit).filter(|next| *next <= OFFSET_MAX).map(Next::Offset),
         }
     }
+}
+
+/// A part of a list that has the newest first: it begins so many items after the first, or behind one, so that what is new
+/// meanwhile doesn't shift it. An item's place are these numbers.
+#[derive(Clone, Copy)]
+pub(super) struct Newest<const N: usize> {
+    page: Page,
+    /// The place of the item that it begins behind.
+    pub(super) behind: Option<[i64; N]>,
+}
+
+impl<const N: usize> Newest<N> {
+    /// See [`Page::needed`].
+    pub(super) fn needed(self) -> u32 {
+        self.page.needed()
+    }
+
+    /// See [`Page::of`].
+    pub(super) fn of<T>(self, all: impl IntoIterator<Item = T>, place: impl Fn(&T) -> [i64; N]) -> List<T> {
+        let mut list = self.page.of(all);
+        let last = list.items.last().filter(|_| list.truncated).map(place);
+        let written = |place: [i64; N]| place.map(|number| format!("{BEHIND}{number}")).concat();
+        list.next = last.map(|place| Next::Behind(written(place)));
+        list
+    }
+}
+
+fn place<const N: usize>(text: &str) -> Option<[i64; N]> {
+    let numbers = text.split(BEHIND).skip(1).map(|number| number.parse().ok()).collect::<Option<Vec<_>>>()?;
+    numbers.try_into().ok()
 }
 
 /// Refuses a stretch that ends before it begins.

@@ -153,6 +153,34 @@ impl Bench {
         (head[9..12].parse().unwrap(), head.to_lowercase(), body.to_owned())
     }
 
+    /// A connection on which this was said.
+    async fn begun(&self, said: &str) -> tokio::net::TcpStream {
+        let mut socket = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        socket.write_all(said.as_bytes()).await.unwrap();
+        socket
+    }
+
+    /// Posts JSON; `headers` with a line break behind each.
+    async fn post(&self, path: &str, headers: &str, body: &Value) -> (u16, String, Value) {
+        let body = body.to_string();
+        let length = body.len();
+        let mut socket = self
+            .begun(&format!(
+                "POST /api/v1/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+            ))
+            .await;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), head.to_lowercase(), serde_json::from_str(body).unwrap_or_default())
+    }
+
+    async fn user(&self, name: &str, role: Role) {
+        let password = crate::access::Hash::of("correct horse").unwrap();
+        let user = crate::access::User { name: name.into(), role, password, changed: Timestamp(NOW) };
+        self.warm.access().put_user(&user).await.unwrap();
+    }
+
     /// The status of a request with a token.
     async fn status(&self, line: &str, token: &str) -> u16 {
         let host = format!("localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: 0");
@@ -400,6 +428,7 @@ const ROUTES: &[(&str, Option<Role>)] = &[
     ("GET /api/v1/quality", Some(Role::Viewer)),
     ("GET /api/v1/forecasts", Some(Role::Viewer)),
     ("GET /api/v1/anomalies", Some(Role::Viewer)),
+    ("GET /api/v1/anomalies/1", Some(Role::Viewer)),
     ("GET /api/v1/storage", Some(Role::Viewer)),
     ("GET /api/v1/jobs", Some(Role::Viewer)),
     ("GET /api/v1/jobs/runs", Some(Role::Viewer)),
@@ -585,4 +614,77 @@ async fn every_mistake_is_a_problem_that_says_so() {
     let answer = bench.ask("DELETE /api/v1/nodes", "localhost").await;
     assert!(answer.1.contains("allow: get,head"), "{}", answer.1);
     bench.refused(answer, 405, "", "DELETE");
+}
+/// `count` anomalies of the first series, an hour apart, the last ones critical.
+async fn anomalies(bench: &Bench, from: i64, count: i64) {
+    use crate::analytics::anomaly::{Kind, Severity};
+    use crate::analytics::store::{Anomaly, State};
+    let one = |n: i64| Anomaly {
+        number: 0,
+        series: crate::tiers::SeriesId(1),
+        kind: Kind::Stuck,
+        start: Timestamp(NOW + n * 3_600 * SECOND),
+        last: Timestamp(NOW + n * 3_600 * SECOND),
+        end: None,
+        severity: if n % 2 == 0 { Severity::Warning } else { Severity::Critical },
+        expected: None,
+        seen: None,
+        detail: "it stands still".into(),
+        state: State::Open,
+        normal: false,
+        notes: Vec::new(),
+    };
+    let all: Vec<_> = (from..from + count).map(one).collect();
+    bench.warm.anomalies().put_anomalies(&all, Timestamp(0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn lists_that_have_the_newest_first_repeat_nothing_while_new_ones_come() {
+    let bench = bench().await;
+    anomalies(&bench, 0, 5).await;
+    let note = async |what: &str| {
+        let audited =
+            crate::tiers::Audited { at: Timestamp(NOW), who: "rossi".into(), what: what.into(), detail: json!({}) };
+        bench.warm.commit(Flush { audit: vec![audited], ..Flush::default() }).await.unwrap();
+    };
+    for n in 0..5 {
+        note(&n.to_string()).await;
+    }
+    for (path, field, expected) in
+        [("anomalies", "id", json!([5, 4, 3, 2, 1])), ("audit", "what", json!(["new", "new", "4", "3", "2", "1", "0"]))]
+    {
+        let (mut seen, mut next) = (Vec::new(), String::from("0"));
+        loop {
+            let list = bench.get(&format!("{path}?limit=2&offset={next}")).await;
+            seen.extend(list["items"].as_array().unwrap().iter().map(|item| item[field].clone()));
+            let Some(on) = list["next"].as_str() else { break };
+            next = on.to_owned();
+            anomalies(&bench, 10 + seen.len() as i64, 1).await;
+            note("new").await;
+        }
+        assert_eq!(json!(seen), expected, "{path}");
+        bench.refused(bench.ask(&format!("GET /api/v1/{path}?offset=~x"), "localhost").await, 400, "offset", "`next`");
+    }
+    assert_eq!(bench.get("audit?offset=1&what=new").await["items"].as_array().unwrap().len(), 4);
+    assert_eq!(bench.get("audit?who=bianchi").await["items"], json!([]));
+    let critical = bench.get("anomalies?severity=critical&to=2026-03-01T18:00:00Z").await;
+    let ids: Vec<_> = critical["items"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+    assert_eq!(ids, [4, 2]);
+    assert_eq!(bench.get("anomalies/2").await["severity"], "critical");
+    bench.refused(bench.ask("GET /api/v1/anomalies/99", "localhost").await, 404, "", "no anomaly 99");
+}
+
+#[tokio::test]
+async fn of_several_who_acknowledge_at_once_one_does() {
+    let bench = bench().await;
+    anomalies(&bench, 0, 1).await;
+    let acknowledge = async |n: usize| {
+        let said = json!({ "author": format!("operator {n}"), "comment": "I go there" });
+        bench.post("anomalies/1/acknowledge", "", &said).await.0
+    };
+    let mut all = futures::future::join_all((0..6).map(acknowledge)).await;
+    all.sort_unstable();
+    assert_eq!(all, [200, 409, 409, 409, 409, 409]);
+    assert_eq!(bench.get("anomalies/1").await["notes"].as_array().unwrap().len(), 1);
+    assert_eq!(bench.get("audit").await["items"].as_array().unwrap().len(), 1, "who was too late did nothing");
 }

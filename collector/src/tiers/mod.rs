@@ -178,8 +178,8 @@ pub trait WarmTier: Send + Sync + 'static {
     /// Who may come in.
     fn access(&self) -> &dyn AccessStore;
 
-    /// What people changed, newest first. It is written by [`WarmTier::commit`].
-    fn audit(&self, count_max: u32) -> TierFuture<'_, Vec<Audited>>;
+    /// What people changed, newest first, with its number. It is written by [`WarmTier::commit`].
+    fn audit<'a>(&'a self, wanted: &'a AuditWanted) -> TierFuture<'a, Vec<(i64, Audited)>>;
 
     /// How many readings of the hours that start in `from <= start < to` came late, by series; those without any are left out.
     fn late(&self, from: Timestamp, to: Timestamp) -> TierFuture<'_, Vec<(SeriesId, u64)>>;

@@ -176,6 +176,27 @@ pub struct Audited {
     pub detail: serde_json::Value,
 }
 
+/// Which changes are wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AuditWanted {
+    /// By them.
+    pub who: Option<String>,
+    /// Of that kind.
+    pub what: Option<String>,
+    /// With a lower number.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub count_max: u32,
+}
+
+impl AuditWanted {
+    /// The newest.
+    #[must_use]
+    pub fn all(count_max: u32) -> Self {
+        Self { who: None, what: None, before: None, count_max }
+    }
+}
+
 /// What a commit did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CommitReport {

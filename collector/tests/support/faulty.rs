@@ -96,8 +96,8 @@ impl WarmTier for FaultyWarm {
     fn access(&self) -> &dyn AccessStore {
         self.inner.access()
     }
-    fn audit(&self, count_max: u32) -> TierFuture<'_, Vec<Audited>> {
-        self.answers(self.inner.audit(count_max))
+    fn audit<'a>(&'a self, wanted: &'a AuditWanted) -> TierFuture<'a, Vec<(i64, Audited)>> {
+        self.answers(self.inner.audit(wanted))
     }
     fn hand_over<'a>(&'a self, series: &'a SeriesKey, from: &'a GatewayId, to: &'a GatewayId) -> TierFuture<'a, ()> {
         self.answers(self.inner.hand_over(series, from, to))

@@ -78,6 +78,9 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// All of them.
+    pub const ALL: [Severity; 2] = [Severity::Warning, Severity::Critical];
+
     /// As it is stored and shown.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -90,7 +93,7 @@ impl Severity {
     /// The severity of that name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Severity::Warning, Severity::Critical].into_iter().find(|severity| severity.as_str() == text)
+        Self::ALL.into_iter().find(|severity| severity.as_str() == text)
     }
 }
 

@@ -39,7 +39,8 @@ const ABOUT: &str = "What a collector knows of a water network: newest values, h
 **Times** are RFC 3339 in UTC. As a parameter a day like `2026-03-01` (its first moment in UTC), `now` and `now-6h` are \
 possible as well; a `+` in an address is written `%2B`.
 
-**Lists** have at most `limit` items. `next` is what to give as `offset` for those after them, `null` at the end.
+**Lists** have at most `limit` items. `next` is what to give as `offset` for those after them, `null` at the end; of lists \
+that have the newest first new items don't shift it.
 
 **Errors** are problem details (RFC 9457): `type` is a name that stays, `detail` says what is wrong and what would be \
 right, `parameter` which parameter is at fault, or puts it right. An answer that something is missing from says so in `degraded`.

@@ -110,12 +110,16 @@ impl PostgresWarm {
         let sql = "SELECT * FROM anomalies WHERE ($1::bigint IS NULL OR number = $1) \
                    AND ($2::integer[] IS NULL OR series_id = ANY ($2)) \
                    AND ($3::text IS NULL OR kind = $3) AND ($4::text IS NULL OR state = $4) \
-                   AND (end_at IS NULL OR last_at >= $5) AND start_at < $6 \
+                   AND (end_at IS NULL OR last_at >= $5) AND start_at < $6 AND ($8::text IS NULL OR severity = $8) \
+                   AND ($9::timestamptz IS NULL OR (start_at, number) < ($9, $10::bigint)) \
                    ORDER BY start_at DESC, number DESC LIMIT $7";
         let series = wanted.series.as_ref().map(|all| all.iter().copied().map(number).collect::<Vec<i32>>());
         let query = sqlx::query(sql).bind(wanted.number).bind(series);
         let query = query.bind(wanted.kind.map(Kind::as_str)).bind(wanted.state.map(State::as_str));
         let query = query.bind(PgTime::bounded(wanted.from)).bind(PgTime::bounded(wanted.to));
+        let query = query.bind(i64::from(wanted.count_max)).bind(wanted.severity.map(Severity::as_str));
+        let query = query.bind(wanted.before.map(|(start, _)| PgTime::bounded(start)));
+        let query = query.bind(wanted.before.map(|(_, number)| number));
         let mut connection = self.primary().await?;
         let rows = query.fetch_all(&mut *connection).await.map_err(failed)?;
         let mut found = rows.iter().map(anomaly).collect::<Result<Vec<_>, _>>()?;

@@ -4,7 +4,7 @@ use super::PostgresWarm;
 use super::fault::{Failure, failed};
 use super::rows::{get, strange, text};
 use super::time::PgTime;
-use crate::tiers::{Audited, TierError};
+use crate::tiers::{AuditWanted, Audited, TierError};
 use sqlx::PgConnection;
 
 pub(super) async fn put(connection: &mut PgConnection, audit: &[Audited]) -> Result<(), Failure> {
@@ -17,18 +17,22 @@ pub(super) async fn put(connection: &mut PgConnection, audit: &[Audited]) -> Res
 }
 
 impl PostgresWarm {
-    pub(super) async fn list_audit(&self, count_max: u32) -> Result<Vec<Audited>, TierError> {
-        let sql = "SELECT at, who, what, detail FROM audit ORDER BY number DESC LIMIT $1";
-        let rows = sqlx::query(sql).bind(i64::from(count_max));
+    pub(super) async fn list_audit(&self, wanted: &AuditWanted) -> Result<Vec<(i64, Audited)>, TierError> {
+        let sql = "SELECT number, at, who, what, detail FROM audit WHERE ($1::text IS NULL OR who = $1) \
+                   AND ($2::text IS NULL OR what = $2) AND ($3::bigint IS NULL OR number < $3) \
+                   ORDER BY number DESC LIMIT $4";
+        let (who, what) = (wanted.who.as_deref().map(text), wanted.what.as_deref().map(text));
+        let rows = sqlx::query(sql).bind(who).bind(what).bind(wanted.before).bind(i64::from(wanted.count_max));
         let rows = rows.fetch_all(&mut *self.primary().await?).await.map_err(failed)?;
         let audited = |row| {
             let detail: String = get(row, "detail")?;
-            Ok(Audited {
+            let audited = Audited {
                 at: get::<PgTime>(row, "at")?.0,
                 who: get(row, "who")?,
                 what: get(row, "what")?,
                 detail: serde_json::from_str(&detail).map_err(strange)?,
-            })
+            };
+            Ok((get(row, "number")?, audited))
         };
         rows.iter().map(audited).collect()
     }

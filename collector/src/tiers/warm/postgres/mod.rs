@@ -366,8 +366,8 @@ impl WarmTier for PostgresWarm {
         self
     }
 
-    fn audit(&self, count_max: u32) -> TierFuture<'_, Vec<Audited>> {
-        Box::pin(self.list_audit(count_max))
+    fn audit<'a>(&'a self, wanted: &'a AuditWanted) -> TierFuture<'a, Vec<(i64, Audited)>> {
+        Box::pin(self.list_audit(wanted))
     }
 
     fn put_quality<'a>(&'a self, reports: &'a [QualityReport], keep_from: &'a str) -> TierFuture<'a, ()> {

@@ -104,11 +104,13 @@ impl SqliteWarm {
         let sql = "SELECT * FROM anomalies WHERE (?1 IS NULL OR number = ?1) \
                    AND (?2 IS NULL OR series_id IN (SELECT value FROM json_each(?2))) \
                    AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR state = ?4) \
-                   AND (end_at IS NULL OR last_at >= ?5) AND start_at < ?6 \
-                   ORDER BY start_at DESC, number DESC LIMIT ?7";
+                   AND (end_at IS NULL OR last_at >= ?5) AND start_at < ?6 AND (?8 IS NULL OR severity = ?8) \
+                   AND (?9 IS NULL OR (start_at, number) < (?9, ?10)) ORDER BY start_at DESC, number DESC LIMIT ?7";
         let query = sqlx::query(sql).bind(wanted.number).bind(wanted.series.as_ref().map(to_json));
         let query = query.bind(wanted.kind.map(Kind::as_str)).bind(wanted.state.map(State::as_str));
         let query = query.bind(wanted.from.0).bind(wanted.to.0).bind(wanted.count_max);
+        let query = query.bind(wanted.severity.map(Severity::as_str));
+        let query = query.bind(wanted.before.map(|(start, _)| start.0)).bind(wanted.before.map(|(_, number)| number));
         let rows = query.fetch_all(&self.read).await.map_err(failed)?;
         let mut found = rows.iter().map(anomaly).collect::<Result<Vec<_>, _>>()?;
         let numbers: Vec<i64> = found.iter().map(|one| one.number).collect();
