@@ -63,7 +63,9 @@ async fn with_the_first_user_everyone_must_say_who_it_is() {
     let (site, config) = with_tls();
     let collector = site.start().await;
     let get = async |path: &str, headers: &str| ask(&site, &collector, &format!("GET {path}"), headers, None).await;
-    assert_eq!(get("/api/v1/nodes", "").await.status, 200);
+    let nodes = get("/api/v1/nodes", "").await;
+    assert_eq!(nodes.status, 200);
+    assert!(nodes.head.to_lowercase().contains("strict-transport-security: max-age=2592000"), "{}", nodes.head);
 
     let secret = site.folder.path().join("password");
     std::fs::write(&secret, "correct horse\n").unwrap();

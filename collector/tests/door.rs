@@ -245,3 +245,19 @@ async fn what_is_known_of_a_gateway_is_there_after_a_restart() {
     );
     assert!(gateway["session"].is_null());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_to_the_api_keep_no_gateway_out() {
+    let site = Site::new(&["STATION_7"], |_| {});
+    let collector = site.start().await;
+    let mut silent = Vec::new();
+    for _ in 0..1_200 {
+        let mut socket = TcpStream::connect(collector.api).await.unwrap();
+        socket.write_all(b"GET /api/v1/health HTTP/1.1\r\nHost: loc").await.unwrap();
+        silent.push(socket);
+    }
+    is_well(&collector, "STATION_7").await;
+    assert_eq!(collector.get("health").await["status"], "ok", "nor those who ask");
+    let first = silent.remove(0);
+    closed(first).await; // it made room for others, or said nothing for too long
+}

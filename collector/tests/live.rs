@@ -312,3 +312,19 @@ async fn whoever_is_out_is_told_nothing_more() {
     out(stays, since, again, Duration::from_secs(3)).await;
     warm.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_all_the_seats() {
+    let site = Site::new(&[], |_| {});
+    let collector = site.start().await;
+    let mut watching = Vec::new();
+    for _ in 0..100 {
+        watching.push(connect(&collector, None, None).await.unwrap());
+    }
+    match connect(&collector, None, None).await {
+        Err(Error::Http(answer)) => assert_eq!(answer.status(), 429),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+    watching.pop();
+    assert!(until(async || connect(&collector, None, None).await.is_ok()).await, "who goes makes room");
+}

@@ -6,7 +6,7 @@ use super::people::{form, hashed, people};
 use super::routes::Answered;
 use super::{Api, Peer, Problem};
 use crate::access::{Hash, LoginRefused, PeopleError, Principal, Role, SESSION_MAX, Way};
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
@@ -96,7 +96,7 @@ struct Form {
         headers(("Set-Cookie" = String, description = "The session."))), Unknown, TooOften))]
 pub(super) async fn login(
     State(api): State<Api>,
-    peer: Option<Extension<ConnectInfo<Peer>>>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Sent(body): Sent,
 ) -> Result<Response, Problem> {
@@ -106,15 +106,10 @@ pub(super) async fn login(
     }
     let form: Form =
         serde_json::from_slice(&body).map_err(|_| Problem::body("name and password are needed, as JSON"))?;
-    let (peer, now) = (address(peer), (api.sources.now)());
+    let (peer, now) = (peer.counted().to_string(), (api.sources.now)());
     let login = api.sources.access.login(&form.name, &form.password, &peer, now).await;
     let (cookie, who) = login.map_err(|why| refused(why, &form.name, &peer, Problem::wrong_password()))?;
     Ok(logged_in(&api, &cookie, &who))
-}
-
-/// Where it is asked from.
-fn address(peer: Option<Extension<ConnectInfo<Peer>>>) -> String {
-    peer.map_or_else(String::new, |peer| peer.0.0.0.ip().to_string())
 }
 
 /// What is said to whoever showed no password that fits.
@@ -208,7 +203,7 @@ struct Passwords {
 pub(super) async fn password(
     State(api): State<Api>,
     Extension(who): Extension<Principal>,
-    peer: Option<Extension<ConnectInfo<Peer>>>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Sent,
 ) -> Result<Response, Problem> {
@@ -217,7 +212,7 @@ pub(super) async fn password(
     let people = people(&api, &who);
     let gone = |why| if matches!(why, PeopleError::Unknown { .. }) { Problem::login() } else { why.into() };
     let user = people.user(&who.name).await.map_err(gone)?;
-    let peer = address(peer);
+    let peer = peer.counted().to_string();
     let checked = api.sources.access.check(&user, &current, &peer).await;
     checked.map_err(|why| refused(why, &user.name, &peer, Problem::wrong_current_password()))?;
     let user = people.set_password(&user.name, hashed(new).await?).await?;

@@ -21,12 +21,6 @@ pub(super) struct Sent(pub(super) Bytes);
 impl<S: Send + Sync> FromRequest<S> for Sent {
     type Rejection = Problem;
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        // Who says beforehand that it is too much needn't send it.
-        let length =
-            request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        if length.is_some_and(|length: u64| length > BODY_BYTES_MAX as u64) {
-            return Err(Problem::too_large(BODY_BYTES_MAX));
-        }
         let packed = is_packed(request.headers())?;
         let sent = Bytes::from_request(request, state).await.map_err(|rejected| {
             let why = rejected.body_text();

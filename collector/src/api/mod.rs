@@ -8,6 +8,7 @@
 
 mod access;
 mod anomalies;
+mod body;
 mod dashboard;
 mod directory;
 mod document;
@@ -26,24 +27,28 @@ mod page;
 mod parameters;
 mod params;
 mod past;
+mod peer;
 mod people;
 mod problem;
 mod quality;
 mod quarantine;
 mod rates;
 mod routes;
+mod serve;
 mod sql;
 mod storage;
+mod tally;
 pub mod tls;
 mod views;
 
 pub(crate) use export::BROKEN_OFF;
 pub use problem::Problem;
+pub use serve::{Connections, serve};
 
-use crate::access::{Access, Role};
+use crate::access::{Access, Principal, Role};
 use crate::alerts::Troubles;
 use crate::anomalies::Anomalies;
-use crate::config::Places;
+use crate::config::{Network, Places};
 use crate::costs::Paid;
 use crate::etl::Scheduler;
 use crate::flush::Write;
@@ -54,22 +59,22 @@ use crate::tiers::hot::days::DayCache;
 use crate::tiers::{ColdTier, HotTier, WarmTier};
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response_with_state};
 use axum::response::Response;
-use axum::serve::{IncomingStream, Listener};
+use body::Sender;
 use directory::Directory;
-use document::{Rules, costly, for_people, needing};
+use document::{Rule, Rules, costly, for_people, needing};
 use params::Params;
+use peer::Peer;
 use rates::{Cost, Rates};
 use shared::ids::GatewayId;
 use shared::reading::Timestamp;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tls::TlsListener;
+use tally::Tally;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +84,8 @@ use utoipa_axum::routes;
 
 /// Most requests that are worked on at a time.
 const REQUESTS_MAX: usize = 64;
+/// And of those nobody is known to have sent, which have turns of their own.
+const STRANGERS_MAX: usize = 32;
 /// Most answers that are files of any length.
 const EXPORTS_MAX: usize = 4;
 /// Most snapshots of the live feed that are looked up at a time.
@@ -118,8 +125,10 @@ pub struct Sources {
     pub presence: Presence,
     /// Who may do what.
     pub access: Arc<Access>,
-    /// It is asked over TLS: cookies are for TLS only.
+    /// Browsers ask over TLS, ours or that of a proxy: cookies are for TLS only.
     pub secure: bool,
+    /// The TLS is ours.
+    pub tls: bool,
     /// Other hosts than this machine's loopback may be asked for.
     pub any_host: bool,
     /// Stores what people enter.
@@ -128,6 +137,10 @@ pub struct Sources {
     pub paid: Paid,
     /// How often what costs much may be asked.
     pub rates: crate::config::Rates,
+    /// How many connections there may be.
+    pub connections: Connections,
+    /// Proxies that are believed when they say for whom they ask.
+    pub trusted_proxies: Arc<[Network]>,
     /// Readings further ahead of the clock are refused, microseconds.
     pub future_max_us: i64,
     /// What can't go on at the moment: which part, and why.
@@ -164,9 +177,11 @@ struct Api {
     started: Timestamp,
     directory: Arc<Directory>,
     busy: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
     exports: Arc<Semaphore>,
     snapshots: Arc<Semaphore>,
-    clients: Arc<Semaphore>,
+    clients: Arc<Tally<String>>,
     rates: Arc<Rates>,
     rules: Arc<Rules>,
     document: Bytes,
@@ -180,48 +195,6 @@ struct Api {
 /// When it can't be bound.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, ApiError> {
     TcpListener::bind(address).await.map_err(|source| ApiError::Bind { address, source })
-}
-
-/// The peer's address, of either kind of listener.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(SocketAddr);
-
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
-
-impl Connected<IncomingStream<'_, TlsListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
-
-/// Answers until `stop`, and what is under way for a few seconds more.
-///
-/// # Errors
-/// When the listener breaks.
-pub async fn serve<L>(listener: L, sources: Sources, stop: CancellationToken) -> Result<(), ApiError>
-where
-    L: Listener<Addr = SocketAddr>,
-    Peer: for<'a> Connected<IncomingStream<'a, L>>,
-{
-    let stopped = stop.clone();
-    let access = sources.access.clone();
-    let service = router(sources, stop.clone()).into_make_service_with_connect_info::<Peer>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
-    // A client that holds its connection open doesn't hold up the stop.
-    let overdue = async {
-        stopped.cancelled().await;
-        tokio::time::sleep(DRAIN_WITHIN).await;
-    };
-    tokio::select! {
-        outcome = async { server.await } => outcome?,
-        () = overdue => {}
-        () = access.keep_looking() => {}
-    }
-    Ok(())
 }
 
 /// What is served, who may ask for it, and what costs so much that it is limited. Everything else about a route stands with
@@ -290,9 +263,11 @@ fn router(sources: Sources, stop: CancellationToken) -> Router {
         started: (sources.now)(),
         directory: Arc::new(Directory::new(sources.warm.clone())),
         busy: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
+        bodies: Arc::new(Semaphore::new(body::LARGE_MAX)),
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
         snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
-        clients: Arc::new(Semaphore::new(live::CLIENTS_MAX)),
+        clients: Tally::new(live::CLIENTS_MAX.min(sources.connections.most / 2)),
         rates: Arc::new(Rates::new(sources.rates)),
         rules: Arc::new(Rules::of(&document)),
         document: document.to_json().unwrap_or_default().into(),
@@ -307,18 +282,21 @@ fn router(sources: Sources, stop: CancellationToken) -> Router {
         .method_not_allowed_fallback(async |request: Request| Problem::method(request.method().as_str()))
         .layer(from_fn_with_state(api.clone(), guard))
         .layer(from_fn(etag::tagged))
-        .layer(map_response(dashboard::secured))
+        .layer(map_response_with_state(api.clone(), dashboard::secured))
         .layer(CompressionLayer::new())
         .with_state(api)
 }
 
-/// Refuses what is not meant for this machine, who may not, and what isn't described; bounds how much is under way and for
-/// how long.
+/// Refuses what is not meant for this machine, who may not, and what isn't described; takes all of it in, and bounds how much
+/// is under way and for how long.
 async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Result<Response, Problem> {
     let host = request.headers().get("host").and_then(|h| h.to_str().ok()).unwrap_or_default();
     if !api.sources.any_host && !is_this_machine(host) {
         return Err(Problem::host(host));
     }
+    let connection = request.extensions().get().copied().unwrap_or(Peer(Ipv4Addr::UNSPECIFIED.into()));
+    let peer = connection.behind(request.headers(), &api.sources.trusted_proxies);
+    request.extensions_mut().insert(peer);
     let path = request.extensions().get::<MatchedPath>().map_or_else(String::new, |path| path.as_str().to_owned());
     let rule = api.rules.of_route(request.method(), &path);
     access::admit(&api, &mut request, access::needs(rule, &path)).await?;
@@ -326,15 +304,26 @@ async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Resu
         let params = Params::of(request.uri(), &rule.parameters)?;
         request.extensions_mut().insert(params);
         if let Some(cost) = rule.cost {
-            let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0.0.ip());
             api.rates.count(cost, request.extensions().get(), peer)?;
         }
     }
-    let Ok(Ok(_turn)) = tokio::time::timeout(TURN_WITHIN, api.busy.acquire()).await else {
+    take_turn(&api, request, rule, next).await
+}
+
+/// Answers what may be asked: when all of it is there, and when it is its turn.
+async fn take_turn(api: &Api, request: Request, rule: Option<&Rule>, next: Next) -> Result<Response, Problem> {
+    let known = request.extensions().get::<Principal>().is_some();
+    let imports = rule.is_some_and(|rule| rule.cost == Some(Cost::Import));
+    let (sender, turns) = match (known, imports) {
+        (false, _) => (Sender::Stranger, &api.strangers),
+        (true, false) => (Sender::Known, &api.busy),
+        (true, true) => (Sender::Importer, &api.busy),
+    };
+    let (request, _place) = body::whole(api, request, sender).await?;
+    let Ok(Ok(_turn)) = tokio::time::timeout(TURN_WITHIN, turns.acquire()).await else {
         return Err(Problem::busy());
     };
     let path = request.uri().path().to_owned();
-    let imports = rule.is_some_and(|rule| rule.cost == Some(Cost::Import));
     let within = if imports { IMPORT_WITHIN } else { ANSWER_WITHIN };
     tokio::time::timeout(within, next.run(request)).await.map_err(|_| Problem::too_slow(&path))
 }

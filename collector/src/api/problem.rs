@@ -90,6 +90,12 @@ impl Problem {
         Self::new("urn:collector:problem:encoding", title, StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
     }
 
+    /// What is sent doesn't come.
+    pub(super) fn slow_body(within: Duration) -> Self {
+        let detail = format!("what is announced must be sent within {} s", within.as_secs());
+        Self::new("urn:collector:problem:slow_body", "It didn't come", StatusCode::REQUEST_TIMEOUT, detail)
+    }
+
     /// A series that was asked for isn't there.
     pub(super) fn no_such(what: &'static str, parameter: &str, name: &str) -> Self {
         let detail = format!("there is no {what} {}", shown(name));
@@ -145,6 +151,13 @@ impl Problem {
     pub(super) fn too_often(wait: Duration) -> Self {
         let detail = "this is asked too often; [api.rates] of the configuration says how often it may be".into();
         Self::new("urn:collector:problem:often", "Too often", StatusCode::TOO_MANY_REQUESTS, detail).again_in(wait)
+    }
+
+    /// They have as many live feeds as one may have.
+    pub(super) fn too_many_feeds(most: usize) -> Self {
+        let detail =
+            format!("{most} live feeds are open already, which is as many as one may have; close some of them");
+        Self::new("urn:collector:problem:feeds", "Too many", StatusCode::TOO_MANY_REQUESTS, detail).again_in(AWAY)
     }
 
     /// It needs another role.

@@ -3,12 +3,12 @@
 //! strangers are refused before, and where there are none only loopback is answered.
 
 use super::Problem;
+use super::peer::Peer;
 use crate::access::{Principal, Way};
 use crate::config::Rates as Settings;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
 
 /// What costs much.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -22,6 +22,17 @@ pub(super) enum Cost {
     Import,
     /// Queries of the archive.
     Sql,
+}
+
+/// As whom somebody is counted: the user, the token, or the address where nobody has to say who it is. `None`: a command of
+/// this machine.
+pub(super) fn who_counts(who: Option<&Principal>, peer: Peer) -> Option<String> {
+    match who.map(|who| (who.way, &who.name)) {
+        Some((Way::Local, _)) => None,
+        Some((Way::Session, name)) => Some(format!("user {name}")),
+        Some((Way::Token, name)) => Some(format!("token {name}")),
+        Some((Way::Open, _)) | None => Some(peer.counted().to_string()),
+    }
 }
 
 /// The rates.
@@ -46,13 +57,8 @@ impl Rates {
     }
 
     /// Counts a request, and refuses what is too much.
-    pub(super) fn count(&self, cost: Cost, who: Option<&Principal>, peer: Option<IpAddr>) -> Result<(), Problem> {
-        let key = match who.map(|who| (who.way, &who.name)) {
-            Some((Way::Local, _)) => return Ok(()),
-            Some((Way::Session, name)) => format!("user {name}"),
-            Some((Way::Token, name)) => format!("token {name}"),
-            Some((Way::Open, _)) | None => peer.map_or_else(String::new, |peer| peer.to_string()),
-        };
+    pub(super) fn count(&self, cost: Cost, who: Option<&Principal>, peer: Peer) -> Result<(), Problem> {
+        let Some(key) = who_counts(who, peer) else { return Ok(()) };
         let rate = match cost {
             Cost::History => &self.history,
             Cost::Export => &self.export,

@@ -51,10 +51,10 @@ fn gateway() -> GatewayId {
 
 /// Two series, ten minutes of readings of the first, one gap, one row set aside.
 async fn bench() -> Bench {
-    bench_with(crate::config::Rates::default()).await
+    bench_with(|_| {}).await
 }
 
-async fn bench_with(rates: crate::config::Rates) -> Bench {
+async fn bench_with(change: impl FnOnce(&mut Sources)) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let warm = Arc::new(SqliteWarm::open(&folder.path().join("w")).await.unwrap());
     let hot = Arc::new(MemoryHot::new(Timestamp(NOW), 1000, Arc::new(|| Timestamp(NOW))));
@@ -102,7 +102,7 @@ async fn bench_with(rates: crate::config::Rates) -> Bench {
         false,
         "of this start".into(),
     ));
-    let sources = Sources {
+    let mut sources = Sources {
         warm: warm.clone(),
         hot,
         anomalies: Arc::new(crate::anomalies::Anomalies::new(warm.clone(), None)),
@@ -115,6 +115,7 @@ async fn bench_with(rates: crate::config::Rates) -> Bench {
         ),
         access: access.clone(),
         secure: false,
+        tls: false,
         any_host: false,
         write: {
             let warm = warm.clone();
@@ -124,7 +125,9 @@ async fn bench_with(rates: crate::config::Rates) -> Bench {
             })
         },
         paid: crate::costs::Paid::default(),
-        rates,
+        rates: crate::config::Rates::default(),
+        connections: Connections::default(),
+        trusted_proxies: [].into(),
         future_max_us: 600 * SECOND,
         days: None,
         places: Arc::default(),
@@ -135,6 +138,7 @@ async fn bench_with(rates: crate::config::Rates) -> Bench {
         metrics: Arc::new(|| "collector_up 1\n".into()),
         now: Arc::new(|| Timestamp(NOW)),
     };
+    change(&mut sources);
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
     tokio::spawn(serve(listener, sources, stop.clone()));
@@ -587,7 +591,7 @@ async fn an_answer_that_is_known_does_not_travel_again() {
 #[tokio::test]
 async fn what_costs_much_is_limited_but_not_for_commands() {
     let two = std::num::NonZeroU32::new(2).unwrap();
-    let bench = bench_with(crate::config::Rates { history: two, ..Default::default() }).await;
+    let bench = bench_with(|sources| sources.rates.history = two).await;
     let line = "GET /api/v1/history?series=1";
     for _ in 0..2 {
         assert_eq!(bench.ask(line, "localhost").await.0, 200);
@@ -615,6 +619,89 @@ async fn every_mistake_is_a_problem_that_says_so() {
     assert!(answer.1.contains("allow: get,head"), "{}", answer.1);
     bench.refused(answer, 405, "", "DELETE");
 }
+
+const SLOW: &str =
+    "POST /api/v1/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+
+#[tokio::test]
+async fn those_who_send_slowly_hold_up_nobody() {
+    let bench = bench().await;
+    bench.user("rossi", Role::Viewer).await;
+    let mut slow = Vec::new();
+    for _ in 0..2 * (REQUESTS_MAX + STRANGERS_MAX) {
+        slow.push(bench.begun(SLOW).await);
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let began = std::time::Instant::now();
+    assert_eq!(bench.status("GET /api/v1/nodes", "of this start").await, 200);
+    assert_eq!(bench.ask("GET /api/v1/health", "localhost").await.0, 200, "nor other strangers");
+    let right = json!({ "name": "rossi", "password": "correct horse" });
+    assert_eq!(bench.post("login", "", &right).await.0, 200);
+    assert!(began.elapsed() < TURN_WITHIN, "{:?}", began.elapsed());
+    // Somebody who isn't known sends a name and a password, and no more.
+    let much = json!({ "name": "x".repeat(body::STRANGERS_MAX), "password": "" });
+    let (status, _, problem) = bench.post("login", "", &much).await;
+    assert_eq!((status, problem["detail"].as_str().unwrap().contains("2000 bytes")), (413, true), "{problem}");
+}
+
+#[tokio::test]
+async fn what_is_announced_must_come() {
+    let bench = bench().await;
+    let mut socket = bench.begun(SLOW).await;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("within 10 s"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_is_closed() {
+    let head_within = Duration::from_millis(300);
+    let bench = bench_with(|sources| sources.connections.head_within = head_within).await;
+    let idle = "GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for said in ["", "GET /api/v1/health HTTP/1.1\r\nHost: loc", idle] {
+        let (mut socket, mut answer) = (bench.begun(said).await, Vec::new());
+        let reading = tokio::time::timeout(20 * head_within, socket.read_to_end(&mut answer));
+        assert!(reading.await.is_ok(), "it is open still after '{said}'");
+        assert_eq!(answer.starts_with(b"HTTP/1.1 200"), said == idle, "{}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[tokio::test]
+async fn silent_connections_keep_nobody_out() {
+    let bench = bench_with(|sources| sources.connections.most = 8).await;
+    let mut silent = Vec::new();
+    for _ in 0..32 {
+        silent.push(bench.begun("GET /api/v1/health HTTP/1.1\r\n").await);
+    }
+    for _ in 0..8 {
+        assert_eq!(bench.ask("GET /api/v1/health", "localhost").await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn connections_are_bounded() {
+    let bench = bench_with(|sources| sources.connections.most = 8).await;
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        let mut socket = bench.begun("GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer).await.unwrap();
+        open.push(socket);
+    }
+    let mut more = bench.begun("").await;
+    assert_eq!(more.read(&mut [0]).await.unwrap_or(0), 0, "the ninth is closed");
+    open.pop();
+    let answered = async {
+        loop {
+            let mut socket = bench.begun("GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+            if socket.read(&mut [0; 12]).await.is_ok_and(|count| count > 0) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), answered).await.unwrap();
+}
+
 /// `count` anomalies of the first series, an hour apart, the last ones critical.
 async fn anomalies(bench: &Bench, from: i64, count: i64) {
     use crate::analytics::anomaly::{Kind, Severity};

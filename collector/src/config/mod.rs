@@ -3,8 +3,10 @@
 
 mod check;
 mod mistakes;
+mod network;
 
 pub use mistakes::{LoadError, Misplaced, Mistakes, ValueError};
+pub use network::Network;
 
 use crate::alerts::settings::AlertSettings;
 use crate::costs::CostSettings;
@@ -104,6 +106,8 @@ pub struct Api {
     pub key: Option<PathBuf>,
     /// No TLS beyond loopback: something in front of it sees to that.
     pub plain_http: bool,
+    /// Proxies in front of it, which are believed when they say for whom they ask (`X-Forwarded-For`).
+    pub trusted_proxies: Vec<Network>,
     /// How often what costs much may be asked.
     pub rates: Rates,
 }
@@ -200,7 +204,14 @@ impl Default for Ingest {
 
 impl Default for Api {
     fn default() -> Self {
-        Self { listen: loopback(8080), cert: None, key: None, plain_http: false, rates: Rates::default() }
+        Self {
+            listen: loopback(8080),
+            cert: None,
+            key: None,
+            plain_http: false,
+            trusted_proxies: Vec::new(),
+            rates: Rates::default(),
+        }
     }
 }
 
@@ -275,6 +286,12 @@ impl Config {
         wanted.then(|| {
             (self.api.cert.clone().unwrap_or_else(|| self.cert()), self.api.key.clone().unwrap_or_else(|| self.key()))
         })
+    }
+
+    /// Whether others than this machine can ask: it listens beyond loopback, or a proxy asks for others.
+    #[must_use]
+    pub fn api_is_open(&self) -> bool {
+        !self.api.listen.ip().is_loopback() || !self.api.trusted_proxies.is_empty()
     }
 
     fn ca_file(&self, configured: Option<&PathBuf>, default: &str) -> PathBuf {

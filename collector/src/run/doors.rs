@@ -4,7 +4,7 @@
 use super::{RunError, file_error};
 use crate::access::{Access, Local, Sessions};
 use crate::api::tls::{Identity, TlsListener};
-use crate::api::{self, ApiError, Sources};
+use crate::api::{self, ApiError, Connections, Sources};
 use crate::config::Config;
 use crate::tiers::WarmTier;
 use crate::tiers::hot::redis::RedisHot;
@@ -14,12 +14,16 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+/// Most connections of commands on this machine that have a door of their own.
+const COMMANDS_MAX: usize = 64;
+
 /// Bound, and not served yet.
 pub(super) struct Asked {
     pub(super) address: SocketAddr,
     listener: TcpListener,
     tls: Option<(Arc<Identity>, TcpListener)>,
-    beyond: bool,
+    /// Others than this machine can ask.
+    open: bool,
     local: Local,
 }
 
@@ -40,7 +44,7 @@ impl Asked {
         };
         let local = Local::new(near).map_err(file_error(&config.data_dir))?;
         local.write(&config.data_dir).map_err(file_error(&config.data_dir))?;
-        Ok(Self { address, listener, tls, beyond: !address.ip().is_loopback(), local })
+        Ok(Self { address, listener, tls, open: config.api_is_open(), local })
     }
 
     pub(super) fn access(&self, warm: Arc<dyn WarmTier>, redis: Option<&RedisHot>) -> Arc<Access> {
@@ -48,17 +52,21 @@ impl Asked {
             Some(redis) => Arc::new(redis.shelf()),
             None => Arc::new(MemoryShelf::default()),
         };
-        Arc::new(Access::new(warm, Sessions::new(shelf), self.beyond, self.local.secret.clone()))
+        Arc::new(Access::new(warm, Sessions::new(shelf), self.open, self.local.secret.clone()))
     }
 
     pub(super) async fn serve(self, sources: Sources, stop: CancellationToken) -> Result<(), ApiError> {
-        let any_host = self.beyond;
+        let any_host = self.open;
         let Some((identity, near)) = self.tls else {
-            return api::serve(self.listener, Sources { any_host, ..sources }, stop).await;
+            // Others come through a proxy, which sees to TLS.
+            api::serve(self.listener, Sources { any_host, secure: any_host, ..sources }, stop).await;
+            return Ok(());
         };
         let far = TlsListener::new(self.listener, identity)?;
-        let local = api::serve(near, sources.clone(), stop.clone());
-        tokio::try_join!(api::serve(far, Sources { any_host, secure: true, ..sources }, stop), local)?;
+        let commands = Connections { most: COMMANDS_MAX, ..sources.connections };
+        let local = Sources { connections: commands, trusted_proxies: [].into(), ..sources.clone() };
+        let local = api::serve(near, local, stop.clone());
+        tokio::join!(api::serve(far, Sources { any_host, secure: true, tls: true, ..sources }, stop), local);
         Ok(())
     }
 }

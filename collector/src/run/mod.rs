@@ -1,5 +1,6 @@
 //! The running collector: parse → build → bind → say so → wait → drain.
 
+mod descriptors;
 mod doors;
 mod refill;
 mod stores;
@@ -216,6 +217,7 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunErr
 }
 
 async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result<Running, RunError> {
+    descriptors::raise();
     let tls = shared::tls::server_config(&config.ca(), &config.cert(), &config.key())?;
     let revoked = revocation::watch(config.revoked(), stop.clone()).map_err(file_error(&config.revoked()))?;
     let (listener, ingest_at) = listen(config.ingest.listen).await?;
@@ -234,7 +236,7 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     // From here on nothing fails.
     let access = asked.access(wiring.warm.clone(), tiers.redis.as_deref());
     access.look_up().await;
-    let sources = wiring.sources(scheduler.clone(), &flusher, access); // starts the counting, too
+    let sources = wiring.sources(scheduler.clone(), &flusher, access, descriptors::for_api(config)); // starts the counting, too
     let watching = wiring.live(scheduler.clone());
     let (live, live_queue) = mpsc::channel(LIVE_MAX);
     let (intake, intake_task) = wiring.desk().open();

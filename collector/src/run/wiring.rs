@@ -266,7 +266,13 @@ impl<'a> Wiring<'a> {
         Ok(Some(Alerts::new(self.warm.clone(), gather, channels, when, now, alarm)))
     }
 
-    pub(super) fn sources(&self, jobs: Arc<Scheduler>, flusher: &Arc<Flusher>, access: Arc<Access>) -> api::Sources {
+    pub(super) fn sources(
+        &self,
+        jobs: Arc<Scheduler>,
+        flusher: &Arc<Flusher>,
+        access: Arc<Access>,
+        connections: api::Connections,
+    ) -> api::Sources {
         let (metrics, spool, sessions) = (shared::telemetry::metrics(), self.disk.spool.clone(), self.sessions.clone());
         api::Sources {
             warm: self.warm.clone(),
@@ -276,9 +282,12 @@ impl<'a> Wiring<'a> {
             troubles: self.troubles(),
             access,
             secure: false,
+            tls: false,
             any_host: false,
             write: flusher.writing(),
             rates: self.config.api.rates,
+            connections,
+            trusted_proxies: self.config.api.trusted_proxies.as_slice().into(),
             paid: Paid {
                 prices: self.config.costs.clone(),
                 warm: self.config.warm.store() == warm::settings::Store::Postgres,

@@ -95,6 +95,7 @@ const COMMON: &[(&str, &str, &str)] = &[
     ("401", "Unknown", "Nobody is logged in, and no token is shown that is known."),
     ("403", "Forbidden", "It needs another role, or a page of another site asks for a change."),
     ("404", "NotFound", "It isn't there."),
+    ("408", "SlowBody", "What was announced was not sent in time."),
     ("409", "Conflict", "It can't be done as things are."),
     ("413", "TooLarge", "What was sent is too large."),
     ("415", "Packed", "What was sent is packed, and not with gzip."),
@@ -178,7 +179,7 @@ pub(super) fn needing(role: Option<Role>, mut router: OpenApiRouter<Api>) -> Ope
     each(paths, |method, _, operation| {
         let with_body = operation.request_body.is_some();
         for status in
-            ["400", "421", "500", "503", "504"].into_iter().chain(["413", "415"].into_iter().filter(|_| with_body))
+            ["400", "421", "500", "503", "504"].into_iter().chain(["408", "413", "415"].into_iter().filter(|_| with_body))
         {
             add(operation, status);
         }

@@ -18,8 +18,11 @@ mod seats;
 mod told;
 
 use super::access::who;
-use super::document::Upgrade;
+use super::document::{TooOften, Upgrade};
 use super::origin::same_origin;
+use super::peer::Peer;
+use super::rates::who_counts;
+use super::tally::Full;
 use super::{Api, Problem, anomalies, views};
 use crate::access::Principal;
 use crate::analytics::store::Anomaly;
@@ -45,8 +48,10 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{Notify, mpsc};
 use told::{News, Told};
 
-/// Most clients at a time.
+/// Most clients at a time,
 pub(super) const CLIENTS_MAX: usize = 1_000;
+/// and of each user, token or address.
+const CLIENTS_EACH: usize = 100;
 /// Most bytes of a message from a client: a thousand long names.
 const MESSAGE_MAX: usize = 64 << 10;
 /// Most series that one client watches.
@@ -137,16 +142,21 @@ impl End {
 /// that were closed. Whoever takes nothing or says nothing for too long, is logged out, or may do something else than
 /// before, is sent away with the reason; answering pings is enough.
 #[utoipa::path(get, path = "/api/v1/live", tag = "Readings",
-    responses((status = 101, description = "From here on it is a WebSocket."), Upgrade))]
+    responses((status = 101, description = "From here on it is a WebSocket."), Upgrade, TooOften))]
 pub(super) async fn live(
     State(api): State<Api>,
     Extension(who): Extension<Principal>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     same_origin(&headers)?;
     let upgrade = upgrade.map_err(|error| Problem::no_upgrade(error.body_text()))?;
-    let Ok(place) = api.clients.clone().try_acquire_owned() else { return Err(Problem::busy()) };
+    let counted = who_counts(Some(&who), peer).unwrap_or_default();
+    let place = api.clients.enter(counted, CLIENTS_EACH).map_err(|full| match full {
+        Full::Theirs => Problem::too_many_feeds(CLIENTS_EACH),
+        Full::All => Problem::busy(),
+    })?;
     let upgrade = upgrade.max_message_size(4 * MESSAGE_MAX).max_frame_size(4 * MESSAGE_MAX);
     Ok(upgrade.on_upgrade(async move |socket| {
         serve(api, who, headers, socket).await;
