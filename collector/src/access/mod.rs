@@ -17,8 +17,9 @@ pub use people::{People, PeopleError};
 pub use sessions::{LoginRefused, SESSION_IDLE, SESSION_MAX, Sessions};
 pub use store::{AccessStore, PeopleChange, Token, User};
 
-use crate::tiers::{TierError, WarmTier};
+use crate::tiers::{Audited, Flush, TierError, WarmTier};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use shared::ids::hex;
 use shared::reading::Timestamp;
 use std::fmt;
@@ -32,6 +33,10 @@ use utoipa::ToSchema;
 const FRESH: Duration = Duration::from_secs(2);
 /// While somebody wants to be told of changes, it is looked so often whether that is due.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long a note in the audit may take whoever comes or goes.
+const NOTED_WITHIN: Duration = Duration::from_secs(2);
+/// As much of a name that isn't known is noted.
+const NOTED_CHARS: usize = 64;
 /// What a token begins with: it is recognised where it must not be.
 pub const TOKEN_PREFIX: &str = "wtc_";
 
@@ -97,6 +102,15 @@ pub struct Principal {
     pub role: Role,
     /// How it came in.
     pub way: Way,
+}
+
+/// From where somebody comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// As what wrong passwords are counted.
+    pub counted: &'a str,
+    /// The address, for the audit.
+    pub address: &'a str,
 }
 
 /// Everyone who can come in, as of a moment.
@@ -171,22 +185,45 @@ impl Access {
         &self,
         name: &str,
         password: &str,
-        peer: &str,
+        from: Origin<'_>,
         now: Timestamp,
     ) -> Result<(String, Principal), LoginRefused> {
         let known = self.known().await?;
         let user = known.users.iter().find(|user| user.name == name);
-        self.sessions.check(user, name, password, peer).await?;
-        let user = user.ok_or(LoginRefused::Wrong)?;
-        Ok((self.begin(user, now).await?, user.in_session()))
+        self.attempt(user, name, password, from, now).await?;
+        let user = user.ok_or(LoginRefused::Wrong { last: false })?;
+        let session = self.begin(user, now).await?;
+        self.note("logged in", name, from.address, now).await;
+        Ok((session, user.in_session()))
     }
 
     /// Whether it is the password of somebody who is in already; one that is wrong counts as at a login.
     ///
     /// # Errors
     /// When it isn't, after too many that weren't, or when that can't be counted.
-    pub async fn check(&self, user: &User, password: &str, peer: &str) -> Result<(), LoginRefused> {
-        self.sessions.check(Some(user), &user.name, password, peer).await
+    pub async fn check(
+        &self,
+        user: &User,
+        password: &str,
+        from: Origin<'_>,
+        now: Timestamp,
+    ) -> Result<(), LoginRefused> {
+        self.attempt(Some(user), &user.name, password, from, now).await
+    }
+
+    async fn attempt(
+        &self,
+        user: Option<&User>,
+        name: &str,
+        password: &str,
+        from: Origin<'_>,
+        now: Timestamp,
+    ) -> Result<(), LoginRefused> {
+        let outcome = self.sessions.check(user, name, password, from.counted).await;
+        if matches!(outcome, Err(LoginRefused::Wrong { last: true })) {
+            self.note("locked out", name, from.address, now).await;
+        }
+        outcome
     }
 
     /// Begins a session of somebody whose password was looked at; gives what the cookie holds.
@@ -197,14 +234,40 @@ impl Access {
         self.sessions.begin(user, now).await
     }
 
-    /// Ends a session.
+    /// Ends a session, in the name of whose it is.
     ///
     /// # Errors
-    /// When the shelf can't be reached.
-    pub async fn logout(&self, session: &str) -> Result<(), TierError> {
+    /// When the shelf neither takes it nor can do so later.
+    pub async fn logout(&self, session: &str, from: Origin<'_>, now: Timestamp) -> Result<(), TierError> {
+        let whose = self.sessions.find(session, now).await.ok().flatten();
         self.sessions.end(session).await?;
         self.news.send_replace(());
+        if let Some(whose) = whose {
+            self.note("logged out", &whose.user, from.address, now).await;
+        }
         Ok(())
+    }
+
+    /// Ends a session in the place of which there is another one.
+    pub async fn replaced(&self, session: &str) {
+        if let Err(error) = self.sessions.end(session).await {
+            tracing::warn!(%error, "the session before a login goes on");
+        }
+        self.news.send_replace(());
+    }
+
+    /// Notes in the audit who came and went. Nobody is kept out or in when that can't be written.
+    async fn note(&self, did: &str, name: &str, address: &str, now: Timestamp) {
+        let who: String = name.chars().take(NOTED_CHARS).collect();
+        let detail = json!({ "did": did, "name": who, "address": address });
+        let audit = vec![Audited { at: now, who, what: "access".into(), detail }];
+        let noting = self.warm.commit(Flush { audit, ..Flush::default() });
+        let why = match tokio::time::timeout(NOTED_WITHIN, noting).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the warm tier doesn't answer".into(),
+        };
+        tracing::warn!(did, user = %name.escape_debug(), address, why, "this isn't in the audit");
     }
 
     /// Tells when somebody who was in may be out: after that [`Self::who`] says whether it is. What was changed elsewhere, by a

@@ -6,8 +6,9 @@ use crate::tiers::hot::shelf::{Kind, Shelf};
 use serde::{Deserialize, Serialize};
 use shared::reading::{MICROS_PER_SECOND, Timestamp};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// A session in which nothing was asked for so long is over.
@@ -18,6 +19,8 @@ pub const SESSION_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 const NOTED_EVERY: i64 = 60 * MICROS_PER_SECOND;
 /// Wrong passwords of a name from an address, and for how long nothing is tried after so many.
 const WRONG_MAX: u32 = 5;
+/// After so many of an address only names that are there and have not failed from it are looked at: everybody behind a
+/// proxy may be one address.
 const WRONG_MAX_PEER: u32 = 50;
 /// How long a password waits to be looked at.
 const TURN_WITHIN: Duration = Duration::from_secs(5);
@@ -32,7 +35,10 @@ const AT_ONCE: usize = 2;
 pub enum LoginRefused {
     /// Name or password; which of them isn't said.
     #[error("name or password is wrong")]
-    Wrong,
+    Wrong {
+        /// It was one too many: from now on nothing is tried.
+        last: bool,
+    },
     /// Too many were wrong.
     #[error("too many wrong passwords; try again in {} minutes", LOCKED.as_secs() / 60)]
     Locked,
@@ -51,7 +57,7 @@ impl LoginRefused {
         match self {
             LoginRefused::Locked => LOCKED,
             LoginRefused::Busy => TURN_WITHIN,
-            LoginRefused::Wrong | LoginRefused::Tier(_) => Duration::ZERO,
+            LoginRefused::Wrong { .. } | LoginRefused::Tier(_) => Duration::ZERO,
         }
     }
 }
@@ -73,11 +79,30 @@ impl Session {
     }
 }
 
+/// A password that is to be looked at, and was counted.
+struct Attempt {
+    of_both: String,
+    of_peer: String,
+    /// When it is wrong, no other one is tried.
+    last: bool,
+    /// Its address has too many wrong ones.
+    crowded: bool,
+}
+
+impl Attempt {
+    /// What is said when it is wrong: where names that aren't there are not looked at, the same as of those.
+    fn refused(&self) -> LoginRefused {
+        if self.crowded { LoginRefused::Locked } else { LoginRefused::Wrong { last: self.last } }
+    }
+}
+
 /// All sessions.
 pub struct Sessions {
     shelf: Arc<dyn Shelf>,
     turns: Semaphore,
     counting: tokio::sync::Mutex<()>,
+    /// How long the last password took to be looked at, microseconds.
+    took: AtomicU64,
     /// Those that were found: they hold while the shelf is away.
     found: Mutex<HashMap<String, Session>>,
 }
@@ -86,7 +111,13 @@ impl Sessions {
     /// On this shelf.
     #[must_use]
     pub fn new(shelf: Arc<dyn Shelf>) -> Self {
-        Self { shelf, turns: Semaphore::new(AT_ONCE), counting: tokio::sync::Mutex::default(), found: Mutex::default() }
+        Self {
+            shelf,
+            turns: Semaphore::new(AT_ONCE),
+            counting: tokio::sync::Mutex::default(),
+            took: AtomicU64::new(0),
+            found: Mutex::default(),
+        }
     }
 
     /// Whether it is the user's password; one that is wrong is counted.
@@ -97,15 +128,16 @@ impl Sessions {
         password: &str,
         peer: &str,
     ) -> Result<(), LoginRefused> {
-        // By name and address: a stranger elsewhere can't lock anybody out. By address: nor try one password for all names.
-        let (of_both, of_peer) = (digest(&format!("{name}\0{peer}")), digest(&format!("\0{peer}")));
-        self.count(&[(&of_both, WRONG_MAX), (&of_peer, WRONG_MAX_PEER)]).await?;
-        if !self.fits(user, password).await? {
-            return Err(LoginRefused::Wrong);
+        let counted = self.count(name, peer, user.is_some()).await;
+        if matches!(counted, Err(LoginRefused::Locked)) {
+            // It takes about as long as for a name that is looked at.
+            tokio::time::sleep(Duration::from_micros(self.took.load(Ordering::Relaxed))).await;
         }
-        self.shelf.remove(Kind::Attempt, &of_both).await?;
-        self.shelf.remove(Kind::Attempt, &of_peer).await?;
-        Ok(())
+        let attempt = counted?;
+        if user.is_none() || !self.fits(user, password).await? {
+            return Err(attempt.refused());
+        }
+        Ok(self.forgive(&attempt).await?)
     }
 
     /// Begins a session of somebody whose password was looked at; gives what the cookie holds.
@@ -116,18 +148,42 @@ impl Sessions {
         Ok(cookie)
     }
 
-    /// Counts an attempt before it is looked at, so that many at a time are no more than one after another.
-    async fn count(&self, bounds: &[(&str, u32)]) -> Result<(), LoginRefused> {
+    /// Counts an attempt before it is looked at, so that many at a time are no more than one after another: by name and
+    /// address, for a stranger elsewhere can't lock anybody out; and by address, so that one doesn't try names.
+    async fn count(&self, name: &str, peer: &str, there: bool) -> Result<Attempt, LoginRefused> {
+        let (of_both, of_peer) = (digest(&format!("{name}\0{peer}")), digest(&format!("\0{peer}")));
         let _one = self.counting.lock().await;
-        for (key, most) in bounds {
-            let before = self.shelf.get(Kind::Attempt, key).await?;
-            let before = before.and_then(|count| String::from_utf8(count).ok()?.parse::<u32>().ok()).unwrap_or(0);
-            if before >= *most {
-                return Err(LoginRefused::Locked);
-            }
-            self.shelf.set(Kind::Attempt, key, (before + 1).to_string().as_bytes(), LOCKED).await?;
+        let (wrong, wrong_here) = (self.wrong(&of_both).await, self.wrong(&of_peer).await);
+        let crowded = wrong_here >= WRONG_MAX_PEER;
+        if wrong >= WRONG_MAX || crowded && (wrong > 0 || !there) {
+            return Err(LoginRefused::Locked);
+        }
+        self.set_wrong(&of_both, wrong + 1).await?;
+        if !crowded {
+            self.set_wrong(&of_peer, wrong_here + 1).await?;
+        }
+        Ok(Attempt { of_both, of_peer, last: wrong + 1 == WRONG_MAX, crowded })
+    }
+
+    /// It was right.
+    async fn forgive(&self, attempt: &Attempt) -> Result<(), TierError> {
+        let _one = self.counting.lock().await;
+        self.shelf.remove(Kind::Attempt, &attempt.of_both).await?;
+        if !attempt.crowded {
+            let wrong_here = self.wrong(&attempt.of_peer).await;
+            self.set_wrong(&attempt.of_peer, wrong_here.saturating_sub(1)).await?;
         }
         Ok(())
+    }
+
+    /// What was counted before isn't known while the shelf is away; from then on it is counted.
+    async fn wrong(&self, key: &str) -> u32 {
+        let count = self.shelf.get(Kind::Attempt, key).await.ok().flatten();
+        count.and_then(|count| String::from_utf8(count).ok()?.parse().ok()).unwrap_or(0)
+    }
+
+    async fn set_wrong(&self, key: &str, count: u32) -> Result<(), TierError> {
+        self.shelf.set(Kind::Attempt, key, count.to_string().as_bytes(), LOCKED).await
     }
 
     /// It takes as long for a name that isn't there.
@@ -137,12 +193,15 @@ impl Sessions {
         let Ok(Ok(_turn)) = turn else { return Err(LoginRefused::Busy) };
         let (hash, there) = (user.map(|user| user.password.clone()), user.is_some());
         let password = password.to_owned();
+        let began = Instant::now();
         let checking = tokio::task::spawn_blocking(move || {
             let nobody =
                 || NOBODY.get_or_init(|| Hash::of("nobody has this password").unwrap_or(Hash(String::new()))).clone();
             hash.unwrap_or_else(nobody).is_of(&password)
         });
-        Ok(checking.await.unwrap_or(false) && there)
+        let fits = checking.await.unwrap_or(false);
+        self.took.store(u64::try_from(began.elapsed().as_micros()).unwrap_or(0), Ordering::Relaxed);
+        Ok(fits && there)
     }
 
     /// The session of a cookie, while it holds.

@@ -1,12 +1,16 @@
 use super::*;
+use crate::tiers::AuditWanted;
 use crate::tiers::hot::shelf::MemoryShelf;
+use crate::tiers::hot::shelf::{Kind, Shelf as _};
 use crate::tiers::warm::sqlite::SqliteWarm;
 
 const NOW: Timestamp = Timestamp(1_772_366_400_000_000);
 const HOUR: i64 = 3_600_000_000;
+const HERE: Origin<'_> = Origin { counted: "10.0.0.1", address: "10.0.0.1" };
 
 struct Bench {
     warm: Arc<SqliteWarm>,
+    shelf: Arc<MemoryShelf>,
     access: Access,
     _folder: tempfile::TempDir,
 }
@@ -14,8 +18,9 @@ struct Bench {
 async fn bench(required: bool) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let warm = Arc::new(SqliteWarm::open(&folder.path().join("w")).await.unwrap());
-    let access = Access::new(warm.clone(), Sessions::new(Arc::new(MemoryShelf::default())), required, "s3cret".into());
-    Bench { warm, access, _folder: folder }
+    let shelf = Arc::new(MemoryShelf::default());
+    let access = Access::new(warm.clone(), Sessions::new(shelf.clone()), required, "s3cret".into());
+    Bench { warm, shelf, access, _folder: folder }
 }
 
 impl Bench {
@@ -28,6 +33,17 @@ impl Bench {
         let user = User { name: name.into(), role, password: Hash::of(password).unwrap(), changed };
         self.warm.access().put_user(&user).await.unwrap();
         self.later().await;
+    }
+
+    async fn login(&self, name: &str, password: &str, address: &str) -> Result<String, LoginRefused> {
+        let from = Origin { counted: address, address };
+        self.access.login(name, password, from, NOW).await.map(|(cookie, _)| cookie)
+    }
+
+    /// What happened, the newest first: what, and to whom.
+    async fn happened(&self) -> Vec<(String, String)> {
+        let all = self.warm.audit(&AuditWanted::all(100)).await.unwrap();
+        all.into_iter().map(|(_, one)| (one.detail["did"].as_str().unwrap().to_owned(), one.who)).collect()
     }
 
     async fn who(&self, bearer: Option<&str>, session: Option<&str>, at: Timestamp) -> Option<(String, Role, Way)> {
@@ -50,7 +66,7 @@ async fn nobody_has_to_say_who_it_is_until_there_is_somebody() {
 async fn a_session_ends_when_it_should() {
     let bench = bench(false).await;
     bench.user("rossi", Role::Operator, "correct horse", NOW).await;
-    let login = async || bench.access.login("rossi", "correct horse", "10.0.0.1", NOW).await.unwrap().0;
+    let login = async || bench.login("rossi", "correct horse", "10.0.0.1").await.unwrap();
     let at = |hours: i64| NOW.plus_micros(hours * HOUR);
     let session = login().await;
     let who = Some(("rossi".to_owned(), Role::Operator, Way::Session));
@@ -65,13 +81,13 @@ async fn a_session_ends_when_it_should() {
     assert_eq!(bench.who(None, Some(&session), at(169)).await, None, "a week");
     let (first, second) = (login().await, login().await);
     assert_ne!(first, second);
-    bench.access.logout(&first).await.unwrap();
+    bench.access.logout(&first, HERE, NOW).await.unwrap();
     assert_eq!(bench.who(None, Some(&first), NOW).await, None);
     bench.user("rossi", Role::Viewer, "correct horse", NOW).await;
     assert_eq!(bench.who(None, Some(&second), NOW).await.unwrap().1, Role::Viewer, "the role of now");
     bench.user("rossi", Role::Viewer, "another horse", at(1)).await;
     assert_eq!(bench.who(None, Some(&second), NOW).await, None, "another password");
-    let session = bench.access.login("rossi", "another horse", "10.0.0.1", NOW).await.unwrap().0;
+    let session = bench.login("rossi", "another horse", "10.0.0.1").await.unwrap();
     bench.warm.access().remove_user("rossi").await.unwrap();
     bench.user("bianchi", Role::Viewer, "a third horse", NOW).await;
     assert_eq!(bench.who(None, Some(&session), NOW).await, None, "the user is gone");
@@ -82,14 +98,66 @@ async fn guessing_stops_after_five_wrong_passwords_and_locks_out_nobody_elsewher
     let bench = bench(false).await;
     bench.user("rossi", Role::Viewer, "correct horse", NOW).await;
     for _ in 0..5 {
-        let refused = bench.access.login("rossi", "guess", "10.0.0.66", NOW).await.unwrap_err();
-        assert!(matches!(refused, LoginRefused::Wrong));
+        let refused = bench.login("rossi", "guess", "10.0.0.66").await.unwrap_err();
+        assert!(matches!(refused, LoginRefused::Wrong { .. }));
     }
-    let refused = bench.access.login("rossi", "correct horse", "10.0.0.66", NOW).await.unwrap_err();
+    let refused = bench.login("rossi", "correct horse", "10.0.0.66").await.unwrap_err();
     assert!(matches!(refused, LoginRefused::Locked));
-    assert!(bench.access.login("rossi", "correct horse", "10.0.0.1", NOW).await.is_ok());
-    let unknown = bench.access.login("nobody", "nobody has this password", "10.0.0.2", NOW).await.unwrap_err();
+    assert!(bench.login("rossi", "correct horse", "10.0.0.1").await.is_ok());
+    let unknown = bench.login("nobody", "nobody has this password", "10.0.0.2").await.unwrap_err();
     assert_eq!(unknown.to_string(), "name or password is wrong");
+}
+
+/// Behind a proxy everybody may be one address.
+#[tokio::test]
+async fn guesses_of_others_at_an_address_keep_no_name_out_that_has_not_failed() {
+    let bench = bench(false).await;
+    let crowd = "10.0.0.66";
+    for name in ["rossi", "verdi"] {
+        bench.user(name, Role::Viewer, "correct horse", NOW).await;
+    }
+    let wrong = digest(&format!("\0{crowd}"));
+    bench.shelf.set(Kind::Attempt, &wrong, b"49", Duration::from_secs(60)).await.unwrap();
+    assert!(matches!(bench.login("nobody", "guess", crowd).await, Err(LoginRefused::Wrong { .. })), "the fiftieth");
+    for name in ["nobody", "else"] {
+        assert!(matches!(bench.login(name, "guess", crowd).await, Err(LoginRefused::Locked)), "{name}");
+    }
+    for _ in 0..2 {
+        bench.login("rossi", "correct horse", crowd).await.unwrap();
+    }
+    // Who is there isn't told by what is said, and one guess is all there is.
+    assert!(matches!(bench.login("verdi", "guess", crowd).await, Err(LoginRefused::Locked)));
+    assert!(matches!(bench.login("verdi", "correct horse", crowd).await, Err(LoginRefused::Locked)));
+    bench.login("verdi", "correct horse", "10.0.0.1").await.unwrap();
+}
+
+#[tokio::test]
+async fn right_passwords_are_no_wrong_ones() {
+    let bench = bench(false).await;
+    bench.user("rossi", Role::Viewer, "correct horse", NOW).await;
+    let crowd = "10.0.0.66";
+    let wrong = digest(&format!("\0{crowd}"));
+    bench.shelf.set(Kind::Attempt, &wrong, b"48", Duration::from_secs(60)).await.unwrap();
+    for _ in 0..3 {
+        bench.login("rossi", "correct horse", crowd).await.unwrap();
+    }
+    assert!(matches!(bench.login("nobody", "guess", crowd).await, Err(LoginRefused::Wrong { .. })));
+    assert_eq!(bench.shelf.get(Kind::Attempt, &wrong).await.unwrap().as_deref(), Some(&b"49"[..]));
+}
+
+#[tokio::test]
+async fn who_came_and_went_and_was_locked_out_is_in_the_audit_once() {
+    let bench = bench(false).await;
+    bench.user("rossi", Role::Viewer, "correct horse", NOW).await;
+    let session = bench.login("rossi", "correct horse", "10.0.0.1").await.unwrap();
+    for _ in 0..2 {
+        bench.access.logout(&session, HERE, NOW).await.unwrap();
+    }
+    for _ in 0..7 {
+        bench.login("rossi", "guess", "10.0.0.66").await.unwrap_err();
+    }
+    let rossi = |did: &str| (did.to_owned(), "rossi".to_owned());
+    assert_eq!(bench.happened().await, [rossi("locked out"), rossi("logged out"), rossi("logged in")]);
 }
 
 #[tokio::test]

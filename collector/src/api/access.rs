@@ -1,21 +1,19 @@
 //! Who asks, and whether they may.
 
+use super::body::STRANGERS_MAX;
 use super::document::{Rule, TooOften, Unknown};
 use super::extract::Sent;
 use super::people::{form, hashed, people};
 use super::routes::Answered;
 use super::{Api, Peer, Problem};
-use crate::access::{Hash, LoginRefused, PeopleError, Principal, Role, SESSION_MAX, Way};
+use crate::access::{Hash, LoginRefused, Origin, PeopleError, Principal, Role, SESSION_MAX, Way};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
-
-/// Longest body with a name and a password.
-const LOGIN_BYTES_MAX: usize = 2_000;
 
 /// What a request needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,10 +58,14 @@ pub(super) async fn admit(api: &Api, request: &mut Request, needs: Needs) -> Res
 }
 
 pub(super) async fn who(api: &Api, headers: &HeaderMap) -> Result<Option<Principal>, Problem> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
     let now = (api.sources.now)();
-    api.sources.access.who(bearer.map(str::trim), session(api, headers), now).await.map_err(Problem::from)
+    api.sources.access.who(bearer(headers), session(api, headers), now).await.map_err(Problem::from)
+}
+
+/// The token that is shown: the word before it is written as one likes.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 /// Over TLS the name itself says that no other host and no plain HTTP can have set it.
@@ -89,8 +91,9 @@ struct Form {
 
 /// Log in
 ///
-/// Name and password for a cookie, which holds for 12 hours without a question and 7 days at most. After five wrong
-/// passwords of a name from an address nothing is tried for 15 minutes.
+/// Name and password for a cookie, which holds for 12 hours without a question and 7 days at most; the session of a cookie
+/// that comes along is over. After five wrong passwords of a name from an address nothing is tried for 15 minutes, and after
+/// fifty of an address only names that have not failed from there.
 #[utoipa::path(post, path = "/api/v1/login", tag = "Access", request_body = Form,
     responses((status = 200, body = Principal, description = "Who it is.",
         headers(("Set-Cookie" = String, description = "The session."))), Unknown, TooOften))]
@@ -101,26 +104,30 @@ pub(super) async fn login(
     Sent(body): Sent,
 ) -> Result<Response, Problem> {
     super::origin::same_origin(&headers)?;
-    if body.len() > LOGIN_BYTES_MAX {
-        return Err(Problem::too_large(LOGIN_BYTES_MAX));
+    if body.len() > STRANGERS_MAX {
+        return Err(Problem::too_large(STRANGERS_MAX));
     }
     let form: Form =
         serde_json::from_slice(&body).map_err(|_| Problem::body("name and password are needed, as JSON"))?;
-    let (peer, now) = (peer.counted().to_string(), (api.sources.now)());
-    let login = api.sources.access.login(&form.name, &form.password, &peer, now).await;
-    let (cookie, who) = login.map_err(|why| refused(why, &form.name, &peer, Problem::wrong_password()))?;
+    let (address, counted, now) = (peer.to_string(), peer.counted().to_string(), (api.sources.now)());
+    let from = Origin { counted: &counted, address: &address };
+    let login = api.sources.access.login(&form.name, &form.password, from, now).await;
+    let (cookie, who) = login.map_err(|why| refused(why, &form.name, &address, Problem::wrong_password()))?;
+    if let Some(before) = session(&api, &headers) {
+        api.sources.access.replaced(before).await;
+    }
     Ok(logged_in(&api, &cookie, &who))
 }
 
 /// What is said to whoever showed no password that fits.
-fn refused(why: LoginRefused, name: &str, peer: &str, wrong: Problem) -> Problem {
+fn refused(why: LoginRefused, name: &str, address: &str, wrong: Problem) -> Problem {
     if !matches!(why, LoginRefused::Tier(_)) {
         metrics::counter!("collector_logins_refused_total").increment(1);
         let user = name.chars().take(64).collect::<String>();
-        tracing::warn!(user = %user.escape_debug(), peer, "a password is refused: {why}");
+        tracing::warn!(user = %user.escape_debug(), address, "a password is refused: {why}");
     }
     match why {
-        LoginRefused::Wrong => wrong,
+        LoginRefused::Wrong { .. } => wrong,
         LoginRefused::Locked | LoginRefused::Busy => Problem::locked(why.to_string(), why.wait()),
         LoginRefused::Tier(error) => error.into(),
     }
@@ -137,10 +144,16 @@ fn logged_in(api: &Api, session: &str, who: &Principal) -> Response {
 #[utoipa::path(post, path = "/api/v1/logout", tag = "Access",
     responses((status = 200, body = Nothing, description = "There is no session any more.",
         headers(("Set-Cookie" = String, description = "Takes the cookie away.")))))]
-pub(super) async fn logout(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn logout(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     super::origin::same_origin(&headers)?;
     if let Some(session) = session(&api, &headers) {
-        api.sources.access.logout(session).await?;
+        let (address, counted) = (peer.to_string(), peer.counted().to_string());
+        let from = Origin { counted: &counted, address: &address };
+        api.sources.access.logout(session, from, (api.sources.now)()).await?;
     }
     // What the browser kept of answers goes as well.
     let headers = [
@@ -212,9 +225,10 @@ pub(super) async fn password(
     let people = people(&api, &who);
     let gone = |why| if matches!(why, PeopleError::Unknown { .. }) { Problem::login() } else { why.into() };
     let user = people.user(&who.name).await.map_err(gone)?;
-    let peer = peer.counted().to_string();
-    let checked = api.sources.access.check(&user, &current, &peer).await;
-    checked.map_err(|why| refused(why, &user.name, &peer, Problem::wrong_current_password()))?;
+    let (address, counted) = (peer.to_string(), peer.counted().to_string());
+    let from = Origin { counted: &counted, address: &address };
+    let checked = api.sources.access.check(&user, &current, from, people.now).await;
+    checked.map_err(|why| refused(why, &user.name, &address, Problem::wrong_current_password()))?;
     let user = people.set_password(&user.name, hashed(new).await?).await?;
     api.sources.access.changed().await;
     let session = api.sources.access.begin(&user, people.now).await?;

@@ -702,6 +702,51 @@ async fn connections_are_bounded() {
     tokio::time::timeout(Duration::from_secs(20), answered).await.unwrap();
 }
 
+#[tokio::test]
+async fn behind_a_trusted_proxy_each_is_an_address_of_its_own() {
+    let bench = bench_with(|sources| sources.trusted_proxies = ["127.0.0.1".parse().unwrap()].into()).await;
+    bench.user("rossi", Role::Viewer).await;
+    let login = async |from: &str, password: &str| {
+        let body = json!({ "name": "rossi", "password": password });
+        bench.post("login", &format!("X-Forwarded-For: 198.51.100.7, {from}\r\n"), &body).await.0
+    };
+    for _ in 0..5 {
+        assert_eq!(login("203.0.113.9", "guess").await, 401);
+    }
+    assert_eq!(login("203.0.113.9", "correct horse").await, 429);
+    assert_eq!(login("203.0.113.10", "correct horse").await, 200);
+    let audit = bench.warm.audit(&crate::tiers::AuditWanted::all(1)).await.unwrap();
+    assert_eq!(audit[0].1.detail["address"], "203.0.113.10");
+}
+
+#[tokio::test]
+async fn with_a_login_the_session_before_is_over() {
+    let bench = bench().await;
+    bench.user("rossi", Role::Viewer).await;
+    let right = json!({ "name": "rossi", "password": "correct horse" });
+    let login = async |shown: &str| {
+        let (status, head, _) = bench.post("login", &format!("Cookie: {shown}\r\n"), &right).await;
+        assert_eq!(status, 200);
+        let line = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+        line.split(';').next().unwrap().to_owned()
+    };
+    let nodes = async |shown: &str| bench.ask("GET /api/v1/nodes", &format!("localhost\r\nCookie: {shown}")).await.0;
+    let first = login("a=b").await;
+    assert_eq!(nodes(&first).await, 200);
+    let second = login(&first).await;
+    assert_eq!((nodes(&first).await, nodes(&second).await), (401, 200));
+}
+
+#[tokio::test]
+async fn how_a_token_is_announced_is_written_as_one_likes() {
+    let bench = bench().await;
+    bench.user("rossi", Role::Viewer).await;
+    for (word, status) in [("Bearer", 200), ("bearer", 200), ("BEARER ", 200), ("Basic", 401)] {
+        let host = format!("localhost\r\nAuthorization: {word} of this start");
+        assert_eq!(bench.ask("GET /api/v1/nodes", &host).await.0, status, "{word}");
+    }
+}
+
 /// `count` anomalies of the first series, an hour apart, the last ones critical.
 async fn anomalies(bench: &Bench, from: i64, count: i64) {
     use crate::analytics::anomaly::{Kind, Severity};
