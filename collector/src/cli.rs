@@ -1,6 +1,7 @@
 //! The command line.
 
 mod alerts;
+mod audit;
 mod check;
 mod client;
 mod export;
@@ -323,6 +324,8 @@ fn ca(command: CaCommand) -> anyhow::Result<()> {
                 println!("its key      {}  (move it to {name} and delete it here)", key.display());
                 println!("serial       {serial}");
             }
+            let detail = json!({ "did": "issued", "name": name, "role": role.to_string(), "serial": serial.as_str() });
+            audit::note(&place, "certificate", detail);
         }
         CaCommand::Revoke { name, place, json } => {
             let serials = Authority::open(&Config::load(&place.config)?.ca_dir())?.revoke(&name)?;
@@ -333,6 +336,7 @@ fn ca(command: CaCommand) -> anyhow::Result<()> {
                 println!("revoked {name}: {}", serials.join(", "));
                 eprintln!("a running collector closes its connections within two seconds");
             }
+            audit::note(&place, "certificate", json!({ "did": "revoked", "name": name, "serials": serials }));
         }
     }
     Ok(())

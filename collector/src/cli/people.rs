@@ -2,6 +2,7 @@
 //! one that runs notices within two seconds.
 
 use super::Where;
+use super::audit::whoever_sits_here;
 use super::print::{self, GREEN, YELLOW};
 use crate::access::{Hash, People, PeopleError, Role, Token, User};
 use crate::config::Config;
@@ -145,7 +146,10 @@ impl Secret {
 }
 
 /// The warm tier, for as long as the work takes.
-fn on_store<T>(place: &Where, work: impl AsyncFnOnce(Arc<dyn WarmTier>) -> anyhow::Result<T>) -> anyhow::Result<T> {
+pub(super) fn on_store<T>(
+    place: &Where,
+    work: impl AsyncFnOnce(Arc<dyn WarmTier>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let config = Config::load(&place.config)?;
     std::fs::create_dir_all(&config.data_dir).with_context(|| config.data_dir.display().to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -157,9 +161,9 @@ fn on_store<T>(place: &Where, work: impl AsyncFnOnce(Arc<dyn WarmTier>) -> anyho
     })
 }
 
-/// Changes, noted in the name of whoever sits here, as far as a command line knows.
+/// Changes, noted in the name of whoever sits here.
 fn on_people<T>(place: &Where, work: impl AsyncFnOnce(People<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let by = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
+    let by = whoever_sits_here();
     let now = Timestamp::wall_clock();
     on_store(place, async |warm| work(People { warm: &*warm, by: &by, now }).await.map_err(hinted))
 }

@@ -170,7 +170,7 @@ pub struct Audited {
     pub at: Timestamp,
     /// Who says to be behind it.
     pub who: String,
-    /// What kind of change: `reading`, `import`, `quarantine`, `anomaly`, `access`, `job`.
+    /// What kind of change: `reading`, `import`, `quarantine`, `anomaly`, `access`, `certificate`, `job`.
     pub what: String,
     /// What was changed, and the reason given.
     pub detail: serde_json::Value,
