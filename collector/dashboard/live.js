@@ -112,7 +112,6 @@ async function poll() {
   const node = wanted.nodes?.length === 1 ? wanted.nodes[0] : undefined;
   try {
     const latest = await get("latest", { node, limit: 10_000 });
-    setClock(latest.now);
     offer(latest.items);
   } catch (error) {
     // The status says already that there is no connection; the next round tries again. Who is out sees the way in.

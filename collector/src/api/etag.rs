@@ -34,7 +34,7 @@ pub(super) async fn tagged(request: Request, next: Next) -> Response {
 fn is_whole_json(response: &Response) -> bool {
     let json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     let whole = response.body().size_hint().exact().is_some();
-    response.status() == StatusCode::OK && json && whole && !response.headers().contains_key(header::ETAG)
+    response.status() == StatusCode::OK && json && whole
 }
 
 async fn tag_it(asked: &HeaderMap, response: Response) -> Response {
@@ -43,7 +43,9 @@ async fn tag_it(asked: &HeaderMap, response: Response) -> Response {
     let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let tag = tag(&bytes);
+    // An answer may say itself what of it counts.
+    let own = head.headers.get(header::ETAG).and_then(|tag| Some(tag.to_str().ok()?.to_owned()));
+    let tag = own.unwrap_or_else(|| tag(&bytes));
     let same = known(asked, &tag);
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         head.headers.insert(header::ETAG, tag);

@@ -51,7 +51,7 @@ async fn given(api: &Api, who: Option<Extension<Principal>>) -> String {
         let (series, nodes, latest, open, health) = futures::join!(
             routes::series(this(), many()),
             routes::nodes(this(), many()),
-            routes::latest(this(), many()),
+            routes::newest(this(), many()),
             anomalies::list(this(), asked("state=open&limit=500")),
             routes::health(this(), who),
         );

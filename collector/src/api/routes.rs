@@ -2,7 +2,7 @@
 
 use super::parameters::{Named, Page, Series as OfSeries};
 use super::params::{List, Params};
-use super::{Api, Problem, views};
+use super::{Api, Problem, etag, views};
 use crate::access::Principal;
 use crate::analytics::anomaly::Severity;
 use crate::config::Place;
@@ -14,6 +14,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use serde::Serialize;
+use serde_json::json;
 use shared::ids::NodeId;
 use shared::reading::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -262,13 +263,17 @@ pub(super) struct Newest {
     now: Timestamp,
 }
 
-/// Newest values
-///
-/// The newest reading of each series that has one, and whether it still says anything about now. As they arrive they come
-/// by WebSocket: see `/api/v1/live`.
-#[utoipa::path(get, path = "/api/v1/latest", tag = "Readings", params(OfSeries, Named, Page::<ITEMS, ITEMS_MAX>),
-    responses((status = 200, body = Newest, description = "The newest values.")))]
-pub(super) async fn latest(State(api): State<Api>, params: Params) -> Answered<Newest> {
+impl Newest {
+    /// What it is known by: the time goes on, and is nothing new.
+    fn tag(&self) -> String {
+        let DoubtfulList { list, degraded } = &self.list;
+        let items: Vec<_> = list.items.iter().map(views::Latest::lasting).collect();
+        etag::tag(json!([items, list.truncated, degraded]).to_string().as_bytes())
+    }
+}
+
+/// The newest values that are asked for.
+pub(super) async fn newest(State(api): State<Api>, params: Params) -> Answered<Newest> {
     let page = params.page(ITEMS, ITEMS_MAX)?;
     let fits = choice(&params)?;
     let known = api.directory.get().await?; // thousands, which are not to be copied
@@ -283,6 +288,18 @@ pub(super) async fn latest(State(api): State<Api>, params: Params) -> Answered<N
         Some(views::Latest::of(*named, reading, now))
     });
     Ok(Json(Newest { list: DoubtfulList { list: page.of(all), degraded }, now }))
+}
+
+/// Newest values
+///
+/// The newest reading of each series that has one, and whether it still says anything about now. As they arrive they come
+/// by WebSocket: see `/api/v1/live`. For its `ETag` neither `now` nor `age_s` counts: with 304 they are in the header `Date`,
+/// and since `at`.
+#[utoipa::path(get, path = "/api/v1/latest", tag = "Readings", params(OfSeries, Named, Page::<ITEMS, ITEMS_MAX>),
+    responses((status = 200, body = Newest, description = "The newest values.")))]
+pub(super) async fn latest(api: State<Api>, params: Params) -> Result<impl IntoResponse, Problem> {
+    let newest = newest(api, params).await?;
+    Ok(([(header::ETAG, newest.0.tag())], newest))
 }
 
 /// Figures for Prometheus

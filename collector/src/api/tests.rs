@@ -747,6 +747,22 @@ async fn how_a_token_is_announced_is_written_as_one_likes() {
     }
 }
 
+#[tokio::test]
+async fn newest_values_that_are_known_do_not_travel_again_although_time_goes_on() {
+    let clock = Arc::new(std::sync::atomic::AtomicI64::new(NOW));
+    let ticking = clock.clone();
+    let now = Arc::new(move || Timestamp(ticking.load(std::sync::atomic::Ordering::Relaxed)));
+    let bench = bench_with(|sources| sources.now = now).await;
+    let (_, head, _) = bench.ask("GET /api/v1/latest", "localhost").await;
+    let tag = head.lines().find_map(|line| line.strip_prefix("etag: w/")).unwrap();
+    let again = format!("GET /api/v1/latest HTTP/1.1\r\nIf-None-Match: W/{tag}\r\nX:");
+    let at = |seconds: i64| clock.store(NOW + seconds * SECOND, std::sync::atomic::Ordering::Relaxed);
+    at(10);
+    assert_eq!(bench.ask(&again, "localhost").await.0, 304);
+    at(60);
+    assert_eq!(bench.ask(&again, "localhost").await.0, 200, "it says nothing about now any more");
+}
+
 /// `count` anomalies of the first series, an hour apart, the last ones critical.
 async fn anomalies(bench: &Bench, from: i64, count: i64) {
     use crate::analytics::anomaly::{Kind, Severity};

@@ -174,6 +174,13 @@ impl Latest {
     }
 }
 
+impl Latest {
+    /// What of it stays the same while nothing new comes.
+    pub(super) fn lasting(&self) -> impl Serialize {
+        (&*self.name, self.at, self.stale, self.stale_after_s, &self.said)
+    }
+}
+
 /// A point of a gateway: a series that it writes.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Point {
