@@ -9,6 +9,7 @@ mod support;
 
 use collector::analytics::anomaly::{Kind, Severity};
 use collector::analytics::store::{Anomaly, State};
+use collector::tiers::hot::redis::RedisHot;
 use collector::tiers::hot::settings::HotSettings;
 use collector::tiers::warm::postgres::PostgresWarm;
 use collector::tiers::warm::settings::{Store, WarmSettings};
@@ -323,4 +324,64 @@ async fn what_one_stores_that_cant_reach_it_the_other_shows() {
         }
     }
     tokio::join!(a.stop(), b.stop());
+}
+
+/// What a login sets, or the status that it was refused with.
+async fn login(collector: &Collector) -> Result<String, u16> {
+    let body = r#"{"name":"rossi","password":"correct horse"}"#;
+    let (status, head) = said(collector, "POST /api/v1/login", "", body).await;
+    let line = head.lines().find(|line| line.to_lowercase().starts_with("set-cookie:"));
+    let cookie = line.and_then(|line| line.split_once(':')?.1.split(';').next());
+    cookie.filter(|_| status == 200).map(|cookie| cookie.trim().to_owned()).ok_or(status)
+}
+
+async fn said(collector: &Collector, line: &str, cookie: &str, body: &str) -> (u16, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut socket = tokio::net::TcpStream::connect(collector.api).await.unwrap();
+    let length = body.len();
+    let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nCookie: {cookie}\r\n");
+    socket.write_all(format!("{head}Content-Length: {length}\r\n\r\n{body}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within(socket.read_to_string(&mut answer)).await.unwrap();
+    (answer[9..12].parse().unwrap(), answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_log_in_and_out_while_it_is_away_and_that_holds_when_it_is_back() {
+    use collector::access::{Hash, Role, User};
+    let port = services::free_port();
+    let redis = Redis::start_with(&["--save", "", "--appendonly", "no", "--port", &port.to_string()]).await;
+    let proxy = Proxy::start(([127, 0, 0, 1], port).into()).await.unwrap();
+    let mut site = site(&redis);
+    let near = site.config.hot.clone();
+    site.config.hot = HotSettings { host: "127.0.0.1".into(), port: proxy.port, ..near.clone() };
+    let tiers = collector::run::Tiers::open(&site.config).await.unwrap();
+    let password = Hash::of("correct horse").unwrap();
+    let user = User { name: "rossi".into(), role: Role::Admin, password, changed: Timestamp(1) };
+    tiers.warm.access().put_user(&user).await.unwrap();
+    tiers.warm.close().await;
+    let collector = site.start().await;
+    let nodes = async |cookie: &str| said(&collector, "GET /api/v1/nodes", cookie, "").await.0;
+    let (before, stays) = (login(&collector).await.unwrap(), login(&collector).await.unwrap());
+    assert_eq!((nodes(&before).await, nodes(&stays).await), (200, 200));
+
+    proxy.set(Weather { refuse: true, ..Weather::default() });
+    proxy.cut();
+    let meanwhile = login(&collector).await.unwrap();
+    assert_eq!(nodes(&meanwhile).await, 200);
+    assert_eq!(said(&collector, "POST /api/v1/logout", &before, "").await.0, 200);
+    assert_eq!((nodes(&before).await, nodes(&stays).await), (401, 200));
+
+    proxy.set(Weather::default());
+    let shelf = RedisHot::new(&near, 0, std::sync::Arc::new(Timestamp::wall_clock)).unwrap().shelf();
+    let key = |cookie: &str| collector::access::digest(cookie.strip_prefix("session=").unwrap());
+    let (gone, there) = (key(&before), key(&meanwhile));
+    services::eventually("it is carried out", PATIENCE, async || {
+        use collector::tiers::hot::shelf::{Kind, Shelf as _};
+        let has = async |key: &str| shelf.get(Kind::Session, key).await.is_ok_and(|found| found.is_some());
+        !has(&gone).await && has(&there).await
+    })
+    .await;
+    assert_eq!((nodes(&before).await, nodes(&stays).await, nodes(&meanwhile).await), (401, 200, 200));
+    collector.stop().await;
 }

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::tiers::WarmTier;
 use crate::tiers::hot::redis::RedisHot;
 use crate::tiers::hot::shelf::{MemoryShelf, Shelf};
+use crate::tiers::hot::sheltered::Sheltered;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -49,7 +50,7 @@ impl Asked {
 
     pub(super) fn access(&self, warm: Arc<dyn WarmTier>, redis: Option<&RedisHot>) -> Arc<Access> {
         let shelf: Arc<dyn Shelf> = match redis {
-            Some(redis) => Arc::new(redis.shelf()),
+            Some(redis) => Arc::new(Sheltered::new(redis.shelf())),
             None => Arc::new(MemoryShelf::default()),
         };
         Arc::new(Access::new(warm, Sessions::new(shelf), self.open, self.local.secret.clone()))

@@ -7,3 +7,4 @@ pub mod memory;
 pub mod redis;
 pub mod settings;
 pub mod shelf;
+pub mod sheltered;
