@@ -75,7 +75,7 @@ function users(report) {
   return part(report, "users", words.users, "users", rows, (self) => {
     const name = h("input", { required: true, maxlength: 64, autocomplete: "off" });
     const secret = h("input", { type: "password", required: true, minlength: 10, maxlength: 200, autocomplete: "new-password" });
-    const role = choice(ROLES, who?.name ? "viewer" : "admin"); // the first must be one
+    const role = who?.way === "open" ? choice([["admin", words.roles.admin]], "admin") : choice(ROLES, "viewer"); // the first must be one
     return form(words.users.add, words.users.add, [field(words.name, name), field(words.password, secret, words.passwordHow), field(words.role, role, words.roleHow)],
       () => self.act(async () => { await post("users", undefined, { name: name.value.trim(), role: role.value, password: secret.value }); return words.made(name.value.trim(), words.roles[role.value]); }));
   });

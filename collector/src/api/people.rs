@@ -82,7 +82,7 @@ pub(super) struct MadeUser {
 
 /// Make a user
 ///
-/// Somebody can log in.
+/// Somebody can log in. The first one must be an admin.
 #[utoipa::path(post, path = "/api/v1/users", tag = "Access", request_body = NewUser,
     responses((status = 200, body = MadeUser, description = "It is there."), Conflict))]
 pub(super) async fn add(
