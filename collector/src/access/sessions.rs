@@ -134,7 +134,14 @@ impl Sessions {
             tokio::time::sleep(Duration::from_micros(self.took.load(Ordering::Relaxed))).await;
         }
         let attempt = counted?;
-        if user.is_none() || !self.fits(user, password).await? {
+        let fits = self.fits(user, password).await;
+        if matches!(fits, Err(LoginRefused::Busy)) {
+            self.take_back(&attempt.of_both).await?;
+            if !attempt.crowded {
+                self.take_back(&attempt.of_peer).await?;
+            }
+        }
+        if !fits? {
             return Err(attempt.refused());
         }
         Ok(self.forgive(&attempt).await?)
@@ -167,13 +174,15 @@ impl Sessions {
 
     /// It was right.
     async fn forgive(&self, attempt: &Attempt) -> Result<(), TierError> {
-        let _one = self.counting.lock().await;
         self.shelf.remove(Kind::Attempt, &attempt.of_both).await?;
-        if !attempt.crowded {
-            let wrong_here = self.wrong(&attempt.of_peer).await;
-            self.set_wrong(&attempt.of_peer, wrong_here.saturating_sub(1)).await?;
-        }
-        Ok(())
+        if attempt.crowded { Ok(()) } else { self.take_back(&attempt.of_peer).await }
+    }
+
+    /// Counts one less: it was not looked at, or not wrong.
+    async fn take_back(&self, key: &str) -> Result<(), TierError> {
+        let _one = self.counting.lock().await;
+        let wrong = self.wrong(key).await;
+        self.set_wrong(key, wrong.saturating_sub(1)).await
     }
 
     /// What was counted before isn't known while the shelf is away; from then on it is counted.
@@ -248,5 +257,24 @@ impl Sessions {
     pub(super) async fn end(&self, cookie: &str) -> Result<(), TierError> {
         self.found().remove(&digest(cookie));
         self.shelf.remove(Kind::Session, &digest(cookie)).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tiers::hot::shelf::MemoryShelf;
+
+    #[tokio::test]
+    async fn a_password_that_had_no_turn_was_not_wrong() {
+        let sessions = Sessions::new(Arc::new(MemoryShelf::default()));
+        let crowd = sessions.turns.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap();
+        let login = async || sessions.login(None, "rossi", "guess", "10.0.0.66", Timestamp(0)).await.unwrap_err();
+        assert!(matches!(login().await, LoginRefused::Busy));
+        drop(crowd);
+        for n in 1..=WRONG_MAX {
+            let refused = login().await;
+            assert!(matches!(refused, LoginRefused::Wrong { last } if last == (n == WRONG_MAX)), "{n}: {refused}");
+        }
     }
 }
