@@ -178,8 +178,9 @@ pub(super) fn needing(role: Option<Role>, mut router: OpenApiRouter<Api>) -> Ope
     let paths = &mut router.get_openapi_mut().paths;
     each(paths, |method, _, operation| {
         let with_body = operation.request_body.is_some();
-        for status in
-            ["400", "421", "500", "503", "504"].into_iter().chain(["408", "413", "415"].into_iter().filter(|_| with_body))
+        for status in ["400", "421", "500", "503", "504"]
+            .into_iter()
+            .chain(["408", "413", "415"].into_iter().filter(|_| with_body))
         {
             add(operation, status);
         }
