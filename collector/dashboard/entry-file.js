@@ -86,27 +86,25 @@ class Upload {
     let failed = null;
     try {
       let header = null, sent = 0;
-      for await (const { bytes: piece, read } of pieces(file, words.tooLong)) {
+      for await (const { bytes: piece, read, more } of pieces(file, words.tooLong)) {
         if (!header) { header = piece; continue; }
-        await this.send(dry, sum, join(header, piece));
+        await this.send(dry, sum, join(header, piece), more);
         sent += 1;
         this.show(read, file.size, sum);
       }
       if (!header) throw new Error(words.empty);
-      if (sent === 0) await this.send(dry, sum, header);
+      if (sent === 0) await this.send(dry, sum, header, false);
     } catch (error) {
       failed = error;
     }
     this.ended(dry, sum, failed);
   }
 
-  async send(dry, sum, body) {
-    const { delimiter, decimal, dates } = sum.dialect;
-    const params = this.params(dry);
-    const found = { delimiter: params.delimiter ?? delimiter, decimal: params.decimal ?? decimal, dates: params.dates ?? dates };
-    const answer = await post("import", { ...params, ...without(found), first_line: sum.line, last: Object.keys(sum.last).length ? JSON.stringify(sum.last) : undefined }, body, this.asking.signal);
+  async send(dry, sum, body, more) {
+    const found = Object.keys(sum.dialect).length ? JSON.stringify(sum.dialect) : undefined;
+    const answer = await post("import", { ...this.params(dry), found, more, first_line: sum.line, last: Object.keys(sum.last).length ? JSON.stringify(sum.last) : undefined }, body, this.asking.signal);
     for (const name of ["rows", "readings", "written", "unchanged", "empty"]) sum[name] += answer[name] ?? 0;
-    sum.rejected += answer.rejects.length;
+    sum.rejected += answer.rejected;
     sum.rejects.push(...answer.rejects.slice(0, REJECTS_KEPT - sum.rejects.length));
     answer.new.forEach((name) => sum.made.add(name));
     sum.line += answer.lines;
@@ -165,7 +163,7 @@ function outcome(sum, dry, file) {
   const shown = sum.rejects.slice(0, REJECTS_SHOWN);
   const made = [...sum.made];
   return h("div", { class: "report" }, h("h3", null, words.found),
-    h("p", { class: "faint" }, words.dialect(bytes(file.size), called(words.delimiters, delimiter === "\t" ? "tab" : delimiter), called(words.decimals, decimal), words.orders[dates] ?? words.orders.none)),
+    h("p", { class: "faint" }, words.dialect(bytes(file.size), called(words.delimiters, delimiter === "\t" ? "tab" : delimiter), called(words.decimals, decimal) ?? words.noSign, words.orders[dates] ?? words.orders.none)),
     table(words.found, [words.column, words.takenFor], sum.columns.map((column) => [column.name, column.taken_for]), true),
     made.length > 0 && h("p", null, dry ? words.wouldMake(made.length) : words.made(made.length), " ", h("span", { class: "faint" }, made.slice(0, 20).flatMap((name, n) => [n > 0 && ", ", foreign(name)]))),
     sum.rejected > 0 && h("section", { "aria-labelledby": "rejects-title" },

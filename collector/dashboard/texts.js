@@ -321,7 +321,7 @@ const en = {
       metric: "Metric", metricHow: "where columns name only nodes",
       unit: "Unit", unitHow: "where columns name none",
       delimiter: "Between columns", delimiters: [["", "find out"], [",", "comma"], [";", "semicolon"], ["tab", "tab"], ["|", "bar"]],
-      decimal: "Before a fraction", decimals: [["", "find out"], [".", "point"], [",", "comma"]],
+      decimal: "Before a fraction", decimals: [["", "find out"], [".", "point"], [",", "comma"]], noSign: "not seen",
       dates: "Order of dates", dateOrders: [["", "find out"], ["dmy", "day first"], ["mdy", "month first"]], orders: { dmy: "day, month, year", mdy: "month, day, year", none: "as they stand" },
       revision: "Revision", revisionHow: "higher ones overrule what is stored",
       map: "Columns", mapLike: "Portata (l/s)=DIST_001/flow_rate\nNote=-", mapHow: "COLUMN=NODE/metric, a line each; - leaves one out",

@@ -49,6 +49,17 @@ async fn post(collector: &Collector, path: &str, body: Value) -> (u16, Value) {
     tokio::task::spawn_blocking(asking).await.unwrap()
 }
 
+/// A piece of a file, as other programs send it.
+async fn piece(collector: &Collector, query: &str, text: String) -> (u16, Value) {
+    let address = format!("http://{}/api/v1/import?{query}", collector.api);
+    let asking = move || {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut answer = agent.post(address).send(text.as_bytes()).unwrap();
+        (answer.status().as_u16(), serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap())
+    };
+    tokio::task::spawn_blocking(asking).await.unwrap()
+}
+
 fn gzip(path: &Path, text: &str) {
     let mut out = GzEncoder::new(std::fs::File::create(path).unwrap(), Compression::fast());
     out.write_all(text.as_bytes()).unwrap();
@@ -270,6 +281,144 @@ async fn what_puts_a_mistake_right_is_called_as_whoever_asks_calls_it() {
         said.contains("'yesterdayy' is no time like 2026-03-01T00:00:00Z, 2026-03-01, now or now-6h (--from)"),
         "{said}"
     );
+}
+
+/// Rows of a kilobyte, so that 1,200 of them take two pieces.
+fn wordy(rows: impl Iterator<Item = (i64, String)>) -> String {
+    let row =
+        |(n, value): (i64, String)| format!("{};A;level;{value};{}\n", Timestamp(START + n * HOUR), "x".repeat(1_000));
+    "time;node;metric;value;note\n".to_owned() + &rows.map(row).collect::<String>()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_later_part_of_a_file_says_isnt_read_as_an_earlier_part_was() {
+    let site = Site::new(&[], |_| {});
+    let collector = site.start().await;
+    let config = config(&site, &collector);
+    let write = |name: &str, bytes: &[u8]| {
+        let file = site.folder.path().join(name);
+        std::fs::write(&file, bytes).unwrap();
+        file
+    };
+    let file = |name: &str, text: String| write(name, text.as_bytes());
+    let import = async |file: &Path, more: &[&str]| {
+        run(&config, &[&["import", file.to_str().unwrap(), "--create"], more].concat()).await
+    };
+    // An open quote, in the first part and in another.
+    let open = file("open.csv", "time;node;metric;value;note\n2026-01-01T00:00:00Z;A;level;1;\n2026-01-01T00:01:00Z;A;level;1;\"tubo\n2026-01-01T00:02:00Z;A;level;1;\n".into());
+    let said = import(&open, &[]).await;
+    assert_eq!(said.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&said.stderr).contains("line 3, column note: a quote is opened here"), "{said:?}");
+    assert!(collector.get("series").await["items"].as_array().unwrap().is_empty());
+    assert!(!site.folder.path().join("open.csv.import").exists(), "there is nothing to go on with");
+    let rows = || (0..1_200).map(|n| (n, "5".to_owned()));
+    let open = file("later.csv", wordy(rows().map(|(n, v)| (n, if n == 1_150 { "\"5".into() } else { v }))));
+    let said = import(&open, &[]).await;
+    let stderr = String::from_utf8_lossy(&said.stderr);
+    assert!(
+        said.status.code() == Some(1) && stderr.contains("line 1152, column value: a quote is opened here"),
+        "{stderr}"
+    );
+    let stored = exported(&config).await;
+    assert!(
+        (1..1_150).contains(&stored) && stderr.contains(&format!("it is stored up to line {}", stored + 1)),
+        "{stderr}"
+    );
+    assert!(site.folder.path().join("later.csv.import").exists());
+
+    // What a spreadsheet writes, and what it doesn't write for others.
+    let sheet = "sep=;\r\ntimestamp;S/level;\r\n2026-01-01T00:00:00Z;3,5;\r\n";
+    let utf16: Vec<u8> = format!("\u{feff}{sheet}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let taken = json_of(&import(&write("utf16.csv", &utf16), &["--json"]).await);
+    assert_eq!((&taken["sum"]["written"], &taken["dialect"]["decimal"]), (&json!(1), &json!(",")), "{taken}");
+    let mac = json_of(&import(&file("mac.csv", sheet.replace("\r\n", "\r")), &["--json"]).await);
+    assert_eq!((&mac["sum"]["unchanged"], &mac["rejects_file"]), (&json!(1), &Value::Null), "{mac}");
+    let workbook = import(&write("book.xlsx", b"PK\x03\x04\x14\0"), &[]).await;
+    assert!(String::from_utf8_lossy(&workbook.stderr).contains("save it as CSV UTF-8"), "{workbook:?}");
+
+    // A thousand, where numbers before said nothing about the decimal sign.
+    let thousand = file("thousand.csv", wordy(rows().map(|(n, v)| (n, if n > 1_100 { "1.000".into() } else { v }))));
+    let said = import(&thousand, &["--node", "B"]).await;
+    let stderr = String::from_utf8_lossy(&said.stderr);
+    assert!(
+        said.status.code() == Some(1) && stderr.contains("'1.000' may be a thousand times larger or smaller"),
+        "{stderr}"
+    );
+
+    // The same moment twice, in two parts, is seen when it is stored; before that it is said that it isn't.
+    let twice = file("twice.csv", wordy((0..1_200).map(|n| (n % 600, format!("{}", n / 600)))).replace(";A;", ";C;"));
+    let dry = json_of(&import(&twice, &["--dry-run", "--json"]).await);
+    assert_eq!((&dry["compared"], &dry["dialect"]["delimiter"]), (&json!(false), &json!(";")), "{dry}");
+    let told = import(&twice, &["--dry-run"]).await;
+    assert!(String::from_utf8_lossy(&told.stdout).contains("isn't in the order of time"), "{told:?}");
+    let stored = json_of(&import(&twice, &["--json"]).await);
+    assert_eq!(stored["sum"]["rejected"], 600, "{stored}");
+    assert!(stored["rejects_file"].as_str().unwrap().ends_with("twice.csv.rejects.csv"), "{stored}");
+    assert_eq!((stored["rejects"].as_array().unwrap().len(), &stored["rejects"][0]["line"]), (5, &json!(602)));
+    let dry = json_of(&import(&file("order.csv", wordy(rows())), &["--dry-run", "--json"]).await);
+    assert_eq!(dry["compared"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_long_a_value_holds_is_found_out_anew_as_more_of_a_series_comes() {
+    let site = Site::new(&[], |_| {});
+    let collector = site.start().await;
+    let import = async |query: &str, text: &str| {
+        let (status, answer) =
+            piece(&collector, &format!("create=true&author=M&reason=test&{query}"), text.to_owned()).await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    };
+    let interval = async || collector.get("series").await["items"][0]["interval_ms"].clone();
+    let rows = |from: i64, step: i64, count: i64| {
+        let row = |n: i64| format!("{},1\n", Timestamp(START + from + n * step));
+        "time,A/level\n".to_owned() + &(0..count).map(row).collect::<String>()
+    };
+    let refused = import("", "time,A/level\n2026-01-01 00:00,1\n2026-01-01 01:00,1\n").await;
+    assert_eq!((&refused["rejected"], &refused["new"]), (&json!(2), &json!([])));
+    assert!(collector.get("series").await["items"].as_array().unwrap().is_empty(), "nothing of it is stored");
+    import("", &rows(0, HOUR, 1)).await;
+    assert_eq!(interval().await, 0);
+    import("", &rows(HOUR, HOUR, 1)).await;
+    assert_eq!(interval().await, 3_600_000, "what is there counts");
+    import("", &rows(48 * HOUR, HOUR / 4, 10)).await;
+    assert_eq!(interval().await, 3_600_000, "a few rows say little");
+    import("", &rows(96 * HOUR, HOUR / 4, 96)).await;
+    assert_eq!(interval().await, 900_000);
+    import("", &rows(200 * HOUR, SECOND, 60)).await;
+    assert_eq!(interval().await, 900_000, "most of what is there comes as before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cant_be_taken_is_told_in_a_bounded_answer() {
+    let site = Site::new(&[], |_| {});
+    let collector = site.start().await;
+    for (query, parameter) in
+        [("create=true", "author"), ("create=true&author=M", "reason"), ("dry=true&delimiter=%C2%A7", "delimiter")]
+    {
+        let (status, problem) = piece(&collector, query, "time,A/level\n2026-01-01T00:00:00Z,1\n".into()).await;
+        assert_eq!((status, &problem["parameter"]), (400, &json!(parameter)), "{problem}");
+    }
+    assert!(collector.get("series").await["items"].as_array().unwrap().is_empty(), "what is refused makes nothing");
+    let names: String = (0..100).map(|n| format!(",N{n}/level")).collect();
+    let wide = |cell: &str| {
+        let row = |n: i64| format!("{}{}\n", Timestamp(START + n * HOUR), format!(",{cell}").repeat(100));
+        format!("time{names}\n{}", (0..300).map(row).collect::<String>())
+    };
+    let (_, unknown) = piece(&collector, "dry=true", wide("1")).await;
+    let rejects = unknown["rejects"].as_array().unwrap();
+    assert_eq!((rejects.len(), &unknown["rejected"], &unknown["left_out"]), (100, &json!(30_000), &json!(0)));
+    assert!(rejects[0]["reason"].as_str().unwrap().ends_with("(300 readings)"), "{}", rejects[0]);
+    let file = site.folder.path().join("wide.csv");
+    std::fs::write(&file, wide("x")).unwrap();
+    run(&config(&site, &collector), &["import", file.to_str().unwrap()]).await;
+    let written = std::fs::read_to_string(site.folder.path().join("wide.csv.rejects.csv")).unwrap();
+    assert_eq!(written.lines().count(), 10_002);
+    assert!(written.contains("20000 more of lines 2 to 301 can't be taken"), "{:?}", written.lines().last());
+    let (_, wrong) = piece(&collector, "dry=true", wide("x")).await;
+    let rejects = wrong["rejects"].as_array().unwrap();
+    assert_eq!((rejects.len(), &wrong["rejected"], &wrong["left_out"]), (10_000, &json!(30_000), &json!(20_000)));
+    assert_eq!(rejects.iter().filter(|reject| reject["text"] != "").count(), 100, "the row's text once a row");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use super::extract::{Sent, unpacked};
 use super::parameters::{Change, Changes, File, NewestPage, TEXT_MAX};
 use super::params::{List, Params};
 use super::routes::Answered;
-use super::{Api, Problem};
+use super::{Api, Problem, rhythm};
 use crate::access::{Principal, Way};
 use crate::history::{Points, Question, Resolution};
 use crate::import::{self, Dialect, Fold, Last, Mistake, Setting, Settings};
@@ -16,8 +16,7 @@ use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shared::catalogue::Entry;
-use shared::ids::{GatewayId, NodeId};
+use shared::ids::NodeId;
 use shared::metric::Metric;
 use shared::reading::{Held, Quality, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -32,8 +31,8 @@ const AUDIT: u32 = 100;
 const AUDIT_MAX: u32 = 1_000;
 /// How a gzip file begins.
 const GZIP: &[u8] = &[0x1f, 0x8b];
-/// Who owns the series that files make.
-const OWNER: &str = "import";
+/// Rejects of an answer; more are only counted.
+const REJECTS_MAX: usize = 10_000;
 
 /// Readings that someone enters, and why.
 #[derive(Deserialize, ToSchema)]
@@ -233,7 +232,7 @@ pub(super) async fn audit(State(api): State<Api>, params: Params) -> Answered<Li
 pub(super) struct Imported {
     /// Nothing was stored: it was only asked what would be.
     dry: bool,
-    /// How the file is written.
+    /// How the file is written, as far as it says so; for the next piece.
     dialect: Dialect,
     /// What its columns were taken for.
     columns: Vec<import::Column>,
@@ -244,11 +243,22 @@ pub(super) struct Imported {
     lines: u64,
     /// Cells without a value.
     empty: u64,
-    /// What can't be taken.
+    /// When the first of these was that aren't there already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<Timestamp>,
+    /// When the last of them was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<Timestamp>,
+    /// How many rows, or cells of them, can't be taken.
+    rejected: u64,
+    /// How many of them are too many to be listed.
+    left_out: u64,
+    /// What can't be taken: at most 10,000 of it. A series of a wide file that isn't there is told once.
+    #[schema(max_items = 10_000)]
     rejects: Vec<import::Reject>,
     /// For the next piece.
     last: Last,
-    /// Series that were made, or would be.
+    /// Series that were made, or would be: of those something can be stored.
     new: Vec<String>,
     /// Readings that were stored.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -261,8 +271,9 @@ pub(super) struct Imported {
 /// Import a file
 ///
 /// Stores a piece of a CSV file: a row for each reading, or a column for each series. Every piece begins with the file's
-/// first line. It may be sent again; what can be understood in two ways is refused until a parameter says which: the mistake
-/// names it. `collector import` does all of it.
+/// first line, or with the first two, when the first is like `sep=;`. It may be sent again; what can be understood in two
+/// ways is refused until a parameter says which: the mistake names it. So is a piece in which a quote is left open.
+/// `collector import` does all of it.
 #[utoipa::path(post, path = "/api/v1/import", tag = "Entry", params(Change, File),
     request_body(content = String, content_type = "text/csv", description = "At most 8 MiB, cut at a line end; plain, a gzip file, or with `Content-Encoding: gzip`, as every body may be.",
         example = "time;Q1\n2026-03-01 00:00;12.5\n"),
@@ -277,68 +288,50 @@ pub(super) async fn import(
     super::origin::same_origin(&headers)?;
     let body = if body.starts_with(GZIP) { unpacked(body).await? } else { body };
     let (dry, create) = (params.flag("dry")?, params.flag("create")?);
+    let said =
+        if dry { None } else { Some((author(&who, params.text("author"))?, said("reason", params.text("reason"))?)) };
     let now = (api.sources.now)();
     let settings = settings(&params, now.plus_micros(api.sources.future_max_us))?;
     let revision = params.parsed::<u32>("revision", "revision")?.unwrap_or(0);
     if revision > import::REVISION_MAX {
         return Err(Problem::parameter("revision", format!("0 to {} are possible", import::REVISION_MAX)));
     }
-    let first_line = params.parsed::<u64>("first_line", "line number")?.unwrap_or(2);
+    let first_line = params.parsed::<u64>("first_line", "line number")?.unwrap_or(import::FIRST_LINE);
     let last: Last = json_parameter(&params, "last")?;
     let piece = body.clone();
     let reading = tokio::task::spawn_blocking(move || import::read(&piece, &settings, first_line, &last));
     let read = reading.await.map_err(|error| Problem::body(error.to_string()))?;
     let mut batch = read?;
-    let known_before = known(&api).await?;
-    let series = series(&api, &known_before, &batch, create, dry).await?;
-    let placed = batch.points.iter().filter_map(|point| Some((series[point.series].clone().ok()??, point.at)));
+    let text = import::text(&body, first_line)?;
+    let known = known(&api).await?;
+    let targets = targets(&known, &batch, create);
+    let is_there = |point: &&import::Point| known.contains_key(&batch.series[point.series].key);
+    let placed = batch.points.iter().filter(is_there);
+    let placed = placed.filter_map(|point| Some((*targets[point.series].as_ref().ok()?, point.at)));
     let mut standing = Moments::of(&*api.sources.warm, api.sources.cold.as_deref(), placed).await?;
-    let (mut readings, mut same) = (Vec::with_capacity(batch.points.len()), 0_u64);
-    for point in &batch.points {
-        let held = Held { revision: point.held.revision.max(revision), ..point.held };
-        let taken = match &series[point.series] {
-            // A dry run doesn't make it. Until then it has a number that nobody has, so that it is looked at like others.
-            Ok(id) => {
-                let id = id.unwrap_or(SeriesId(u32::MAX - point.series as u32));
-                match standing.take(id, point.at, held) {
-                    Ok(Standing::New) => {
-                        readings.push(StoredReading { series: id, at: point.at, held });
-                        Ok(())
-                    }
-                    // Of days that have left, writing it again would make the archive do them again.
-                    Ok(Standing::Same) => {
-                        same += 1;
-                        Ok(())
-                    }
-                    Err(why) => Err(Mistake::until(Setting::Revision, why)),
-                }
-            }
-            Err(mistake) => Err(mistake.clone()),
-        };
-        if let Err(mistake) = taken {
-            batch.rejects.push(import::Reject::of(mistake, point.line, import::line(&body, point)));
-        }
-    }
-    batch.rejects.sort_by_key(|reject| reject.line);
-    let found = readings.len() + same as usize;
-    let new = batch.series.iter().zip(&series);
-    let new = new.filter(|(named, id)| id.is_ok() && !known_before.contains_key(&named.key));
+    let (mut readings, same) = judge(&mut batch, &targets, &mut standing, revision, &text);
+    batch.tidy_rejects();
+    let times = || readings.iter().map(|reading| reading.at);
     let mut answer = Imported {
         dry,
-        dialect: batch.dialect,
         rows: batch.rows,
-        readings: found,
+        readings: readings.len() + same as usize,
+        from: times().min(),
+        to: times().max(),
         lines: batch.lines.saturating_sub(2),
         empty: batch.empty,
-        new: new.map(|(named, _)| named.key.to_string()).collect(),
-        columns: batch.columns,
-        rejects: batch.rejects,
-        last: batch.last,
+        new: made(&known, &batch, &targets, &readings),
+        rejected: batch.rejected,
+        left_out: batch.left_out,
+        rejects: std::mem::take(&mut batch.rejects),
+        last: std::mem::take(&mut batch.last),
+        columns: std::mem::take(&mut batch.columns),
+        dialect: batch.dialect,
         written: None,
         unchanged: None,
     };
-    if !dry {
-        let (who, reason) = (author(&who, params.text("author"))?, said("reason", params.text("reason"))?);
+    if let Some((who, reason)) = said {
+        rhythm::settle(&*api.sources.warm, &known, &batch.series, &targets, &mut readings).await?;
         let detail = json!({ "reason": reason, "first_line": first_line, "rows": answer.rows, "readings": readings.len(), "revision": revision });
         let audit = Audited { at: now, who, what: "import".into(), detail };
         let report = (api.sources.write)(Flush { readings, audit: vec![audit], ..Flush::default() }).await?;
@@ -356,6 +349,67 @@ impl From<Mistake> for Problem {
             None => problem,
         }
     }
+}
+
+/// A series' number, or why nothing can be written to it.
+pub(super) type Target = Result<SeriesId, Mistake>;
+
+/// The readings that can be stored, and how many are there already; all others are rejected.
+fn judge(
+    batch: &mut import::Batch,
+    targets: &[Target],
+    standing: &mut Moments,
+    revision: u32,
+    text: &str,
+) -> (Vec<StoredReading>, u64) {
+    let (mut readings, mut same) = (Vec::with_capacity(batch.points.len()), 0);
+    // Of series that can't be written, where each row has one: how many readings, from which line on.
+    let (mut nowhere, is_long) = (BTreeMap::<usize, (import::Point, u64)>::new(), batch.is_long());
+    for point in std::mem::take(&mut batch.points) {
+        let held = Held { revision: point.held.revision.max(revision), ..point.held };
+        let mistake = match &targets[point.series] {
+            Err(_) if !is_long => {
+                nowhere.entry(point.series).or_insert((point, 0)).1 += 1;
+                continue;
+            }
+            Err(mistake) => mistake.clone(),
+            Ok(id) => match standing.take(*id, point.at, held) {
+                Ok(Standing::New) => {
+                    readings.push(StoredReading { series: *id, at: point.at, held });
+                    continue;
+                }
+                // Of days that have left, writing it again would make the archive do them again.
+                Ok(Standing::Same) => {
+                    same += 1;
+                    continue;
+                }
+                Err(why) => Mistake::until(Setting::Revision, why),
+            },
+        };
+        batch.reject(point.line, 1, mistake, || import::line(text, point.begins));
+    }
+    for (series, (first, count)) in nowhere {
+        let Err(mistake) = &targets[series] else { continue };
+        let mut mistake = mistake.clone();
+        if count > 1 {
+            mistake.why += &format!(" ({count} readings)");
+        }
+        batch.reject(first.line, count, mistake, || import::line(text, first.begins));
+    }
+    (readings, same)
+}
+
+/// The names of series that have to be made for these readings.
+fn made(
+    known: &HashMap<SeriesKey, SeriesInfo>,
+    batch: &import::Batch,
+    targets: &[Target],
+    readings: &[StoredReading],
+) -> Vec<String> {
+    let mut needed: HashSet<SeriesId> = readings.iter().map(|reading| reading.series).collect();
+    let new = batch.series.iter().zip(targets).filter(|(named, _)| !known.contains_key(&named.key));
+    let new = new.filter(|(_, target)| target.as_ref().is_ok_and(|id| needed.remove(id)));
+    new.map(|(named, _)| named.key.to_string()).collect()
 }
 
 fn json_parameter<T: Default + serde::de::DeserializeOwned>(params: &Params, name: &str) -> Result<T, Problem> {
@@ -378,9 +432,13 @@ fn settings(params: &Params, latest: Timestamp) -> Result<Settings, Problem> {
             .map_err(|_| Problem::parameter("zone", format!("'{name}' is no time zone like Europe/Rome or UTC")))
     });
     let map: BTreeMap<String, String> = json_parameter(params, "map")?;
+    let found: Dialect = json_parameter(params, "found")?;
     Ok(Settings {
+        found: Dialect { delimiter: delimiter("found", found.delimiter)?, ..found },
+        more: params.flag("more")?,
+        rejects_max: Some(REJECTS_MAX),
         dialect: Dialect {
-            delimiter: params.parsed("delimiter", "single character")?.filter(char::is_ascii),
+            delimiter: delimiter("delimiter", params.parsed("delimiter", "single character")?)?,
             decimal: one_of("decimal", &[".", ","])?.map(|n| ['.', ','][n]),
             dates: one_of("dates", &["dmy", "mdy"])?.map(|n| [import::DateOrder::Dmy, import::DateOrder::Mdy][n]),
         },
@@ -395,36 +453,20 @@ fn settings(params: &Params, latest: Timestamp) -> Result<Settings, Problem> {
     })
 }
 
-/// The number of each series, `None` where a dry run would make it, or why there is none.
-async fn series(
-    api: &Api,
-    known: &HashMap<SeriesKey, SeriesInfo>,
-    batch: &import::Batch,
-    create: bool,
-    dry: bool,
-) -> Result<Vec<Result<Option<SeriesId>, Mistake>>, Problem> {
-    let named = &batch.series;
-    let mut found: Vec<Result<Option<SeriesId>, Mistake>> = named
-        .iter()
-        .map(|named| match known.get(&named.key) {
-            Some(series) if series.unit == named.metric.unit => Ok(Some(series.id)),
-            Some(series) => Err(format!("{} is stored in {}", named.key, series.unit).into()),
-            None if create => Ok(None),
-            None => {
-                let why = format!("there is no series {}, but it can be made", named.key);
-                Err(Mistake::until(Setting::Create, why))
-            }
-        })
-        .collect();
-    if dry || !found.iter().any(|id| matches!(id, Ok(None))) {
-        return Ok(found);
-    }
-    let owner = GatewayId::new(OWNER).map_err(|error| Problem::body(error.to_string()))?;
-    let missing: Vec<usize> = (0..found.len()).filter(|n| matches!(found[*n], Ok(None))).collect();
-    let entries: Vec<Entry> = missing.iter().map(|n| named[*n].entry(batch.interval_ms(*n))).collect();
-    let made = api.sources.warm.series_for(&owner, &entries).await?;
-    for (n, made) in missing.into_iter().zip(made) {
-        found[n] = made.map(Some).map_err(|refused| refused.to_string().into());
-    }
-    Ok(found)
+/// The number of each series, or why there is none. One that is to be made has a number that nobody has until then.
+fn targets(known: &HashMap<SeriesKey, SeriesInfo>, batch: &import::Batch, create: bool) -> Vec<Target> {
+    let mut new = HashMap::new();
+    let target = |named: &import::Named| match known.get(&named.key) {
+        Some(series) if series.unit == named.metric.unit => Ok(series.id),
+        Some(series) => Err(format!("{} is stored in {}", named.key, series.unit).into()),
+        None if create => {
+            let next = SeriesId(u32::MAX - new.len() as u32);
+            Ok(*new.entry(named.key.clone()).or_insert(next))
+        }
+        None => {
+            let why = format!("there is no series {}, but it can be made", named.key);
+            Err(Mistake::until(Setting::Create, why))
+        }
+    };
+    batch.series.iter().map(target).collect()
 }

@@ -33,6 +33,7 @@ mod problem;
 mod quality;
 mod quarantine;
 mod rates;
+mod rhythm;
 mod routes;
 mod serve;
 mod sql;

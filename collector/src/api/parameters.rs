@@ -174,6 +174,9 @@ parameters! {
             r"^\{", r#"{"Q1":"DIST_001/flow_rate m3/h"}"#),
         number("revision", "Overrules what stands there with a lower one.", (0, crate::import::REVISION_MAX), Some(0)),
         number("first_line", "The number of the second line sent, in the whole file.", (0, u32::MAX), Some(2)),
+        flag("more", "Whether another piece of the file follows: an hour that was twice may go on there."),
+        like("found", "`dialect` of the answer to the piece before this one, as JSON: what is written otherwise is refused.",
+            r"^\{", r#"{"delimiter":";","decimal":","}"#),
         like("last", "`last` of the answer to the piece before this one, as JSON.", r"^\{", "{}");
 }
 

@@ -119,8 +119,10 @@ pub(super) fn plan(header: &csv::StringRecord, settings: &Settings) -> Result<Ve
         return Err(Mistake::until(Setting::Map, why));
     }
     let (long, by_node) = (has(METRICS) && has(VALUES), has(NODES));
+    // In a wide file each column must be understood; a separator behind the last name makes none.
+    let named = names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
     let mut columns = Vec::with_capacity(names.len());
-    for (name, called) in names.iter().zip(&called) {
+    for (name, called) in names.iter().zip(&called).take(if long { names.len() } else { named }) {
         let role = match mapped(name) {
             Some("-") => Role::Ignored,
             Some(to) if !is_known(to) => Role::Series(Box::new(series(to, settings)?)),
@@ -225,12 +227,12 @@ pub(super) fn conversion(metric: &Metric, unit: Option<&str>) -> Result<Conversi
     })
 }
 
-/// The metric of that name.
+/// The metric of that name, in capitals or not.
 ///
 /// # Errors
 /// With the names there are, when there is none.
 pub fn known(metric: &str) -> Result<&'static Metric, Mistake> {
-    Metric::named(metric).ok_or_else(|| {
+    Metric::named(metric).or_else(|| Metric::named(&metric.to_lowercase())).ok_or_else(|| {
         let all: Vec<&str> = shared::metric::METRICS.iter().map(|metric| metric.name).collect();
         format!("there is no metric '{metric}'; known are {}", all.join(", ")).into()
     })

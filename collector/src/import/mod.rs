@@ -5,22 +5,27 @@
 //! what can be understood in two ways is refused until someone says which.
 //!
 //! A file is read in pieces that are cut at a line end and begin with the file's first line: [`Batch::dialect`] and
-//! [`Batch::last`] of one piece go into the next.
+//! [`Batch::last`] of one piece go into the next. Spreadsheets write a line `sep=;` before it: then the first two lines.
 
 mod columns;
 mod dialect;
+mod encoding;
 mod moment;
+mod quotes;
 mod rows;
 
 pub use columns::{Column, Named, Role, known as metric, series};
-pub use dialect::{DateOrder, Dialect};
+pub use dialect::{DateOrder, Dialect, separator};
+pub use encoding::{Returns, Utf16, ends_with_returns, no_text, utf16};
 pub use moment::Fold;
-pub use rows::{Batch, Last, Point, REVISION_MAX, Reject, believable};
+pub use quotes::Rows;
+pub use rows::{Batch, Last, Point, REVISION_MAX, Reject, believable, interval_ms, line};
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use shared::ids::NodeId;
 use shared::reading::Timestamp;
+use std::borrow::Cow;
 use utoipa::ToSchema;
 
 /// What is said about a file.
@@ -28,6 +33,8 @@ use utoipa::ToSchema;
 pub struct Settings {
     /// How it is written, as far as it needn't be found out.
     pub dialect: Dialect,
+    /// How the pieces before this one were found to be written: one that is written otherwise is refused.
+    pub found: Dialect,
     /// The time zone of times without an offset.
     pub zone: Option<TimeZone>,
     /// What a local time means that was twice.
@@ -44,11 +51,18 @@ pub struct Settings {
     pub latest: Option<Timestamp>,
     /// Whether a row, or a cell, without a value is a mistake.
     pub complete: bool,
+    /// Whether another piece follows, with which an hour that was twice may go on.
+    pub more: bool,
+    /// Most rejects that are kept; all are counted.
+    pub rejects_max: Option<usize>,
 }
+
+/// The line behind the one that names the columns.
+pub const FIRST_LINE: u64 = 2;
 
 /// What can be said of a file so that it is understood. How that is said, whoever has it read knows: by a parameter, an option,
 /// a key of the configuration.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = ImportSetting)]
 pub enum Setting {
@@ -126,19 +140,36 @@ impl From<&str> for Mistake {
 /// # Errors
 /// When it can't be said what the file means.
 pub fn read(bytes: &[u8], settings: &Settings, first_line: u64, last: &Last) -> Result<Batch, Mistake> {
-    let text = dialect::text(bytes, first_line)?;
-    let dialect = dialect::find(text, settings)?;
-    let mut reader =
-        csv::ReaderBuilder::new().delimiter(dialect.delimiter()).flexible(true).from_reader(text.as_bytes());
+    let text = text(bytes, first_line)?;
+    let preface = dialect::preface(&text);
+    let body = &text[preface.map_or(0, |(_, length)| length)..];
+    if body.trim().is_empty() {
+        return Err("the file is empty".into());
+    }
+    let said = settings.dialect.delimiter.or(settings.found.delimiter).or(preface.map(|(sign, _)| sign));
+    let delimiter = said.map_or_else(|| dialect::delimiter(body), Ok)?;
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter as u8).flexible(true).from_reader(body.as_bytes());
     let header = reader.headers().map_err(|error| format!("the first line: {error}"))?.clone();
+    if let Some(torn) = quotes::torn(&body[..reader.position().byte() as usize], delimiter as u8, header.len()) {
+        let line = 1 + u64::from(preface.is_some()) + torn.lines_before;
+        return Err(format!("line {line}, column {}: {}", torn.cell + 1, torn.why).into());
+    }
     let columns = columns::plan(&header, settings)?;
-    rows::read(text, &mut reader, dialect, columns, settings, first_line, last)
+    let dialect = dialect::find(body, delimiter, &columns, settings)?;
+    let is_first = first_line == FIRST_LINE && preface.is_some();
+    let place =
+        rows::Piece { text: &text, begins: text.len() - body.len(), first_line: first_line + u64::from(is_first) };
+    let mut batch = rows::read(&place, &mut reader, dialect, columns, settings, last)?;
+    batch.lines += u64::from(is_first);
+    Ok(batch)
 }
 
-/// The line of a reading in the piece that it was read from, or as much as is shown of it.
-#[must_use]
-pub fn line(bytes: &[u8], point: &Point) -> String {
-    dialect::text(bytes, 2).map_or_else(|_| String::new(), |text| rows::line(text, point.begins))
+/// The text of a piece, in which [`Point::begins`] is a place.
+///
+/// # Errors
+/// When it is none.
+pub fn text(bytes: &[u8], first_line: u64) -> Result<Cow<'_, str>, Mistake> {
+    dialect::text(bytes, first_line)
 }
 
 #[cfg(test)]

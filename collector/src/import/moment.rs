@@ -28,13 +28,29 @@ pub enum Fold {
     Order,
 }
 
+/// By the order of rows, which of two moments it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Which {
+    /// There is only one, or somebody said which.
+    Only,
+    /// The first, if the second comes, too: otherwise nobody knows.
+    First,
+    /// The second.
+    Second,
+}
+
 impl Fold {
-    fn choose(self, earlier: Timestamp, later: Timestamp, before: Option<Timestamp>) -> Result<Timestamp, Mistake> {
+    fn choose(
+        self,
+        earlier: Timestamp,
+        later: Timestamp,
+        before: Option<Timestamp>,
+    ) -> Result<(Timestamp, Which), Mistake> {
         match (self, before) {
-            (Fold::Earlier, _) => Ok(earlier),
-            (Fold::Later, _) => Ok(later),
-            (Fold::Order, Some(before)) if before < earlier => Ok(earlier),
-            (Fold::Order, Some(before)) if before < later => Ok(later),
+            (Fold::Earlier, _) => Ok((earlier, Which::Only)),
+            (Fold::Later, _) => Ok((later, Which::Only)),
+            (Fold::Order, Some(before)) if before < earlier => Ok((earlier, Which::First)),
+            (Fold::Order, Some(before)) if before < later => Ok((later, Which::Second)),
             (Fold::Order, Some(_)) => Err("that hour was twice, and rows aren't in the order of time here".into()),
             (Fold::Order, None) => {
                 let why = "that hour was twice, and no row before it says which it is: earlier or later?";
@@ -57,9 +73,9 @@ pub(super) struct Clock<'a> {
 
 impl Clock<'_> {
     /// The moment; `before` is the moment of the row before.
-    pub(super) fn read(&self, text: &str, before: Option<Timestamp>) -> Result<Timestamp, Mistake> {
+    pub(super) fn read(&self, text: &str, before: Option<Timestamp>) -> Result<(Timestamp, Which), Mistake> {
         if let Some(at) = unambiguous(text) {
-            return Ok(at);
+            return Ok((at, Which::Only));
         }
         let civil = self.civil(text)?;
         let none = || Mistake::until(Setting::Zone, "a time without a time zone like Europe/Rome or UTC");
@@ -71,7 +87,7 @@ impl Clock<'_> {
                 .map_err(|_| Mistake::from(format!("'{text}' is beyond the calendar")))
         };
         match ambiguous.offset() {
-            AmbiguousOffset::Unambiguous { .. } => micros(ambiguous.unambiguous()),
+            AmbiguousOffset::Unambiguous { .. } => Ok((micros(ambiguous.unambiguous())?, Which::Only)),
             AmbiguousOffset::Gap { .. } => Err("that hour was left out when clocks were set forward".into()),
             AmbiguousOffset::Fold { .. } => {
                 let (earlier, later) = (micros(ambiguous.clone().earlier())?, micros(ambiguous.later())?);
@@ -93,10 +109,11 @@ impl Clock<'_> {
     fn civil(&self, text: &str) -> Result<DateTime, Mistake> {
         let wrong = || Mistake::from(format!("'{text}' is no time like {FORMS}"));
         let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
-        Ok(self
-            .date(date)
-            .map_err(|why| why.unwrap_or_else(wrong))?
-            .to_datetime(time_of_day(time.trim()).ok_or_else(wrong)?))
+        let date = self.date(date).map_err(|why| why.unwrap_or_else(wrong))?;
+        if is_end_of_day(time.trim()) {
+            return date.tomorrow().map(|next| next.to_datetime(Time::midnight())).map_err(|_| wrong());
+        }
+        Ok(date.to_datetime(time_of_day(time.trim()).ok_or_else(wrong)?))
     }
 
     /// `None`: it is no date at all.
@@ -133,11 +150,21 @@ fn unambiguous(text: &str) -> Option<Timestamp> {
             _ => None,
         };
     }
-    // `2025-12-31 23:59:00+01:00`, too.
+    // `2025-12-31 23:59:00+01:00`, too, and with a blank before the offset.
+    let joined = text.rsplit_once(' ').filter(|(_, offset)| offset.starts_with(['+', '-']));
+    let joined = joined.map(|(at, offset)| format!("{}{offset}", at.trim_end()));
+    let text = joined.as_deref().unwrap_or(text);
     let at: jiff::Timestamp = text.parse().ok()?;
     let is_somewhere = |offset: jiff::tz::Offset| offset.seconds().abs() <= OFFSET_MAX;
     let offset = Pieces::parse(text).ok()?.to_numeric_offset();
     offset.is_none_or(is_somewhere).then(|| Timestamp(at.as_microsecond()))
+}
+
+/// `24:00`, with or without seconds.
+fn is_end_of_day(text: &str) -> bool {
+    let zeros =
+        |rest: &str| rest.starts_with("00") && rest.bytes().all(|byte| matches!(byte, b'0' | b':' | b'.' | b','));
+    text.strip_prefix("24:").is_some_and(zeros)
 }
 
 fn time_of_day(text: &str) -> Option<Time> {

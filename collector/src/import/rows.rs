@@ -1,20 +1,22 @@
 //! Readings of rows.
 
 use super::columns::{self, Column, Named, Role};
-use super::moment::{Clock, Fold};
-use super::{Dialect, Mistake, Setting, Settings};
+use super::moment::{Clock, Fold, Which};
+use super::{Dialect, Mistake, Setting, Settings, quotes};
 use crate::tiers::SeriesKey;
 use csv::StringRecord;
 use serde::Serialize;
 use shared::metric::{Conversion, Metric};
 use shared::reading::{Held, Quality, Timestamp};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use utoipa::ToSchema;
 
 /// Higher revisions are no file's: there must be room for corrections.
 pub const REVISION_MAX: u32 = 1_000_000;
 /// Characters of a row that are shown.
 const SHOWN: usize = 300;
+/// Most bytes of a reason: what is named in it may be long.
+const REASON_MAX: usize = 1_000;
 
 /// The newest row's moment by node, metric and channel as the file has them, where an hour that is twice is near.
 pub type Last = BTreeMap<String, Timestamp>;
@@ -30,7 +32,7 @@ pub struct Point {
     pub held: Held,
     /// The file's line.
     pub line: u64,
-    /// Where its row begins in the piece, bytes.
+    /// Where its row begins in the piece's text, bytes.
     pub begins: usize,
 }
 
@@ -45,16 +47,8 @@ pub struct Reject {
     /// What puts it right.
     #[serde(rename = "parameter", skip_serializing_if = "Option::is_none")]
     pub setting: Option<Setting>,
-    /// The line as it stands there, or as much as is shown of it.
+    /// The line as it stands there, or as much as is shown of it; with the first of a line's rejects, empty with the others.
     pub text: String,
-}
-
-impl Reject {
-    /// Of a line.
-    #[must_use]
-    pub fn of(Mistake { why: reason, setting }: Mistake, line: u64, text: String) -> Self {
-        Self { line, reason, setting, text }
-    }
 }
 
 /// What a piece of a file holds.
@@ -68,8 +62,14 @@ pub struct Batch {
     pub series: Vec<Named>,
     /// Its readings, in the file's order.
     pub points: Vec<Point>,
-    /// What can't be taken.
+    /// What can't be taken, as much as is kept of it.
     pub rejects: Vec<Reject>,
+    /// How many readings that are, or rows.
+    pub rejected: u64,
+    /// How many of them aren't among the rejects.
+    pub left_out: u64,
+    /// Most rejects that are kept.
+    rejects_max: usize,
     /// Rows.
     pub rows: u64,
     /// Lines, the first one and those within quotes included.
@@ -81,32 +81,77 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// What most often lies between two readings of a series, milliseconds, by the median; 0 where nothing can be said.
+    /// What most often lies between two readings of a series, milliseconds; 0 where nothing can be said.
     #[must_use]
     pub fn interval_ms(&self, series: usize) -> u32 {
-        let mut times: Vec<i64> = self.points.iter().filter(|p| p.series == series).map(|p| p.at.0).collect();
-        times.sort_unstable();
-        let mut steps: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step > 0).collect();
-        steps.sort_unstable();
-        steps.get(steps.len() / 2).and_then(|step| u32::try_from(step / 1000).ok()).unwrap_or(0)
+        interval_ms(self.points.iter().filter(|p| p.series == series).map(|p| p.at).collect()).0
+    }
+
+    /// Whether each row is a reading of one series.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        self.columns.iter().any(|column| column.role == Role::Value)
+    }
+
+    /// Notes that so many readings of a line can't be taken, for one reason.
+    pub fn reject(&mut self, line: u64, count: u64, mistake: impl Into<Mistake>, text: impl FnOnce() -> String) {
+        let Mistake { why: mut reason, setting } = mistake.into();
+        self.rejected += count;
+        reason.truncate(reason.floor_char_boundary(REASON_MAX));
+        if self.rejects.len() < self.rejects_max {
+            self.rejects.push(Reject { line, reason, setting, text: text() });
+        } else {
+            self.left_out += count;
+        }
+    }
+
+    /// Brings rejects into the order of lines, and shows each line once.
+    pub fn tidy_rejects(&mut self) {
+        self.rejects.sort_by_key(|reject| reject.line);
+        let mut before = None;
+        for reject in &mut self.rejects {
+            if before.replace(reject.line) == Some(reject.line) {
+                reject.text.clear();
+            }
+        }
     }
 }
 
-/// The line that begins at that byte of a piece, as much as is shown of it.
-pub(super) fn line(text: &str, begins: usize) -> String {
+/// What most often lies between these moments, milliseconds, by the median, and how many steps say so; 0: there are none.
+#[must_use]
+pub fn interval_ms(mut times: Vec<Timestamp>) -> (u32, usize) {
+    times.sort_unstable();
+    let mut steps: Vec<i64> = times.windows(2).map(|pair| pair[1].since(pair[0])).filter(|step| *step > 0).collect();
+    steps.sort_unstable();
+    let median = steps.get(steps.len() / 2).and_then(|step| u32::try_from(step / 1000).ok());
+    (median.unwrap_or(0), steps.len())
+}
+
+/// The line that begins at that byte of a piece's text, as much as is shown of it.
+#[must_use]
+pub fn line(text: &str, begins: usize) -> String {
     let line = text.get(begins..).and_then(|rest| rest.lines().next()).unwrap_or_default();
     line.chars().take(SHOWN).collect()
 }
 
+/// A piece of a file.
+pub(super) struct Piece<'a> {
+    pub(super) text: &'a str,
+    /// Where in it the line begins that names the columns, bytes.
+    pub(super) begins: usize,
+    /// The line after that one.
+    pub(super) first_line: u64,
+}
+
 pub(super) fn read(
-    text: &str,
+    piece: &Piece<'_>,
     reader: &mut csv::Reader<&[u8]>,
     dialect: Dialect,
     columns: Vec<Column>,
     settings: &Settings,
-    first_line: u64,
     last: &Last,
 ) -> Result<Batch, Mistake> {
+    let text = piece.text;
     let clock = Clock { zone: settings.zone.as_ref(), fold: settings.fold, dates: dialect.dates };
     let (mut series, mut fixed) = (Vec::new(), Vec::with_capacity(columns.len()));
     for column in &columns {
@@ -118,12 +163,25 @@ pub(super) fn read(
         series.push((**named).clone());
     }
     let places = Places::of(&columns);
-    let mut rows = Rows { text, settings, clock, places, fixed, numbers: HashMap::new(), key: String::new() };
+    let mut rows = Rows {
+        text,
+        settings,
+        clock,
+        places,
+        fixed,
+        numbers: HashMap::new(),
+        key: String::new(),
+        unsure: HashMap::new(),
+        unknown: Vec::new(),
+    };
     let mut batch = Batch {
         dialect,
         series,
         points: Vec::new(),
         rejects: Vec::new(),
+        rejected: 0,
+        left_out: 0,
+        rejects_max: settings.rejects_max.unwrap_or(usize::MAX),
         rows: 0,
         lines: 0,
         empty: 0,
@@ -132,31 +190,61 @@ pub(super) fn read(
     };
     let mut record = StringRecord::new();
     loop {
-        let begins = reader.position().line();
+        let begins = reader.position().clone();
         match reader.read_record(&mut record) {
             Ok(false) => {
                 batch.lines = reader.position().line();
                 batch.last.retain(|_, at| rows.clock.is_near_a_fold(*at));
+                rows.take_back(&mut batch);
                 return Ok(batch);
             }
-            // The second line of a piece is its first row.
             Ok(true) => {
-                let place = record.position();
-                let place = Place {
-                    line: first_line + place.map_or(begins, csv::Position::line).saturating_sub(2),
-                    begins: place.map_or(0, |place| place.byte() as usize),
-                };
+                let ends = reader.position().byte() as usize;
+                let (place, row) = piece.row(&begins, ends);
                 batch.rows += 1;
                 if !settings.complete && record.iter().all(|cell| cell.trim().is_empty()) {
                     continue;
                 }
-                if let Err(mistake) = rows.take(&record, place, &mut batch) {
-                    batch.rejects.push(Reject::of(mistake, place.line, line(text, place.begins)));
+                let taken = match quoted_well(row, place.line, &batch)? {
+                    Some(reason) => Err(reason.into()),
+                    None => rows.take(&record, place, &mut batch),
+                };
+                if let Err(mistake) = taken {
+                    batch.reject(place.line, 1, mistake, || line(text, place.begins));
                 }
             }
-            Err(error) => return Err(format!("line {}: {error}", first_line + begins.saturating_sub(2)).into()),
+            Err(error) => {
+                let line = piece.first_line + begins.line().saturating_sub(2);
+                return Err(format!("line {line}: {error}").into());
+            }
         }
     }
+}
+
+impl<'a> Piece<'a> {
+    /// A row, and where it is. The reader finds line ends, and empty lines, before a row.
+    fn row(&self, begins: &csv::Position, ends: usize) -> (Place, &'a str) {
+        let all = &self.text[self.begins + begins.byte() as usize..self.begins + ends];
+        let row = all.trim_start_matches(['\r', '\n']);
+        let before = all[..all.len() - row.len()].matches('\n').count() as u64;
+        // The second line of a piece is its first row.
+        let line = (self.first_line + begins.line() + before).saturating_sub(2);
+        (Place { line, begins: self.begins + ends - row.len() }, row)
+    }
+}
+
+/// Why a row can't be taken whose quotes aren't right.
+///
+/// # Errors
+/// When other rows may have become a part of it.
+fn quoted_well(row: &str, line: u64, batch: &Batch) -> Result<Option<String>, Mistake> {
+    if !row.contains('"') {
+        return Ok(None);
+    }
+    let Some(torn) = quotes::torn(row, batch.dialect.delimiter(), batch.columns.len()) else { return Ok(None) };
+    let column = batch.columns.get(torn.cell).map_or_else(|| (torn.cell + 1).to_string(), |column| column.name.clone());
+    let why = format!("column {column}: {}", torn.why);
+    if torn.swallows { Err(format!("line {}, {why}", line + torn.lines_before).into()) } else { Ok(Some(why)) }
 }
 
 /// Where a row is.
@@ -206,6 +294,10 @@ struct Rows<'a> {
     /// The series' numbers by what the file says.
     numbers: HashMap<String, usize>,
     key: String,
+    /// Rows of an hour that was twice, taken for the first one, while the second hasn't come, by node, metric and channel.
+    unsure: HashMap<String, Vec<Place>>,
+    /// Those of which it didn't.
+    unknown: Vec<Place>,
 }
 
 impl Rows<'_> {
@@ -213,7 +305,7 @@ impl Rows<'_> {
         whole(record, batch.columns.len())?;
         let cell = |place: Option<usize>| place.and_then(|place| record.get(place)).map_or("", str::trim);
         let (node, metric, channel) = (cell(self.places.node), cell(self.places.metric), cell(self.places.channel));
-        let at = self.moment(record, &format!("{node}/{metric}/{channel}"), batch)?;
+        let at = self.moment(record, row, &format!("{node}/{metric}/{channel}"), batch)?;
         if self.settings.latest.is_some_and(|latest| at > latest) {
             return Err(format!("{at} is in the future").into());
         }
@@ -254,14 +346,20 @@ impl Rows<'_> {
                 })?,
             };
             if let Err(why) = self.value(cell(Some(place)), held, target, (at, row), batch) {
-                let mistake = format!("column {}: {why}", batch.columns[place].name).into();
-                batch.rejects.push(Reject::of(mistake, row.line, line(self.text, row.begins)));
+                let reason = format!("column {}: {why}", batch.columns[place].name);
+                batch.reject(row.line, 1, reason, || line(self.text, row.begins));
             }
         }
         Ok(())
     }
 
-    fn moment(&self, record: &StringRecord, stream: &str, batch: &mut Batch) -> Result<Timestamp, Mistake> {
+    fn moment(
+        &mut self,
+        record: &StringRecord,
+        row: Place,
+        stream: &str,
+        batch: &mut Batch,
+    ) -> Result<Timestamp, Mistake> {
         let date = record.get(self.places.time).map_or("", str::trim);
         let joined;
         let text = match self.places.time_of_day.and_then(|place| record.get(place)) {
@@ -272,14 +370,41 @@ impl Rows<'_> {
             None => date,
         };
         if self.settings.fold != Fold::Order {
-            return self.clock.read(text, None);
+            return Ok(self.clock.read(text, None)?.0);
         }
-        let at = self.clock.read(text, batch.last.get(stream).copied())?;
+        let (at, which) = self.clock.read(text, batch.last.get(stream).copied())?;
+        self.note(which, row, stream);
         match batch.last.get_mut(stream) {
             Some(last) => *last = at,
             None => drop(batch.last.insert(stream.to_owned(), at)),
         }
         Ok(at)
+    }
+
+    /// Rows are of the first hour only when the second comes behind them.
+    fn note(&mut self, which: Which, row: Place, stream: &str) {
+        match which {
+            Which::First => self.unsure.entry(stream.to_owned()).or_default().push(row),
+            Which::Second => drop(self.unsure.remove(stream)),
+            Which::Only if self.unsure.is_empty() => {}
+            Which::Only => self.unknown.extend(self.unsure.remove(stream).unwrap_or_default()),
+        }
+    }
+
+    /// Rejects the rows of which nobody knows which hour they are of.
+    fn take_back(&mut self, batch: &mut Batch) {
+        if !self.settings.more {
+            self.unknown.extend(self.unsure.drain().flat_map(|(_, rows)| rows));
+        }
+        if self.unknown.is_empty() {
+            return;
+        }
+        let unknown: HashSet<usize> = self.unknown.iter().map(|row| row.begins).collect();
+        batch.points.retain(|point| !unknown.contains(&point.begins));
+        for row in &self.unknown {
+            let why = "that hour was twice, and its rows are there once: earlier or later?";
+            batch.reject(row.line, 1, Mistake::until(Setting::Fold, why), || line(self.text, row.begins));
+        }
     }
 
     /// The series' number in the batch; a new one gets the next.

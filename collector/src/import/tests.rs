@@ -110,7 +110,8 @@ fn nights_in_which_the_clock_changes() {
     assert_eq!(refused.rejects[0].setting, Some(Setting::Fold));
     assert!(refused.rejects[4].reason.contains("left out"));
     // The same in two pieces, cut in the hour that was twice.
-    let first = take("time,A/level\n2025-10-26 01:00,1\n2025-10-26 02:00,2\n", &rome(Fold::Order));
+    let more = Settings { more: true, ..rome(Fold::Order) };
+    let first = take("time,A/level\n2025-10-26 01:00,1\n2025-10-26 02:00,2\n", &more);
     let second = read(b"time,A/level\n2025-10-26 02:00,4\n", &rome(Fold::Order), 4, &first.last).unwrap();
     assert_eq!(second.points[0].at.since(first.points[1].at), 3_600_000_000);
     let summer = take("time,A/level\n2025-07-01 02:00,2\n", &rome(Fold::Order));
@@ -181,6 +182,157 @@ fn what_was_exported_keeps_its_revision() {
     let batch = take(text, &settings());
     assert_eq!((batch.points.len(), batch.points[0].held.revision), (1, 3));
     assert!(batch.rejects[0].reason.contains("no revision"), "{:?}", batch.rejects);
+}
+
+fn mistake(text: &str) -> String {
+    read(text.as_bytes(), &settings(), 2, &rows::Last::new()).unwrap_err().to_string()
+}
+
+fn rejected(batch: &Batch) -> Vec<String> {
+    batch.rejects.iter().map(|reject| format!("{}: {}", reject.line, reject.reason)).collect()
+}
+
+#[test]
+fn a_quote_that_is_left_open_swallows_nothing_without_a_word() {
+    let row = |n: i32, note: &str| format!("2026-01-01T00:00:0{n}Z;A;level;{n};{note}\n");
+    let file = |notes: [&str; 4]| {
+        let rows = notes.iter().enumerate().map(|(n, note)| row(n as i32, note)).collect::<String>();
+        format!("time;node;metric;value;note\n{rows}")
+    };
+    // Never closed; closed by the next cell's opening quote; closed by a stray one at a cell's end.
+    for (notes, why) in [
+        (["", "\"tubo", "", ""], "line 3, column note: a quote is opened here and isn't closed"),
+        (["", "\"tubo", "", "\"ok\""], "line 3, column note: a quote is opened here and closed 2 lines further"),
+        (["\"tubo", "", "da 2\"", ""], "line 2, column note: a quote is opened here and closed 2 lines further"),
+        (
+            ["", &format!("\"{}\"", "\n".repeat(10)), "", ""],
+            "line 3, column note: a quote is opened here and closed 10",
+        ),
+    ] {
+        let said = mistake(&file(notes));
+        assert!(said.starts_with(why), "{said}");
+    }
+    assert!(
+        mistake("time;\"A/level\n2026-01-01T00:00:00Z;1\n").starts_with("line 1, column 2: a quote is opened here")
+    );
+    let wide = mistake(
+        "time;A/level;B/level\n2026-01-01T00:00:00Z;1;1\n2026-01-01T01:00:00Z;\"1;1\n2026-01-01T02:00:00Z;1;1\n",
+    );
+    assert!(wide.starts_with("line 3, column A/level: "), "{wide}");
+    // What is right: a cell over some lines, a quote within one, one written twice; and a row that is wrong alone.
+    let batch = take(&file(["\"one\ntwo;\"", "2\" pipe", "\"2\"\" pipe\"", "\"2\" pipe\""]), &settings());
+    assert_eq!(batch.points.len(), 3);
+    assert_eq!(rejected(&batch)[0][..45], *"6: column note: something stands behind the c");
+    // Pieces are cut where rows end.
+    let ends = |lines: &[&str]| {
+        let mut rows = Rows::new(b';');
+        lines.iter().map(|line| rows.end_with(line.as_bytes())).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(&["1;2\" pipe\n", "1;\"2\n", "\"\"3\n", "4\"\n", "5\n"]), [true, false, false, true, true]);
+    let long = [&["1;\"2\n"][..], &["x\n"; 12][..]].concat();
+    assert_eq!(ends(&long).iter().position(|ends| *ends), Some(10), "however long it is, it ends");
+}
+
+#[test]
+fn only_what_a_piece_says_holds_for_the_next() {
+    let piece = |cells: [&str; 2], found: Dialect| {
+        let text =
+            format!("time;A/total_volume\n2026-01-01T00:00:00Z;{}\n2026-01-01T01:00:00Z;{}\n", cells[0], cells[1]);
+        read(text.as_bytes(), &Settings { found, ..settings() }, 2, &rows::Last::new())
+    };
+    let whole = piece(["900", "950"], Dialect::default()).unwrap().dialect;
+    assert_eq!((whole.delimiter, whole.decimal), (Some(';'), None), "whole numbers say nothing");
+    let said = piece(["999", "1.000"], whole).unwrap_err().to_string();
+    assert!(said.starts_with("'1.000' may be a thousand times larger or smaller"), "{said}");
+    let comma = piece(["999", "1.000,5"], whole).unwrap();
+    assert_eq!((comma.dialect.decimal, comma.points[1].held.value), (Some(','), Some(1000.5)));
+    assert_eq!(piece(["999", "1.001"], comma.dialect).unwrap().points[1].held.value, Some(1001.0));
+    let said = piece(["999", "1001.5"], comma.dialect).unwrap_err().to_string();
+    assert!(said.starts_with("'1001.5' has a point before its fraction, where numbers of earlier lines"), "{said}");
+    let dates = |rows: &str, found| {
+        let text = format!("time,A/level\n{rows}");
+        read(text.as_bytes(), &Settings { found, ..rome(Fold::Refuse) }, 2, &rows::Last::new())
+    };
+    let dmy = dates("13/06/2025,1\n", Dialect::default()).unwrap().dialect;
+    assert_eq!(dates("01/07/2025,1\n", dmy).unwrap().points[0].at.to_string(), "2025-06-30T22:00:00Z");
+    assert!(
+        dates("06/14/2025,1\n", dmy).unwrap_err().to_string().contains("has the month first, where dates of earlier")
+    );
+    // A person's word holds: what isn't so is rejected by itself.
+    let said = Settings { dialect: Dialect { decimal: Some('.'), ..Dialect::default() }, ..settings() };
+    let batch = take("time;A/level\n2026-01-01T00:00:00Z;1,5\n2026-01-01T01:00:00Z;1.5\n", &said);
+    assert_eq!((batch.points.len(), batch.rejects.len()), (1, 1));
+}
+
+#[test]
+fn files_as_spreadsheets_write_them() {
+    let rows = "timestamp;N1/pressure [bar];\r\n2026-11-01 10:15;3,5;\r\n\r\n2026-11-01 10:16;x;\r\n";
+    let check = |bytes: &[u8], lines: u64| {
+        let batch = read(bytes, &rome(Fold::Refuse), 2, &rows::Last::new()).unwrap();
+        assert_eq!(points(&batch), ["N1/pressure 2026-11-01T09:15:00Z Some(3.5)"]);
+        assert_eq!(
+            (rejected(&batch), batch.lines),
+            (vec![format!("{lines}: column N1/pressure [bar]: 'x' is no number")], lines + 1)
+        );
+        assert_eq!(line(&text(bytes, 2).unwrap(), batch.points[0].begins), "2026-11-01 10:15;3,5;");
+        batch
+    };
+    check(rows.as_bytes(), 4);
+    check(format!("\u{feff}sep=;\r\n{rows}").as_bytes(), 5);
+    let little: Vec<u8> = format!("\u{feff}{rows}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<u8> = format!("\u{feff}sep=;\r\n{rows}").encode_utf16().flat_map(u16::to_be_bytes).collect();
+    check(&little, 4);
+    check(&big, 5);
+    check(rows.replace("\r\n", "\r").as_bytes(), 4);
+    let next = read(format!("sep=;\n{rows}").as_bytes(), &rome(Fold::Refuse), 100, &rows::Last::new()).unwrap();
+    assert_eq!((next.points[0].line, next.lines), (100, 5));
+    let mut text = String::new();
+    let halves = "a\u{1f6b0}\u{e8}".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    std::io::Read::read_to_string(&mut Utf16::new(std::io::Read::chain(&halves[..3], &halves[3..]), false), &mut text)
+        .unwrap();
+    assert_eq!(text, "a\u{1f6b0}\u{e8}");
+    let workbook = read(b"PK\x03\x04rest", &settings(), 2, &rows::Last::new()).unwrap_err().to_string();
+    assert!(workbook.contains("save it as CSV UTF-8"), "{workbook}");
+
+    let quoted = take("time,A/level,B/level\n2026-01-01T00:00:00Z,\"3,5\",4\n", &settings());
+    assert_eq!((quoted.dialect.decimal, quoted.points[0].held.value), (Some(','), Some(3.5)));
+    assert!(mistake("time,A/total_volume\n2026-01-01T00:00:00Z,\"3,500\"\n").contains("a thousand times"));
+    assert_eq!(take("time,A/level\n2026-01-01T00:00:00Z,3.500\n", &settings()).dialect.decimal, Some('.'));
+    let note = take("time,node,metric,value,note\n2026-01-01T00:00:00Z,A,Pressure,3.5,\"3,5\"\n", &settings());
+    assert_eq!(points(&note), ["A/pressure 2026-01-01T00:00:00Z Some(3.5)"]);
+}
+
+#[test]
+fn the_end_of_a_day_and_an_offset_behind_a_blank() {
+    let text =
+        "time,A/level\n2026-11-01 24:00,1\n2026-12-31 24:00:00,2\n2026-11-01 10:00:00 +01:00,3\n2026-11-01 24:01,4\n";
+    let batch = take(text, &rome(Fold::Refuse));
+    let times: Vec<String> = batch.points.iter().map(|point| point.at.to_string()).collect();
+    assert_eq!(times, ["2026-11-01T23:00:00Z", "2026-12-31T23:00:00Z", "2026-11-01T09:00:00Z"]);
+    assert!(rejected(&batch)[0].starts_with("5: '2026-11-01 24:01' is no time"));
+}
+
+#[test]
+fn an_hour_that_was_twice_and_is_there_once_is_nobodys() {
+    let once = "time,A/level\n2025-10-26 01:00,1\n2025-10-26 02:00,2\n2025-10-26 02:30,3\n2025-10-26 03:00,4\n";
+    let batch = take(once, &rome(Fold::Order));
+    let times: Vec<String> = batch.points.iter().map(|point| point.at.to_string()).collect();
+    assert_eq!(times, ["2025-10-25T23:00:00Z", "2025-10-26T02:00:00Z"]);
+    let said = rejected(&batch);
+    assert!(said.len() == 2 && said[0].starts_with("3: that hour was twice, and its rows are there once"), "{said:?}");
+    assert_eq!(take(once, &rome(Fold::Later)).points.len(), 4);
+    let ends = "time,A/level\n2025-10-26 01:00,1\n2025-10-26 02:00,2\n";
+    assert_eq!((take(ends, &rome(Fold::Order)).points.len(), take(ends, &rome(Fold::Order)).rejected), (1, 1));
+}
+
+#[test]
+fn rejects_are_counted_and_only_the_first_are_kept() {
+    let text = "time,A/level,B/level\n".to_owned() + &"2026-01-01T00:00:00Z,x,y\n".repeat(3);
+    let mut batch = take(&text, &Settings { rejects_max: Some(3), ..settings() });
+    batch.tidy_rejects();
+    assert_eq!((batch.rejected, batch.left_out, batch.rejects.len()), (6, 3, 3));
+    let texts: Vec<&str> = batch.rejects.iter().map(|reject| reject.text.as_str()).collect();
+    assert_eq!(texts, ["2026-01-01T00:00:00Z,x,y", "", "2026-01-01T00:00:00Z,x,y"], "a line is shown once");
 }
 
 proptest! {
