@@ -269,7 +269,7 @@ mod tests {
     async fn a_password_that_had_no_turn_was_not_wrong() {
         let sessions = Sessions::new(Arc::new(MemoryShelf::default()));
         let crowd = sessions.turns.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap();
-        let login = async || sessions.login(None, "rossi", "guess", "10.0.0.66", Timestamp(0)).await.unwrap_err();
+        let login = async || sessions.check(None, "rossi", "guess", "10.0.0.66").await.unwrap_err();
         assert!(matches!(login().await, LoginRefused::Busy));
         drop(crowd);
         for n in 1..=WRONG_MAX {

@@ -233,7 +233,7 @@ async fn what_was_changed_elsewhere_is_told_to_whoever_wants_news() {
     let bench = bench(false).await;
     bench.user("rossi", Role::Viewer, "correct horse", NOW).await;
     bench.user("bianchi", Role::Viewer, "correct horse", NOW).await;
-    let session = bench.access.login("rossi", "correct horse", "10.0.0.1", NOW).await.unwrap().0;
+    let session = bench.access.login("rossi", "correct horse", HERE, NOW).await.unwrap().0;
     assert!(bench.who(None, Some(&session), NOW).await.is_some());
     let mut news = bench.access.news();
     bench.warm.access().remove_user("rossi").await.unwrap();
@@ -249,7 +249,7 @@ async fn what_was_changed_elsewhere_is_told_to_whoever_wants_news() {
 async fn with_another_password_sessions_end_even_if_the_clock_stands() {
     let bench = bench(false).await;
     bench.user("rossi", Role::Viewer, "correct horse", NOW).await;
-    let session = bench.access.login("rossi", "correct horse", "10.0.0.1", NOW).await.unwrap().0;
+    let session = bench.access.login("rossi", "correct horse", HERE, NOW).await.unwrap().0;
     let people = People { warm: &*bench.warm, by: "rossi", now: NOW };
     let user = people.set_password("rossi", Hash::of("another horse").unwrap()).await.unwrap();
     bench.later().await;

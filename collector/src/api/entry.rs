@@ -453,6 +453,21 @@ fn settings(params: &Params, latest: Timestamp) -> Result<Settings, Problem> {
     })
 }
 
+/// Between columns, as it is said.
+fn delimiter(name: &str, said: Option<char>) -> Result<Option<char>, Problem> {
+    let fits = |sign: &char| sign.is_ascii() && !sign.is_ascii_alphanumeric() && !matches!(sign, '"' | '\r' | '\n');
+    match said.filter(|sign| !fits(sign)) {
+        None => Ok(said),
+        Some(sign) => {
+            let why = format!(
+                "'{}' can't stand between columns: a comma, semicolon, tab or another ASCII sign can",
+                sign.escape_default()
+            );
+            Err(Problem::parameter(name, why))
+        }
+    }
+}
+
 /// The number of each series, or why there is none. One that is to be made has a number that nobody has until then.
 fn targets(known: &HashMap<SeriesKey, SeriesInfo>, batch: &import::Batch, create: bool) -> Vec<Target> {
     let mut new = HashMap::new();

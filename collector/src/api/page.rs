@@ -11,7 +11,7 @@ use axum::response::{Html, IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// Most bytes of answers that go along; a network that needs more asks for them.
+/// Most bytes of answers that go along; what has no room in them is asked for.
 const GIVEN_MAX: usize = 64 << 10;
 /// Where they go; a browser doesn't take it for a script.
 const PLACE: &str = "<script type=\"application/json\" id=\"given\"></script>";
@@ -19,7 +19,6 @@ const PLACE: &str = "<script type=\"application/json\" id=\"given\"></script>";
 /// The dashboard.
 pub(super) async fn index(State(api): State<Api>, who: Option<Extension<Principal>>, headers: HeaderMap) -> Response {
     let given = given(&api, who).await;
-    let given = if given.len() > GIVEN_MAX { String::new() } else { given };
     let full = PLACE.replace("></script>", &format!(">{given}</script>"));
     Html(coloured("/index.html", &headers).replacen(PLACE, &full, 1)).into_response()
 }
@@ -55,19 +54,22 @@ async fn given(api: &Api, who: Option<Extension<Principal>>) -> String {
             anomalies::list(this(), asked("state=open&limit=500")),
             routes::health(this(), who),
         );
-        put(&mut all, "series?limit=10000", series);
-        put(&mut all, "nodes?limit=10000", nodes);
-        put(&mut all, "latest?limit=10000", latest);
-        put(&mut all, "anomalies?state=open&limit=500", open);
-        put(&mut all, "health", health);
+        let mut room = GIVEN_MAX;
+        put(&mut all, &mut room, "health", health);
+        put(&mut all, &mut room, "nodes?limit=10000", nodes);
+        put(&mut all, &mut room, "anomalies?state=open&limit=500", open);
+        put(&mut all, &mut room, "series?limit=10000", series);
+        put(&mut all, &mut room, "latest?limit=10000", latest);
     }
     Value::Object(all).to_string().replace('<', "\\u003c")
 }
 
-fn put<T: Serialize>(all: &mut Map<String, Value>, address: &str, answer: routes::Answered<T>) {
+fn put<T: Serialize>(all: &mut Map<String, Value>, room: &mut usize, address: &str, answer: routes::Answered<T>) {
     if let Ok(answer) = answer
         && let Ok(answer) = serde_json::to_value(answer.0)
+        && let Some(left) = room.checked_sub(answer.to_string().len())
     {
+        *room = left;
         all.insert(format!("/api/v1/{address}"), answer);
     }
 }
