@@ -5,7 +5,7 @@
 mod services;
 mod support;
 
-use collector::analytics::anomaly::{Finding, Kind, Severity};
+use collector::analytics::anomaly::{Finding, Found, Kind, Severity};
 use collector::analytics::store::{Action, Judgement, Note, State, Wanted};
 use collector::anomalies::Anomalies;
 use collector::tiers::hot::days::{Days, MemoryDays};
@@ -104,7 +104,8 @@ async fn whoever_asks_is_told_what_the_warm_tier_says<S>(bench: Bench<S>) {
     assert_eq!(bench.agree().await, 6);
     // What is found again goes on, what isn't is over: as the job has it.
     let known = bench.one.turn().await.known(SeriesId(2), Timestamp(0), 10).await.unwrap();
-    let again = [Finding { last: Timestamp(4 * HOUR), ..found(Kind::OutOfRange, 3 * HOUR) }];
+    let again = Finding { last: Timestamp(4 * HOUR), ..found(Kind::OutOfRange, 3 * HOUR) };
+    let again = Found { findings: vec![again], unjudged: Vec::new() };
     let stored = bench.one.turn().await.settle(SeriesId(2), &known, &again, Timestamp(9 * HOUR)).await.unwrap();
     assert_eq!((stored.changed, stored.opened), (2, 0));
     assert_eq!(bench.agree().await, 6);
