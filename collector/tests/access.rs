@@ -286,9 +286,9 @@ async fn people_change_their_own_password_and_are_out_everywhere_else() {
         assert_eq!(get("/api/v1/nodes", cookie).await.status, status, "{cookie}");
     }
     assert_eq!((login("correct horse").await.status, login("another horse").await.status), (401, 200));
-    let newest = get("/api/v1/audit", &token).await.body["items"][0].clone();
-    let noted = (&newest["who"], &newest["detail"]["did"], &newest["detail"]["name"]);
-    assert_eq!(noted, (&json!("rossi"), &json!("password set"), &json!("rossi")), "{newest}");
+    let audit = get("/api/v1/audit", &token).await.body;
+    let mut noted = audit["items"].as_array().unwrap().iter().map(|one| (&one["who"], &one["detail"]["did"]));
+    assert!(noted.any(|noted| noted == (&json!("rossi"), &json!("password set"))), "{audit}");
 
     // Whoever finds an open browser can't guess it there either, and a guess here is one at the login.
     for _ in 0..5 {

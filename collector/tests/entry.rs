@@ -8,7 +8,7 @@ use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 use shared::reading::Timestamp;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use support::*;
@@ -447,14 +447,19 @@ async fn an_import_waits_for_a_collector_that_starts_again() {
     let config = site.folder.path().join("cli.toml");
     std::fs::write(&config, format!("data_dir = '{}'\n", site.config.data_dir.display())).unwrap();
     let (file, mark) = long(&site);
-    let importing = command(&config, &["import", file.to_str().unwrap(), "--create", "--json"]).spawn().unwrap();
+    let mut importing = command(&config, &["import", file.to_str().unwrap(), "--create", "--json"]).spawn().unwrap();
     assert!(until(async || has_begun(&mark)).await);
     collector.stop().await;
-    let waiting = tokio::task::spawn_blocking(move || importing.wait_with_output().unwrap());
+    let mut said = BufReader::new(importing.stderr.take().unwrap()).lines();
+    let waits = tokio::task::spawn_blocking(move || {
+        let waits = said.find(|line| line.as_ref().unwrap().starts_with("waits  no collector answers"));
+        (waits.is_some(), said) // which goes on being read from
+    });
+    let (waits, _said) = waits.await.unwrap();
+    assert!(waits);
     let _collector = site.start().await;
-    let done = waiting.await.unwrap();
+    let done = tokio::task::spawn_blocking(move || importing.wait_with_output().unwrap()).await.unwrap();
     assert!(done.status.success(), "{done:?}");
-    assert!(String::from_utf8_lossy(&done.stderr).contains("waits  no collector answers"), "{done:?}");
     assert_eq!(json_of(&done)["sum"]["rows"], LONG);
     assert_eq!(exported(&config).await, LONG);
 }
