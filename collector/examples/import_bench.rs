@@ -1,5 +1,5 @@
-//! How fast a file comes in: rows/s of `collector import` into a collector with its default configuration, and the most
-//! memory that both programs take.
+//! How fast a file comes in and goes out: rows/s of `collector import` into a collector with its default configuration, of
+//! `collector export` out of it as CSV and Parquet, and the most memory that the programs take.
 //!
 //! `import_bench [--json] [MILLIONS]`: millions of rows, 10 by default, of a long file (time, node, metric, value) with 1,000
 //! series every 10 s, a month old. It runs the program `collector` that was built beside it, on the disk of the current folder.
@@ -36,8 +36,16 @@ fn main() {
     let text = format!("data_dir = {data:?}\n[ingest]\nlisten = '127.0.0.1:0'\n[api]\nlisten = '127.0.0.1:0'\n");
     std::fs::write(&config, text).unwrap();
     let mut running = start(&config);
-    let (took, peak) = import(&config, &file);
+    let words = |words: &[&str], file: &Path| [words, &[file.to_str().unwrap()]].concat().join("\n");
+    let (took, peak) = run(&config, &words(&["import", "--create", "--json"], &file));
     let (_, collectors_peak) = figures::memory(running.id());
+    let export = |name: &str| {
+        let file = folder.path().join(name);
+        let (took, peak) = run(&config, &words(&["export", "--from", "now-31d", "--out"], &file));
+        (rows as f64 / took, peak as f64 / 1e6, std::fs::metadata(&file).unwrap().len())
+    };
+    let ((csv, csv_peak, _), (parquet, parquet_peak, parquet_bytes)) = (export("out.csv"), export("out.parquet"));
+    let (_, last_peak) = figures::memory(running.id());
     running.kill().unwrap();
     running.wait().unwrap();
     let bytes = std::fs::metadata(&file).unwrap().len();
@@ -47,6 +55,16 @@ fn main() {
         figure("  took", took, "s", Budget::None),
         figure("  memory of `collector import` at most", peak as f64 / 1e6, "MB", Budget::AtMost(300.0)),
         figure("  memory of the collector at most", collectors_peak as f64 / 1e6, "MB", Budget::AtMost(300.0)),
+        figure("export: all of it out again, as CSV", csv, "readings/s", Budget::AtLeast(500_000.0)),
+        figure("  as Parquet", parquet, "readings/s", Budget::AtLeast(500_000.0)),
+        figure("  bytes a reading in Parquet", parquet_bytes as f64 / rows as f64, "B", Budget::None),
+        figure("  memory of `collector export` at most", csv_peak.max(parquet_peak), "MB", Budget::AtMost(300.0)),
+        figure(
+            "  memory of the collector at most, import included",
+            last_peak as f64 / 1e6,
+            "MB",
+            Budget::AtMost(300.0),
+        ),
     ];
     figures::print(&under, &found, as_json);
 }
@@ -79,16 +97,16 @@ fn start(config: &Path) -> Child {
     child
 }
 
-/// How long it took, and the most memory of the program, bytes.
-fn import(config: &Path, file: &Path) -> (f64, u64) {
+/// How long a command of these words, line by line, took, and the most memory of the program, bytes.
+fn run(config: &Path, words: &str) -> (f64, u64) {
     let mut command = Command::new(program());
-    command.arg("import").arg(file).args(["--create", "--json", "--config"]).arg(config);
+    command.args(words.lines()).arg("--config").arg(config);
     let began = Instant::now();
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
     let mut peak = 0;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success(), "the import failed");
+            assert!(status.success(), "{words}");
             return (began.elapsed().as_secs_f64(), peak);
         }
         peak = peak.max(figures::memory(child.id()).1);

@@ -33,6 +33,8 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Readings of a series, and from where to go on.
 type Page = (Vec<StoredReading>, Option<Timestamp>);
+/// Readings of one of the series, or why they can't be read.
+type Read = Result<(usize, Vec<StoredReading>), String>;
 type Sender = mpsc::Sender<Result<Bytes, std::io::Error>>;
 
 /// Export
@@ -57,7 +59,7 @@ pub(super) async fn export(State(api): State<Api>, params: Params) -> Result<Res
     }
     let Ok(turn) = api.exports.clone().try_acquire_owned() else { return Err(Problem::busy()) };
     let (sender, pages) = mpsc::channel(PAGES_AHEAD);
-    let pages_of = Pages { api, series, from, to, now };
+    let pages_of = Arc::new(Pages { api, series, from, to, now });
     let first = pages_of.page(&pages_of.series[0], from).await.map_err(Problem::incomplete)?;
     tokio::spawn(async move {
         let _turn = turn;
@@ -108,16 +110,36 @@ impl Pages {
         Ok((readings, (answer.truncated && answer.to > from).then_some(answer.to)))
     }
 
-    /// All pages, of which the first is there.
-    fn walk(&self, first: Page) -> Walk<'_> {
-        Walk { pages: self, ready: Some(first), series: 0, from: self.from }
+    /// All pages, of which the first is there, series by series: the next is read while one is written.
+    fn walk(self: &Arc<Self>, first: Page) -> mpsc::Receiver<Read> {
+        let (sender, pages) = mpsc::channel(1);
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut ready = Some(first);
+            for series in 0..this.series.len() {
+                let mut from = Some(this.from);
+                while let Some(begins) = from {
+                    let page = match ready.take() {
+                        Some(first) => Ok(first),
+                        None => this.page(&this.series[series], begins).await,
+                    };
+                    from = page.as_ref().ok().and_then(|(_, then)| *then);
+                    let is_last = page.is_err();
+                    if sender.send(page.map(|(readings, _)| (series, readings))).await.is_err() || is_last {
+                        return;
+                    }
+                }
+            }
+        });
+        pages
     }
 
-    async fn csv(&self, first: Page, to: &Sender) -> Result<(), String> {
+    async fn csv(self: &Arc<Self>, first: Page, to: &Sender) -> Result<(), String> {
         let _ = to.send(Ok(Bytes::from_static(HEADER.as_bytes()))).await;
         let mut walk = self.walk(first);
-        while let Some((series, readings)) = walk.next().await? {
-            let lines = lines(series, &readings).map_err(|error| error.to_string())?;
+        while let Some(page) = walk.recv().await {
+            let (series, readings) = page?;
+            let lines = lines(&self.series[series], &readings).map_err(|error| error.to_string())?;
             if !lines.is_empty() && to.send(Ok(lines.into())).await.is_err() {
                 return Ok(()); // nobody listens any more
             }
@@ -125,15 +147,16 @@ impl Pages {
         Ok(())
     }
 
-    async fn parquet(&self, first: Page, to: &Sender) -> Result<(), String> {
+    async fn parquet(self: &Arc<Self>, first: Page, to: &Sender) -> Result<(), String> {
         let said = |error: parquet::errors::ParquetError| error.to_string();
         let zstd = ZstdLevel::try_new(3).map_err(said)?;
         let properties = WriterProperties::builder().set_compression(Compression::ZSTD(zstd)).build();
         let schema = batch(&self.series[0], &[])?.schema();
         let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties)).map_err(said)?;
         let mut walk = self.walk(first);
-        while let Some((series, readings)) = walk.next().await? {
-            writer.write(&batch(series, &readings)?).map_err(said)?;
+        while let Some(page) = walk.recv().await {
+            let (series, readings) = page?;
+            writer.write(&batch(&self.series[series], &readings)?).map_err(said)?;
             if writer.in_progress_rows() >= GROUP {
                 writer.flush().map_err(said)?;
             }
@@ -146,27 +169,6 @@ impl Pages {
         let ready = std::mem::take(writer.inner_mut());
         let _ = to.send(Ok(ready.into())).await;
         Ok(())
-    }
-}
-
-/// From page to page, series by series.
-struct Walk<'a> {
-    pages: &'a Pages,
-    ready: Option<Page>,
-    series: usize,
-    from: Timestamp,
-}
-
-impl<'a> Walk<'a> {
-    async fn next(&mut self) -> Result<Option<(&'a SeriesInfo, Vec<StoredReading>)>, String> {
-        let Some(series) = self.pages.series.get(self.series) else { return Ok(None) };
-        let (readings, then) = match self.ready.take() {
-            Some(first) => first,
-            None => self.pages.page(series, self.from).await?,
-        };
-        self.from = then.unwrap_or(self.pages.from);
-        self.series += usize::from(then.is_none());
-        Ok(Some((series, readings)))
     }
 }
 

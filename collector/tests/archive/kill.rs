@@ -1,7 +1,7 @@
 //! kill -9 at random moments of export and cleanup, over a month into which readings come late: in the end the archive
 //! is the truth row by row, the warm tier holds exactly what it should, and rollups are those of the readings.
 //!
-//! `ARCHIVE_KILL_ROUNDS=50 cargo test -p collector --test archive kill` for more rounds, `ARCHIVE_KILL_SEED` for
+//! `ARCHIVE_KILL_ROUNDS=500 cargo test -p collector --test archive kill` for more rounds, `ARCHIVE_KILL_SEED` for
 //! another fate.
 
 use crate::services::postgres::{Postgres, settings};
@@ -25,7 +25,7 @@ const PORT: &str = "ARCHIVE_WORKER_PORT";
 /// Which job is first.
 const TURN: &str = "ARCHIVE_WORKER_TURN";
 const DATABASE: &str = "postgres";
-const ROUNDS: u64 = 8;
+const ROUNDS: u64 = 50;
 /// A month.
 const DAYS: i32 = 31;
 /// Days that readings stay in the warm tier.

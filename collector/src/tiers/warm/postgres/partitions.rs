@@ -95,8 +95,10 @@ impl PostgresWarm {
 async fn make(connection: &mut PgConnection, day: i64, partitions_max: usize) -> Result<bool, Failure> {
     let name = name(day);
     connection.execute("SET LOCAL lock_timeout TO 2000").await?;
-    // One collector at a time.
+    // One collector at a time; and what attaching will need is taken first: whoever looks first and waits for more then is in
+    // the way of who removes a day, and that one in ours.
     connection.execute("SELECT pg_advisory_xact_lock(7306, hashtext(current_schema()))").await?;
+    connection.execute("LOCK TABLE ONLY readings IN SHARE UPDATE EXCLUSIVE MODE").await?;
     let days: Vec<String> = sqlx::query_scalar(
         "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
          WHERE i.inhparent = 'readings'::regclass",

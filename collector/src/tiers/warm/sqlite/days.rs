@@ -92,7 +92,7 @@ impl Cursor {
                     None => return Ok(None),
                 },
             };
-            let readings = page(&mut self.connection, series, from, self.end).await?;
+            let readings = page(&mut self.connection, series, from, self.end, PAGE).await?;
             if readings.len() == PAGE as usize {
                 let next = readings.last().map_or(self.end, |last| last.at.0.saturating_add(1));
                 self.at = Some((series, key.clone(), next));

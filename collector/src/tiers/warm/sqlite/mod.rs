@@ -32,6 +32,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// Of so many readings a page is quicker than rows.
+const MANY: u32 = 1_000;
 const TIER: &str = "warm tier (SQLite)";
 /// Connections that only read.
 const READERS: u32 = 4;
@@ -236,6 +238,10 @@ impl WarmTier for SqliteWarm {
         count_max: u32,
     ) -> TierFuture<'_, Vec<StoredReading>> {
         Box::pin(async move {
+            if count_max >= MANY {
+                let mut connection = self.read.acquire().await.map_err(failed)?;
+                return page::page(&mut connection, series, from.0, to.0, count_max).await;
+            }
             let query = sqlx::query(
                 "SELECT series_id, ts, value, quality, revision FROM readings \
                  WHERE series_id = ? AND ts >= ? AND ts < ? ORDER BY ts LIMIT ?",

@@ -1,4 +1,4 @@
-//! A series' readings by the page, for reading whole days.
+//! A series' readings by the page, for reading many.
 //!
 //! A row costs far more on its way out of SQLite (a lock, and memory for each of its columns) than to be found there. So a
 //! page comes as one row: three lists, which SQLite joins. A value is in its list as a whole number of millionths, which is
@@ -14,6 +14,8 @@ use sqlx::{Row as _, SqliteConnection};
 
 /// Readings of a page at most.
 pub(super) const PAGE: u32 = 8 * 1024;
+/// Nothing is older, and what lies after it is a number that fits.
+const EARLIEST: i64 = -(1 << 60);
 /// Parts of a value's list.
 const PARTS: f64 = 1e6;
 /// Few columns, because each costs: quality and revision are one number.
@@ -24,19 +26,21 @@ const LISTS: &str = "SELECT group_concat(ts - ?2), group_concat(coalesce(n, ''))
         SELECT ts, value, CAST(round(value * 1e6) AS INTEGER) AS n, revision * 256 + quality AS more FROM readings \
         WHERE series_id = ?1 AND ts >= ?2 AND ts < ?3 ORDER BY ts LIMIT ?4)";
 
-/// The first readings with `from <= ts < end`, ascending.
+/// The first readings with `from <= ts < end`, ascending, `max` at most.
 pub(super) async fn page(
     connection: &mut SqliteConnection,
     series: SeriesId,
     from: i64,
     end: i64,
+    max: u32,
 ) -> Result<Vec<StoredReading>, TierError> {
-    let lists = sqlx::query(LISTS).bind(series.0).bind(from).bind(end).bind(PAGE);
+    let from = from.max(EARLIEST);
+    let lists = sqlx::query(LISTS).bind(series.0).bind(from).bind(end).bind(max);
     let row = lists.fetch_one(&mut *connection).await.map_err(failed)?;
     match row.try_get::<Option<bool>, _>(3).map_err(failed)? {
         None => Ok(Vec::new()),
         Some(true) => split(&row, series, from),
-        Some(false) => rows(connection, series, from, end).await,
+        Some(false) => rows(connection, series, from, end, max).await,
     }
 }
 
@@ -62,8 +66,9 @@ async fn rows(
     series: SeriesId,
     from: i64,
     end: i64,
+    max: u32,
 ) -> Result<Vec<StoredReading>, TierError> {
-    let mut rows = sqlx::query(ROWS).bind(series.0).bind(from).bind(end).bind(PAGE).fetch(connection);
+    let mut rows = sqlx::query(ROWS).bind(series.0).bind(from).bind(end).bind(max).fetch(connection);
     let mut readings = Vec::new();
     while let Some(row) = rows.try_next().await.map_err(failed)? {
         let value = row.try_get(1).map_err(failed)?;
@@ -99,7 +104,7 @@ mod tests {
                 let query = sqlx::query(sql).bind(series).bind(n as i64 * 10).bind(value).bind(128).bind(n as i64);
                 query.execute(&mut connection).await.unwrap();
             }
-            let found = page(&mut connection, SeriesId(series), 10, 40).await.unwrap();
+            let found = page(&mut connection, SeriesId(series), 10, 40, PAGE).await.unwrap();
             let expected: Vec<_> = (1..4_usize)
                 .map(|n| {
                     let held = Held { value: values[n], quality: Quality(128), revision: n as u32 };
@@ -107,7 +112,9 @@ mod tests {
                 })
                 .collect();
             assert_eq!(found, expected);
+            let first = page(&mut connection, SeriesId(series), i64::MIN, i64::MAX, 2).await.unwrap();
+            assert_eq!(first.iter().map(|reading| reading.at.0).collect::<Vec<_>>(), [0, 10]);
         }
-        assert_eq!(page(&mut connection, SeriesId(3), 0, 40).await.unwrap(), []);
+        assert_eq!(page(&mut connection, SeriesId(3), 0, 40, PAGE).await.unwrap(), []);
     }
 }
