@@ -32,8 +32,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Of so many readings a page is quicker than rows.
-const MANY: u32 = 1_000;
+/// When so many readings may come a page is quicker than rows; more would take much memory at once, and who asks for them
+/// looks whether there are any.
+const MANY: std::ops::RangeInclusive<u32> = 1_000..=10_000;
 const TIER: &str = "warm tier (SQLite)";
 /// Connections that only read.
 const READERS: u32 = 4;
@@ -238,7 +239,7 @@ impl WarmTier for SqliteWarm {
         count_max: u32,
     ) -> TierFuture<'_, Vec<StoredReading>> {
         Box::pin(async move {
-            if count_max >= MANY {
+            if MANY.contains(&count_max) {
                 let mut connection = self.read.acquire().await.map_err(failed)?;
                 return page::page(&mut connection, series, from.0, to.0, count_max).await;
             }
