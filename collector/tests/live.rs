@@ -317,14 +317,27 @@ async fn whoever_is_out_is_told_nothing_more() {
 async fn nobody_takes_all_the_seats() {
     let site = Site::new(&[], |_| {});
     let collector = site.start().await;
+    let mut open = Vec::new();
+    for _ in 0..101 {
+        open.push(connect(&collector, None, None).await.expect("where everybody is one there is no such bound"));
+    }
+    drop(open);
+    collector.stop().await;
+    let warm = SqliteWarm::open(&site.config.warm_file()).await.unwrap();
+    let people = People { warm: &warm, by: "test", now: Timestamp::wall_clock() };
+    people.add("verdi", Role::Admin, Hash::of("correct horse").unwrap()).await.unwrap();
+    let token = format!("Bearer {}", people.make_token("grafana", Role::Viewer, None).await.unwrap());
+    warm.close().await;
+    let collector = site.start().await;
+    let connect = async || connect_saying(&collector, [("Authorization", token.as_str())]).await;
     let mut watching = Vec::new();
     for _ in 0..100 {
-        watching.push(connect(&collector, None, None).await.unwrap());
+        watching.push(connect().await.unwrap());
     }
-    match connect(&collector, None, None).await {
+    match connect().await {
         Err(Error::Http(answer)) => assert_eq!(answer.status(), 429),
         other => panic!("{:?}", other.map(|_| ())),
     }
     watching.pop();
-    assert!(until(async || connect(&collector, None, None).await.is_ok()).await, "who goes makes room");
+    assert!(until(async || connect().await.is_ok()).await, "who goes makes room");
 }

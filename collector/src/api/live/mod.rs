@@ -24,7 +24,7 @@ use super::peer::Peer;
 use super::rates::who_counts;
 use super::tally::Full;
 use super::{Api, Problem, anomalies, views};
-use crate::access::Principal;
+use crate::access::{Principal, Way};
 use crate::analytics::store::Anomaly;
 use crate::anomalies::Standing;
 use crate::tiers::{SeriesId, StoredReading, TierError};
@@ -152,9 +152,11 @@ pub(super) async fn live(
 ) -> Result<Response, Problem> {
     same_origin(&headers)?;
     let upgrade = upgrade.map_err(|error| Problem::no_upgrade(error.body_text()))?;
+    // Where nobody has to say who it is there is only this machine, for everybody.
+    let each = if who.way == Way::Open { CLIENTS_MAX } else { CLIENTS_EACH };
     let counted = who_counts(Some(&who), peer).unwrap_or_default();
-    let place = api.clients.enter(counted, CLIENTS_EACH).map_err(|full| match full {
-        Full::Theirs => Problem::too_many_feeds(CLIENTS_EACH),
+    let place = api.clients.enter(counted, each).map_err(|full| match full {
+        Full::Theirs => Problem::too_many_feeds(each),
         Full::All => Problem::busy(),
     })?;
     let upgrade = upgrade.max_message_size(4 * MESSAGE_MAX).max_frame_size(4 * MESSAGE_MAX);
