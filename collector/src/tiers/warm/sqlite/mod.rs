@@ -34,7 +34,7 @@ use std::time::Duration;
 
 /// When so many readings may come a page is quicker than rows; more would take much memory at once, and who asks for them
 /// looks whether there are any.
-const MANY: std::ops::RangeInclusive<u32> = 1_000..=10_000;
+const MANY: std::ops::RangeInclusive<u32> = 1_000..=20_000;
 const TIER: &str = "warm tier (SQLite)";
 /// Connections that only read.
 const READERS: u32 = 4;
