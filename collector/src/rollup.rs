@@ -74,6 +74,12 @@ pub fn hold(interval_ms: u32, silence_ms_max: u32) -> i64 {
     if hold == 0 { HOLD_UNKNOWN } else { hold.min(HOLD_MAX) }
 }
 
+/// The same; `None` when nobody knows how often a value comes.
+#[must_use]
+pub fn known_hold(interval_ms: u32, silence_ms_max: u32) -> Option<i64> {
+    (interval_ms > 0 || silence_ms_max > 0).then(|| hold(interval_ms, silence_ms_max))
+}
+
 /// Growth of a counter from one reading to the next, and whether it was reset between them.
 #[must_use]
 pub fn growth(from: f64, to: f64) -> (f64, bool) {

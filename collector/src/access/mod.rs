@@ -24,6 +24,7 @@ use shared::ids::hex;
 use shared::reading::Timestamp;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, watch};
@@ -106,11 +107,11 @@ pub struct Principal {
 
 /// From where somebody comes.
 #[derive(Clone, Copy, Debug)]
-pub struct Origin<'a> {
+pub struct Origin {
     /// As what wrong passwords are counted.
-    pub counted: &'a str,
+    pub counted: IpAddr,
     /// The address, for the audit.
-    pub address: &'a str,
+    pub address: IpAddr,
 }
 
 /// Everyone who can come in, as of a moment.
@@ -185,7 +186,7 @@ impl Access {
         &self,
         name: &str,
         password: &str,
-        from: Origin<'_>,
+        from: Origin,
         now: Timestamp,
     ) -> Result<(String, Principal), LoginRefused> {
         let known = self.known().await?;
@@ -201,13 +202,7 @@ impl Access {
     ///
     /// # Errors
     /// When it isn't, after too many that weren't, or when that can't be counted.
-    pub async fn check(
-        &self,
-        user: &User,
-        password: &str,
-        from: Origin<'_>,
-        now: Timestamp,
-    ) -> Result<(), LoginRefused> {
+    pub async fn check(&self, user: &User, password: &str, from: Origin, now: Timestamp) -> Result<(), LoginRefused> {
         self.attempt(Some(user), &user.name, password, from, now).await
     }
 
@@ -216,10 +211,10 @@ impl Access {
         user: Option<&User>,
         name: &str,
         password: &str,
-        from: Origin<'_>,
+        from: Origin,
         now: Timestamp,
     ) -> Result<(), LoginRefused> {
-        let outcome = self.sessions.check(user, name, password, from.counted).await;
+        let outcome = self.sessions.check(user, name, password, &from.counted.to_string()).await;
         if matches!(outcome, Err(LoginRefused::Wrong { last: true })) {
             self.note("locked out", name, from.address, now).await;
         }
@@ -238,7 +233,7 @@ impl Access {
     ///
     /// # Errors
     /// When the shelf neither takes it nor can do so later.
-    pub async fn logout(&self, session: &str, from: Origin<'_>, now: Timestamp) -> Result<(), TierError> {
+    pub async fn logout(&self, session: &str, from: Origin, now: Timestamp) -> Result<(), TierError> {
         let whose = self.sessions.find(session, now).await.ok().flatten();
         self.sessions.end(session).await?;
         self.news.send_replace(());
@@ -257,7 +252,7 @@ impl Access {
     }
 
     /// Notes in the audit who came and went. Nobody is kept out or in when that can't be written.
-    async fn note(&self, did: &str, name: &str, address: &str, now: Timestamp) {
+    async fn note(&self, did: &str, name: &str, address: IpAddr, now: Timestamp) {
         let who: String = name.chars().take(NOTED_CHARS).collect();
         let detail = json!({ "did": did, "name": who, "address": address });
         let audit = vec![Audited { at: now, who, what: "access".into(), detail }];
@@ -267,7 +262,7 @@ impl Access {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the warm tier doesn't answer".into(),
         };
-        tracing::warn!(did, user = %name.escape_debug(), address, why, "this isn't in the audit");
+        tracing::warn!(did, user = %name.escape_debug(), %address, why, "this isn't in the audit");
     }
 
     /// Tells when somebody who was in may be out: after that [`Self::who`] says whether it is. What was changed elsewhere, by a

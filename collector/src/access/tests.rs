@@ -6,7 +6,10 @@ use crate::tiers::warm::sqlite::SqliteWarm;
 
 const NOW: Timestamp = Timestamp(1_772_366_400_000_000);
 const HOUR: i64 = 3_600_000_000;
-const HERE: Origin<'_> = Origin { counted: "10.0.0.1", address: "10.0.0.1" };
+const HERE: Origin = Origin {
+    counted: IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)),
+    address: IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)),
+};
 
 struct Bench {
     warm: Arc<SqliteWarm>,
@@ -36,6 +39,7 @@ impl Bench {
     }
 
     async fn login(&self, name: &str, password: &str, address: &str) -> Result<String, LoginRefused> {
+        let address = address.parse().unwrap();
         let from = Origin { counted: address, address };
         self.access.login(name, password, from, NOW).await.map(|(cookie, _)| cookie)
     }

@@ -6,7 +6,7 @@ use super::extract::Sent;
 use super::people::{form, hashed, people};
 use super::routes::Answered;
 use super::{Api, Peer, Problem};
-use crate::access::{Hash, LoginRefused, Origin, PeopleError, Principal, Role, SESSION_MAX, Way};
+use crate::access::{Hash, LoginRefused, PeopleError, Principal, Role, SESSION_MAX, Way};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
@@ -109,10 +109,8 @@ pub(super) async fn login(
     }
     let form: Form =
         serde_json::from_slice(&body).map_err(|_| Problem::body("name and password are needed, as JSON"))?;
-    let (address, counted, now) = (peer.to_string(), peer.counted().to_string(), (api.sources.now)());
-    let from = Origin { counted: &counted, address: &address };
-    let login = api.sources.access.login(&form.name, &form.password, from, now).await;
-    let (cookie, who) = login.map_err(|why| refused(why, &form.name, &address, Problem::wrong_password()))?;
+    let login = api.sources.access.login(&form.name, &form.password, peer.origin(), (api.sources.now)()).await;
+    let (cookie, who) = login.map_err(|why| refused(why, &form.name, peer, Problem::wrong_password()))?;
     if let Some(before) = session(&api, &headers) {
         api.sources.access.replaced(before).await;
     }
@@ -120,11 +118,11 @@ pub(super) async fn login(
 }
 
 /// What is said to whoever showed no password that fits.
-fn refused(why: LoginRefused, name: &str, address: &str, wrong: Problem) -> Problem {
+fn refused(why: LoginRefused, name: &str, peer: Peer, wrong: Problem) -> Problem {
     if !matches!(why, LoginRefused::Tier(_)) {
         metrics::counter!("collector_logins_refused_total").increment(1);
         let user = name.chars().take(64).collect::<String>();
-        tracing::warn!(user = %user.escape_debug(), address, "a password is refused: {why}");
+        tracing::warn!(user = %user.escape_debug(), address = %peer, "a password is refused: {why}");
     }
     match why {
         LoginRefused::Wrong { .. } => wrong,
@@ -151,9 +149,7 @@ pub(super) async fn logout(
 ) -> Result<Response, Problem> {
     super::origin::same_origin(&headers)?;
     if let Some(session) = session(&api, &headers) {
-        let (address, counted) = (peer.to_string(), peer.counted().to_string());
-        let from = Origin { counted: &counted, address: &address };
-        api.sources.access.logout(session, from, (api.sources.now)()).await?;
+        api.sources.access.logout(session, peer.origin(), (api.sources.now)()).await?;
     }
     // What the browser kept of answers goes as well.
     let headers = [
@@ -225,10 +221,8 @@ pub(super) async fn password(
     let people = people(&api, &who);
     let gone = |why| if matches!(why, PeopleError::Unknown { .. }) { Problem::login() } else { why.into() };
     let user = people.user(&who.name).await.map_err(gone)?;
-    let (address, counted) = (peer.to_string(), peer.counted().to_string());
-    let from = Origin { counted: &counted, address: &address };
-    let checked = api.sources.access.check(&user, &current, from, people.now).await;
-    checked.map_err(|why| refused(why, &user.name, &address, Problem::wrong_current_password()))?;
+    let checked = api.sources.access.check(&user, &current, peer.origin(), people.now).await;
+    checked.map_err(|why| refused(why, &user.name, peer, Problem::wrong_current_password()))?;
     let user = people.set_password(&user.name, hashed(new).await?).await?;
     api.sources.access.changed().await;
     let session = api.sources.access.begin(&user, people.now).await?;

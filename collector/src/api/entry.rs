@@ -29,8 +29,6 @@ const READINGS_MAX: usize = 1_000;
 /// Changes in a list, and at most.
 const AUDIT: u32 = 100;
 const AUDIT_MAX: u32 = 1_000;
-/// How a gzip file begins.
-const GZIP: &[u8] = &[0x1f, 0x8b];
 /// Rejects of an answer; more are only counted.
 const REJECTS_MAX: usize = 10_000;
 
@@ -286,7 +284,7 @@ pub(super) async fn import(
     Sent(body): Sent,
 ) -> Answered<Imported> {
     super::origin::same_origin(&headers)?;
-    let body = if body.starts_with(GZIP) { unpacked(body).await? } else { body };
+    let body = if body.starts_with(import::GZIP) { unpacked(body).await? } else { body };
     let (dry, create) = (params.flag("dry")?, params.flag("create")?);
     let said =
         if dry { None } else { Some((author(&who, params.text("author"))?, said("reason", params.text("reason"))?)) };

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 /// Most bytes of answers that go along; what has no room in them is asked for.
 const GIVEN_MAX: usize = 64 << 10;
@@ -42,8 +42,7 @@ fn coloured(path: &str, headers: &HeaderMap) -> String {
 /// Answers by their address, as the page would ask for them (`api.js`); those that fail are left out, and are asked for. As
 /// JSON in which nothing can end the element it stands in.
 async fn given(api: &Api, who: Option<Extension<Principal>>) -> String {
-    let mut all = Map::new();
-    all.insert("/api/v1/me".into(), json!({ "who": who.as_ref().map(|who| &who.0) }));
+    let mut all = vec![format!("\"/api/v1/me\":{}", json!({ "who": who.as_ref().map(|who| &who.0) }))];
     if who.is_some() {
         let this = || State(api.clone());
         let many = || asked("limit=10000");
@@ -61,16 +60,16 @@ async fn given(api: &Api, who: Option<Extension<Principal>>) -> String {
         put(&mut all, &mut room, "series?limit=10000", series);
         put(&mut all, &mut room, "latest?limit=10000", latest);
     }
-    Value::Object(all).to_string().replace('<', "\\u003c")
+    format!("{{{}}}", all.join(",")).replace('<', "\\u003c")
 }
 
-fn put<T: Serialize>(all: &mut Map<String, Value>, room: &mut usize, address: &str, answer: routes::Answered<T>) {
+fn put<T: Serialize>(all: &mut Vec<String>, room: &mut usize, address: &str, answer: routes::Answered<T>) {
     if let Ok(answer) = answer
-        && let Ok(answer) = serde_json::to_value(answer.0)
-        && let Some(left) = room.checked_sub(answer.to_string().len())
+        && let Ok(answer) = serde_json::to_string(&answer.0)
+        && let Some(left) = room.checked_sub(answer.len())
     {
         *room = left;
-        all.insert(format!("/api/v1/{address}"), answer);
+        all.push(format!("\"/api/v1/{address}\":{answer}"));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who asks, by address: the other end of the connection, or for whom a trusted proxy says that it asks.
 
+use crate::access::Origin;
 use crate::config::Network;
 use axum::http::HeaderMap;
 use std::fmt;
@@ -35,6 +36,11 @@ impl Peer {
             peer = Self(address);
         }
         peer
+    }
+
+    /// As access sees it.
+    pub(super) fn origin(self) -> Origin {
+        Origin { counted: self.counted(), address: self.0 }
     }
 
     /// What is counted as one: whoever has an IPv6 address has as many as they like.

@@ -29,8 +29,8 @@ const SAID_EVERY: Duration = Duration::from_secs(5);
 /// How many connections there may be, and how long they may say nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Connections {
-    /// Most of them, besides live feeds, of which there are half as many; an address has a quarter at most, except this machine and trusted proxies, and half of all have asked
-    /// something.
+    /// Most of them, besides live feeds, of which there are half as many. An address has a quarter at most, except this
+    /// machine and trusted proxies, and half of all have asked something.
     pub most: usize,
     /// One on which no whole head of a request came for so long is closed: the first one, or another one.
     pub head_within: Duration,

@@ -43,10 +43,9 @@ Examples:
   collector import export.csv --map 'Portata (l/s)=DIST_001/flow_rate' --map 'Note=-' --reason 'logger of May'
 
 A file has one row per reading (timestamp, node, metric, value, maybe channel, unit, quality, revision), or a column per
-series, in UTF-8 or UTF-16. It can be imported again: what is there stays, and another value for it is rejected unless --revision says more.
-A collector that is away for
-some minutes is waited for; after an interruption the same command goes on where it stopped. What can't be taken goes to FILE.rejects.csv, with line
-and reason.
+series, in UTF-8 or UTF-16. It can be imported again: what is there stays, and another value for it is rejected unless
+--revision says more. A collector that is away for some minutes is waited for; after an interruption the same command goes
+on where it stopped. What can't be taken goes to FILE.rejects.csv, with line and reason.
 
 Exit codes: 0 all rows were taken, 1 some were not or it failed, 2 wrong configuration";
 
@@ -271,8 +270,8 @@ fn patiently(tries: usize, send: impl FnMut() -> anyhow::Result<Value>) -> anyho
 fn so_far(line: u64, error: anyhow::Error) -> anyhow::Error {
     let unsure = error.is::<Away>();
     error.context(match line {
-        2 if unsure => "nothing of it is known to be stored; the same command tries again".to_owned(),
-        2 => "nothing of it is stored".to_owned(),
+        import::FIRST_LINE if unsure => "nothing of it is known to be stored; the same command tries again".to_owned(),
+        import::FIRST_LINE => "nothing of it is stored".to_owned(),
         line if unsure => format!("it is stored up to line {}; the same command goes on from there", line - 1),
         line => format!("it is stored up to line {}, and not from there on", line - 1),
     })
@@ -496,7 +495,7 @@ impl Pieces {
     fn open(file: File, delimiter: Option<char>) -> anyhow::Result<(Self, Arc<AtomicU64>)> {
         let read = Arc::new(AtomicU64::new(0));
         let mut reader = buffered(Counted(file, read.clone()));
-        if reader.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
+        if reader.fill_buf()?.starts_with(import::GZIP) {
             reader = buffered(MultiGzDecoder::new(reader));
         }
         if let Some(why) = import::no_text(reader.fill_buf()?) {

@@ -57,6 +57,8 @@ pub struct Settings {
     pub rejects_max: Option<usize>,
 }
 
+/// How a gzip file begins (RFC 1952, 2.3.1).
+pub const GZIP: &[u8] = &[0x1f, 0x8b];
 /// The line behind the one that names the columns.
 pub const FIRST_LINE: u64 = 2;
 

@@ -16,7 +16,7 @@ mod settle;
 pub use detect::{Found, Look, TEACHING, WINDOW, detect};
 pub use limits::Taught;
 pub use live::Watch;
-pub use settle::{add, past, settle};
+pub use settle::{add, alarmed, past, settle};
 
 use serde::{Deserialize, Serialize};
 use shared::reading::Timestamp;

@@ -28,6 +28,13 @@ pub fn add(series: SeriesId, known: &[Anomaly], found: &[Finding]) -> Vec<Anomal
     all.changed(known)
 }
 
+/// The stretches that teach nothing: anomalies of which nobody says that they are normal. One that goes on reaches to `now`.
+#[must_use]
+pub fn alarmed(known: &[Anomaly], now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+    let taught_not = known.iter().filter(|one| !one.normal);
+    taught_not.map(|one| (one.start, one.end.map_or(now, |_| one.last))).collect()
+}
+
 /// What was found in a past that became known late, or by a file, where nobody can do anything any more: what is new is
 /// closed from the start. One that goes on is settled by what is seen now.
 #[must_use]

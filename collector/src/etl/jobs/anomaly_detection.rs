@@ -1,11 +1,11 @@
 //! What is out of the ordinary, every quarter of an hour: the last day of every series against what it showed before.
 
 use super::sums::{hours, sums};
-use crate::analytics::anomaly::{Look, TEACHING, Taught, WINDOW, detect};
+use crate::analytics::anomaly::{Look, TEACHING, Taught, WINDOW, alarmed, detect};
 use crate::analytics::forecast::TRAINING;
 use crate::anomalies::{Anomalies, Stored};
 use crate::etl::{Job, JobError, Now, Outcome, Progress};
-use crate::rollup::{Sample, hold};
+use crate::rollup::{Sample, known_hold};
 use crate::tiers::{Bucket, SeriesInfo, TierError, WarmTier};
 use futures::future::BoxFuture;
 use jiff::tz::TimeZone;
@@ -47,8 +47,7 @@ impl AnomalyDetection {
         let recent = now.plus_micros(-TRAINING - WINDOW);
         let turn = self.anomalies.turn().await;
         let known = turn.known(series.id, recent.plus_micros(-EARLIER_MAX), KNOWN_MAX).await?;
-        let taught_not = known.iter().filter(|one| !one.normal);
-        let alarmed: Vec<_> = taught_not.map(|one| (one.start, one.end.map_or(now, |_| one.last))).collect();
+        let alarmed = alarmed(&known, now);
         let lost: i64 = alarmed.iter().map(|(from, to)| to.since(*from.max(&recent)).max(0)).sum();
         let since = Bucket::Hour.start_of(recent.plus_micros(-lost.min(EARLIER_MAX)));
         let from = Bucket::Hour.start_of(now.plus_micros(-TEACHING - WINDOW));
@@ -57,11 +56,10 @@ impl AnomalyDetection {
         let hours = hours(warm, series, (since, full)).await?;
         let refused = self.refused(series, now, buckets.iter().map(|(start, sum)| (*start, sum.bad))).await?;
         let buckets: Vec<_> = buckets.into_iter().collect();
-        let spaced = series.interval_ms > 0 || series.silence_ms_max > 0;
         let look = Look {
             metric: &series.key.metric,
             kind: series.kind,
-            hold: spaced.then(|| hold(series.interval_ms, series.silence_ms_max)),
+            hold: known_hold(series.interval_ms, series.silence_ms_max),
             now,
             zone: &self.zone,
             buckets: &buckets,

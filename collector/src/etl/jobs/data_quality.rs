@@ -3,12 +3,12 @@
 //! an hour sees the last day only.
 
 use super::sums::sums;
-use crate::analytics::anomaly::{Kind, Look, TEACHING, Taught, WINDOW, detect};
+use crate::analytics::anomaly::{Kind, Look, TEACHING, Taught, WINDOW, alarmed, detect};
 use crate::analytics::quality::{Measure, SeriesQuality};
 use crate::anomalies::{Anomalies, KEPT as ANOMALIES_KEPT};
 use crate::etl::ledger::{DayEntry, Raw};
 use crate::etl::{Job, JobError, Now, Outcome, Progress};
-use crate::rollup::{self, hold};
+use crate::rollup::{hold, known_hold};
 use crate::tiers::{Bucket, ColdTier, Day, QualityReport, SeriesId, SeriesInfo, StoredReading, TierError, WarmTier};
 use futures::future::BoxFuture;
 use jiff::civil::Date;
@@ -164,7 +164,7 @@ impl DataQuality {
         due: &Due,
     ) -> Result<Option<SeriesQuality>, TierError> {
         let before = self.last_before(accounts, series.id, due.from).await?;
-        let hold = rollup::hold(series.interval_ms, series.silence_ms_max);
+        let hold = hold(series.interval_ms, series.silence_ms_max);
         let measure = |from| Measure::new(from, due.to, hold, before.map(|reading| (reading.at, reading.held)));
         let (mut measured, mut next) = (before.map(|_| measure(due.from)), due.from);
         while next < due.to {
@@ -182,15 +182,13 @@ impl DataQuality {
         let since = Bucket::Hour.start_of(due.to.plus_micros(-TEACHING - WINDOW));
         let turn = self.anomalies.turn().await;
         let known = turn.known(series.id, since, KNOWN_MAX).await?;
-        let taught_not = known.iter().filter(|one| !one.normal);
-        let alarmed: Vec<_> = taught_not.map(|one| (one.start, one.end.map_or(due.to, |_| one.last))).collect();
+        let alarmed = alarmed(&known, due.to);
         let buckets: Vec<_> =
             sums(&*self.warm, series, Bucket::FiveMinutes, (since, due.to)).await?.into_iter().collect();
-        let spaced = series.interval_ms > 0 || series.silence_ms_max > 0;
         let look = Look {
             metric: &series.key.metric,
             kind: series.kind,
-            hold: spaced.then(|| hold(series.interval_ms, series.silence_ms_max)),
+            hold: known_hold(series.interval_ms, series.silence_ms_max),
             now: due.to,
             zone: &self.zone,
             buckets: &buckets,
