@@ -258,17 +258,25 @@ fn version(as_json: bool) {
     }
 }
 
+/// Niceness of everything but answers: under full load it has a tenth of the processor, which is enough to take in what comes.
+const BEHIND_ANSWERS: i32 = 10;
+
 fn run_until_signal(path: &Path) -> anyhow::Result<()> {
     let config = Config::load(path)?;
     shared::telemetry::init(config.log.format, config.log.level.as_deref().unwrap_or("info"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start")?;
-    let outcome = runtime.block_on(async {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start");
+    // People wait for answers, nobody for all else: its threads, which inherit that from this one, take what is left.
+    let answers = runtime()?;
+    let _ = rustix::process::nice(BEHIND_ANSWERS);
+    let work = runtime()?;
+    let outcome = work.block_on(async {
         let stop = CancellationToken::new();
         tokio::spawn(stop_on_signal(stop.clone())?);
-        Box::pin(run::run(config, stop)).await.map_err(anyhow::Error::from)
+        Box::pin(run::run(config, answers.handle().clone(), stop)).await.map_err(anyhow::Error::from)
     });
     // A disk that hangs must not hold up the end for ever.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    work.shutdown_timeout(std::time::Duration::from_secs(5));
+    answers.shutdown_timeout(std::time::Duration::from_secs(1));
     outcome
 }
 

@@ -508,6 +508,20 @@ async fn no_bucket_waits_for_ever_while_another_gets_dirty_again(tier: impl Warm
     assert_eq!(tier.rollups(series, Bucket::FiveMinutes, at(0), at(HOUR)).await.unwrap().dirty, []);
 }
 
+async fn a_bucket_that_has_not_ended_is_left_for_later(tier: impl WarmTier) {
+    let series = one_series(&tier).await;
+    put(&tier, &[good(series, 0, 1.0), good(series, 5 * MINUTE, 2.0)]).await;
+    assert_eq!(tier.refresh_ended(at(10 * MINUTE - 1), 10).await.unwrap(), 1);
+    put(&tier, &[good(series, 6 * MINUTE, 3.0), good(series, MINUTE, 4.0)]).await;
+    let dirty = tier.rollups(series, Bucket::FiveMinutes, at(0), at(HOUR)).await.unwrap().dirty;
+    assert_eq!(dirty, [at(0), at(5 * MINUTE)], "the first once more");
+    assert_eq!(tier.refresh_ended(at(10 * MINUTE), 10).await.unwrap(), 2);
+    let found = tier.rollups(series, Bucket::FiveMinutes, at(0), at(HOUR)).await.unwrap();
+    assert_eq!(found.dirty, []);
+    let sums = found.clean.iter().map(|(start, sum)| (*start, sum.usable.unwrap().sum));
+    assert_eq!(sums.collect::<Vec<_>>(), [(at(0), 5.0), (at(5 * MINUTE), 5.0)]);
+}
+
 /// A few series and moments, so that conflicts are common.
 fn arrivals() -> impl Strategy<Value = Vec<(usize, i64, Held)>> {
     let value = prop_oneof![
@@ -627,6 +641,7 @@ macro_rules! every_promise {
             gateways_are_known_since_they_were_heard
             a_late_reading_makes_its_bucket_dirty_until_it_is_right_again
             no_bucket_waits_for_ever_while_another_gets_dirty_again
+            a_bucket_that_has_not_ended_is_left_for_later
             what_comes_late_is_counted_once
         }
     };

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
+use twox_hash::XxHash64;
 
 /// A warm tier that doesn't answer is left alone for so long: each attempt may take seconds.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -23,6 +24,8 @@ pub(super) struct Known {
     /// Theirs, in the same order: thousands of them in each answer are not to be made each time.
     names: Arc<Vec<Arc<SeriesName>>>,
     places: Arc<HashMap<SeriesId, usize>>,
+    /// Changes when anything of them does.
+    pub(super) tag: u64,
     /// Why it may be out of date; `None` when it isn't.
     pub(super) doubt: Option<String>,
 }
@@ -83,7 +86,8 @@ impl Directory {
         let came = Instant::now();
         let last = self.last().clone();
         let holds = |last: &Last| {
-            last.known.doubt.is_none() && last.changes == self.warm.series_changes() && came - last.at < STALE
+            let unchanged = last.known.doubt.is_none() && last.changes == self.warm.series_changes();
+            unchanged && came - last.at < STALE
         };
         if let Some(last) = last.filter(holds) {
             if came - last.at >= FRESH && self.turn.try_lock().is_ok() {
@@ -107,10 +111,12 @@ impl Directory {
         }
         let (begun, changes) = (Instant::now(), self.warm.series_changes());
         let known = match (self.warm.series(None).await, last) {
+            (Ok(all), Some(last)) if all == *last.known.all => Known { doubt: None, ..last.known },
             (Ok(all), _) => {
                 let places = all.iter().enumerate().map(|(place, series)| (series.id, place)).collect();
                 let names = all.iter().map(|series| Arc::new(SeriesName::of(series))).collect();
-                Known { all: Arc::new(all), names: Arc::new(names), places: Arc::new(places), doubt: None }
+                let tag = XxHash64::oneshot(0, format!("{all:?}").as_bytes());
+                Known { all: Arc::new(all), names: Arc::new(names), places: Arc::new(places), tag, doubt: None }
             }
             (Err(error), Some(last)) => Known { doubt: Some(format!("{error}: new series are missing")), ..last.known },
             (Err(error), None) => return Err(error),

@@ -8,11 +8,16 @@ use axum::response::{IntoResponse as _, Response};
 use std::hash::Hasher as _;
 use twox_hash::XxHash64;
 
-/// A tag of these bytes. Weak: what travels is compressed or not.
-pub(super) fn tag(bytes: &[u8]) -> String {
+/// A tag of what `feed` puts in. Weak: what travels is compressed or not.
+pub(super) fn of(feed: impl FnOnce(&mut XxHash64)) -> String {
     let mut hasher = XxHash64::with_seed(0);
-    hasher.write(bytes);
+    feed(&mut hasher);
     format!("W/\"{:016x}\"", hasher.finish())
+}
+
+/// A tag of these bytes.
+pub(super) fn tag(bytes: &[u8]) -> String {
+    of(|hasher| hasher.write(bytes))
 }
 
 /// Whether who asks has it already.

@@ -14,10 +14,10 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use serde::Serialize;
-use serde_json::json;
 use shared::ids::NodeId;
 use shared::reading::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash as _;
 use utoipa::ToSchema;
 
 pub(super) type Answered<T> = Result<Json<T>, Problem>;
@@ -261,14 +261,19 @@ pub(super) struct Newest {
     list: DoubtfulList<views::Latest>,
     /// The time by the collector's clock.
     now: Timestamp,
+    /// Of the names of all series.
+    #[serde(skip)]
+    names: u64,
 }
 
 impl Newest {
     /// What it is known by: the time goes on, and is nothing new.
     fn tag(&self) -> String {
         let DoubtfulList { list, degraded } = &self.list;
-        let items: Vec<_> = list.items.iter().map(views::Latest::lasting).collect();
-        etag::tag(json!([items, list.truncated, degraded]).to_string().as_bytes())
+        etag::of(|hasher| {
+            (self.names, list.truncated, degraded).hash(hasher);
+            list.items.iter().for_each(|item| item.lasting(hasher));
+        })
     }
 }
 
@@ -287,7 +292,7 @@ pub(super) async fn newest(State(api): State<Api>, params: Params) -> Answered<N
         let reading = readings.next_if(|reading| reading.series == named.0.id)?;
         Some(views::Latest::of(*named, reading, now))
     });
-    Ok(Json(Newest { list: DoubtfulList { list: page.of(all), degraded }, now }))
+    Ok(Json(Newest { list: DoubtfulList { list: page.of(all), degraded }, now, names: known.tag }))
 }
 
 /// Newest values

@@ -11,8 +11,11 @@ use shared::spool::SpoolError;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// A hot tier that isn't in this process is told not more often than this: a call costs it much, however little it brings.
+pub const TOLD_EVERY: Duration = Duration::from_millis(100);
 /// After an error of the disk.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -87,8 +90,12 @@ impl Flusher {
                     }
                 }
                 Ok(raws) => {
+                    let began = Instant::now();
                     next = raws.last().map_or(next, |raw| raw.record.next());
                     self.put_ahead(raws).await;
+                    if self.hot_is_shared {
+                        stop.run_until_cancelled(tokio::time::sleep_until(began + TOLD_EVERY)).await;
+                    }
                 }
                 Err(error) => {
                     tracing::error!(%error, "can't follow what is stored");

@@ -19,7 +19,7 @@ mod unpark;
 pub use alone::NOT_ALONE;
 pub use direct::Write;
 pub use fixes::Fixes;
-pub use follow::Followed;
+pub use follow::{Followed, TOLD_EVERY};
 pub use rollups::keep_rollups;
 
 use crate::grants::Grants;

@@ -1,6 +1,7 @@
 //! Rollups are brought up to date after the commits, in slices: a commit that waits has its turn after a slice.
 
 use crate::tiers::WarmTier;
+use shared::reading::{Timestamp, micros};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -9,11 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 /// Buckets in one transaction.
 const SLICE: u32 = 512;
-/// A bucket that is still being written to is done again with every round: not more often than this.
+/// A bucket is done when it has ended for so long: by then mostly all of it has come, and it is read once. What has come of
+/// it by then is answered from the hot tier, or from readings.
+const ENDED_FOR: Duration = Duration::from_secs(90);
+/// What comes late makes buckets dirty again: rounds come not more often than this.
 const ROUND_EVERY: Duration = Duration::from_secs(10);
 /// Where a round takes long it rests so many times as long, which leaves nine tenths of the time to others,
 const REST: u32 = 9;
-/// but not longer than a bucket. What is out of date meanwhile is answered from the hot tier, or from readings.
+/// but not longer than a bucket.
 const REST_MAX: Duration = Duration::from_secs(300);
 /// After an error.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -33,13 +37,17 @@ pub async fn keep_rollups(warm: Arc<dyn WarmTier>, dirty: Arc<Notify>, stop: Can
 /// Everything that is dirty now, and how long to rest.
 async fn round(warm: &dyn WarmTier) -> Duration {
     let began = Instant::now();
+    let by = Timestamp::wall_clock().plus_micros(-micros(ENDED_FOR));
     loop {
-        match warm.refresh_rollups(SLICE).await {
+        let slice = Instant::now();
+        match warm.refresh_ended(by, SLICE).await {
             Ok(done) => {
                 metrics::counter!("collector_rollups_refreshed_total").increment(u64::from(done));
                 if done < SLICE {
                     return ROUND_EVERY.max((began.elapsed() * REST).min(REST_MAX));
                 }
+                // Buckets of all series end at one moment: half of the time is others'.
+                tokio::time::sleep(slice.elapsed()).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "rollups can't be refreshed; those buckets are answered from readings");

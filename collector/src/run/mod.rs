@@ -11,7 +11,7 @@ pub use stores::{Tiers, moved};
 use crate::api;
 use crate::config::Config;
 use crate::etl::lost;
-use crate::flush::keep_rollups;
+use crate::flush::{TOLD_EVERY, keep_rollups};
 use crate::ingest::accept::Door;
 use crate::ingest::heard;
 use crate::revocation;
@@ -27,8 +27,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use stores::{Disk, warm_up};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use wiring::Wiring;
@@ -101,12 +103,14 @@ fn file_error(path: &Path) -> impl FnOnce(io::Error) -> RunError + '_ {
     move |source| RunError::File { path: path.into(), source }
 }
 
-/// Runs until `stop`, and then until everything that was taken in is on disk.
+/// Runs until `stop`, and then until everything that was taken in is on disk. Questions are answered on the runtime `answers`,
+/// which may have more of the processor than this one.
 ///
 /// # Errors
 /// When it can't start, or a part of it breaks.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
-    let running = Running::start(config, stop).await?;
+pub async fn run(config: Config, answers: Handle, stop: CancellationToken) -> Result<(), RunError> {
+    let tiers = Tiers::open_for(&config, &answers).await?;
+    let running = Running::start_apart(config, tiers, answers, stop).await?;
     notify::ready();
     running.wait().await
 }
@@ -143,10 +147,19 @@ impl Running {
     /// # Errors
     /// When something is missing or can't be used.
     pub async fn start_on(config: Config, tiers: Tiers, stop: CancellationToken) -> Result<Self, RunError> {
+        Self::start_apart(config, tiers, Handle::current(), stop).await
+    }
+
+    async fn start_apart(
+        config: Config,
+        tiers: Tiers,
+        answers: Handle,
+        stop: CancellationToken,
+    ) -> Result<Self, RunError> {
         // Whatever fails below, nothing that was started stays behind.
         let stop = stop.child_token();
         let guard = stop.clone().drop_guard();
-        let running = Box::pin(start(&config, tiers, stop)).await?;
+        let running = Box::pin(start(&config, tiers, answers, stop)).await?;
         guard.disarm();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -216,7 +229,7 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunErr
     Ok((listener, bound))
 }
 
-async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result<Running, RunError> {
+async fn start(config: &Config, tiers: Tiers, answers: Handle, stop: CancellationToken) -> Result<Running, RunError> {
     descriptors::raise();
     let tls = shared::tls::server_config(&config.ca(), &config.cert(), &config.key())?;
     let revoked = revocation::watch(config.revoked(), stop.clone()).map_err(file_error(&config.revoked()))?;
@@ -239,6 +252,7 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     let sources = wiring.sources(scheduler.clone(), &flusher, access, descriptors::for_api(config)); // starts the counting, too
     let watching = wiring.live(scheduler.clone());
     let (live, live_queue) = mpsc::channel(LIVE_MAX);
+    let live_every = if tiers.redis.is_some() { TOLD_EVERY } else { Duration::ZERO };
     let (intake, intake_task) = wiring.desk().open();
     let door = Door {
         ingest: Arc::new(wiring.ingest(intake, live)),
@@ -258,7 +272,7 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
         tokio::spawn(async move { granting.regrant(granting_stop).await }),
         tokio::spawn(keep_rollups(warm.clone(), wiring.dirty.clone(), last.clone())),
         tokio::spawn(heard::keep(wiring.sessions.clone(), warm.clone(), wiring.seen.clone(), last.clone())),
-        tokio::spawn(put_live(hot.clone(), live_queue, last.clone())),
+        tokio::spawn(put_live(hot.clone(), live_queue, live_every, last.clone())),
         tokio::spawn(async move { warm_up_stop.run_until_cancelled(warm_up(warm, hot)).await.unwrap_or(()) }),
         tokio::spawn(async move { pressure.relieve(&spool, relief_stop).await }),
         tokio::spawn(scheduler.run(last.clone())),
@@ -286,7 +300,7 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
         ingest: ingest_at,
         api: api_at,
         door: tokio::spawn(door.keep(listener, stop.clone())),
-        api_task: tokio::spawn(asked.serve(sources, stop.clone())),
+        api_task: answers.spawn(asked.serve(sources, stop.clone())),
         intake: intake_task,
         flusher: tokio::spawn(async move { flushing.run(appended_too, flushing_stop).await }),
         others,
@@ -296,11 +310,20 @@ async fn start(config: &Config, tiers: Tiers, stop: CancellationToken) -> Result
     })
 }
 
-/// Newest values on their way to the hot tier; what is too slow loses some of them.
-async fn put_live(hot: Arc<Guarded>, mut queue: mpsc::Receiver<Vec<StoredReading>>, stop: CancellationToken) {
-    while let Some(Some(readings)) = stop.run_until_cancelled(queue.recv()).await {
+/// Newest values on their way to the hot tier, those that wait together, and so often; what is too slow loses some of them.
+async fn put_live(
+    hot: Arc<Guarded>,
+    mut queue: mpsc::Receiver<Vec<StoredReading>>,
+    every: Duration,
+    stop: CancellationToken,
+) {
+    let mut waiting = Vec::new();
+    while stop.run_until_cancelled(queue.recv_many(&mut waiting, LIVE_MAX)).await.is_some_and(|count| count > 0) {
+        let next = Instant::now() + every;
+        let readings: Vec<_> = waiting.drain(..).flatten().collect();
         if let Err(error) = hot.put_live(&readings).await {
             tracing::debug!(%error, "newest values are not shown");
         }
+        stop.run_until_cancelled(tokio::time::sleep_until(next)).await;
     }
 }

@@ -19,7 +19,10 @@ use shared::reading::{Timestamp, micros};
 use shared::spool::{Options, Spool, WhenFull};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
+/// The start waits so long for the connections that questions go over.
+const ASKED_WITHIN: Duration = Duration::from_millis(500);
 /// Series whose newest value is asked for at once.
 const SERIES_AT_ONCE: usize = 1_000;
 
@@ -43,9 +46,18 @@ impl Tiers {
     /// # Errors
     /// When one can't be opened.
     pub async fn open(config: &Config) -> Result<Self, RunError> {
+        Self::open_for(config, &Handle::current()).await
+    }
+
+    /// As [`Tiers::open`], for questions that are answered on that runtime.
+    pub(super) async fn open_for(config: &Config, answers: &Handle) -> Result<Self, RunError> {
         std::fs::create_dir_all(&config.data_dir).map_err(file_error(&config.data_dir))?;
         moved(config)?;
         let warm = warm::open(&config.warm, &config.warm_file()).await?;
+        let asked = warm.clone();
+        // Before anybody else needs one. A server that is away isn't waited for: then they are opened when it is back.
+        let asked = answers.spawn(async move { asked.be_asked().await });
+        let _ = tokio::time::timeout(ASKED_WITHIN, asked).await;
         let (cold, sql): (Arc<dyn ColdTier>, _) = match config.cold.store() {
             cold::settings::Store::BigQuery => (config.cold.open(&config.cold_dir())?, None),
             cold::settings::Store::Parquet => {

@@ -161,7 +161,18 @@ pub trait WarmTier: Send + Sync + 'static {
     /// Brings up to `buckets_max` dirty buckets up to date; gives how many it did. It goes on behind those that were done
     /// last, so that none waits for ever while others get dirty again; fewer than `buckets_max`: that was the last one. 0:
     /// none is dirty that can be: those of days that have left are made from what the archive has ([`DayLedger::renew`]).
-    fn refresh_rollups(&self, buckets_max: u32) -> TierFuture<'_, u32>;
+    fn refresh_rollups(&self, buckets_max: u32) -> TierFuture<'_, u32> {
+        self.refresh_ended(Timestamp(i64::MAX), buckets_max)
+    }
+
+    /// As [`WarmTier::refresh_rollups`], and only buckets that end at or before a moment: one that is still being written to
+    /// would have to be read again and again.
+    fn refresh_ended(&self, by: Timestamp, buckets_max: u32) -> TierFuture<'_, u32>;
+
+    /// Opens the connections that questions are answered over, on the runtime that this is called on.
+    fn be_asked(&self) -> TierFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// All nodes that have series.
     fn nodes(&self) -> TierFuture<'_, Vec<NodeId>>;

@@ -176,8 +176,8 @@ impl WarmTier for FaultyWarm {
     fn rollups(&self, series: SeriesId, bucket: Bucket, from: Timestamp, to: Timestamp) -> TierFuture<'_, Rollups> {
         self.answers(self.inner.rollups(series, bucket, from, to))
     }
-    fn refresh_rollups(&self, buckets_max: u32) -> TierFuture<'_, u32> {
-        self.answers(self.inner.refresh_rollups(buckets_max))
+    fn refresh_ended(&self, by: Timestamp, buckets_max: u32) -> TierFuture<'_, u32> {
+        self.answers(self.inner.refresh_ended(by, buckets_max))
     }
     fn nodes(&self) -> TierFuture<'_, Vec<NodeId>> {
         self.answers(self.inner.nodes())

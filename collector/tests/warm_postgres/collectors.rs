@@ -166,6 +166,42 @@ async fn flushes_of_several_collectors_over_the_same_keys_leave_what_the_rule_sa
     assert_eq!(ask(&server, &settings, sums).await, "true");
 }
 
+/// Each marks a bucket once and relies on that, while others take marks of buckets that have ended away.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_reading_is_missing_in_a_rollup_however_marks_are_made_and_taken() {
+    const STEPS: i64 = 120;
+    let server = Postgres::start().await;
+    let settings = server.database().await;
+    let start = now() / (3_600 * SECOND) * 3_600 * SECOND - 86_400 * SECOND;
+    let tier = PostgresWarm::open(&settings).await.unwrap();
+    let series = series(&tier, &["A", "B"]).await;
+    let work = |collector: i64| {
+        let (settings, series) = (settings.clone(), series.clone());
+        tokio::spawn(async move {
+            let tier = PostgresWarm::open(&settings).await.unwrap();
+            let mut numbers = Numbers(collector.cast_unsigned());
+            for step in 0..STEPS {
+                // Each key once, so that all go the fast way; mostly near where the others are, at times far behind.
+                let behind = if numbers.below(8) == 0 { numbers.below(40) } else { numbers.below(2) } as i64;
+                let at = start + (step - behind) * 100 * SECOND + (collector * STEPS + step) * 1_000;
+                let readings = series.iter().map(|series| good(*series, at, 1.0)).collect();
+                tier.commit(Flush { readings, ..Flush::default() }).await.unwrap();
+                let by = Timestamp(start + (step - numbers.below(6) as i64) * 100 * SECOND);
+                tier.refresh_ended(by, 5).await.unwrap();
+            }
+            tier.close().await;
+        })
+    };
+    let working: Vec<_> = (1..=4).map(work).collect();
+    for one in working {
+        one.await.unwrap();
+    }
+    while tier.refresh_rollups(1_000).await.unwrap() > 0 {}
+    let sums = "SELECT (SELECT sum(good) FROM rollup_5m) || ' ' || (SELECT count(*) FROM readings) || ' ' \
+                || (SELECT count(*) FROM dirty_buckets)";
+    assert_eq!(ask(&server, &settings, sums).await, format!("{0} {0} 0", 4 * STEPS * 2));
+}
+
 /// Whoever begins an epoch sees everything that was, or ever will be, committed in earlier ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_commit_of_an_earlier_epoch_ends_after_a_later_one_has_begun() {

@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 use shared::ids::{GatewayId, NodeId};
 use shared::metric::Kind;
 use shared::reading::{Held, QualityClass, Timestamp};
+use std::hash::{Hash as _, Hasher};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -175,9 +176,10 @@ impl Latest {
 }
 
 impl Latest {
-    /// What of it stays the same while nothing new comes.
-    pub(super) fn lasting(&self) -> impl Serialize {
-        (&*self.name, self.at, self.stale, self.stale_after_s, &self.said)
+    /// What of it changes when something new comes; [`super::directory::Known::tag`] stands for its name.
+    pub(super) fn lasting(&self, into: &mut impl Hasher) {
+        let Said { value, quality, reason, revision } = &self.said;
+        (self.name.series, self.at, self.stale, value.map(f64::to_bits), quality, reason, revision).hash(into);
     }
 }
 

@@ -49,6 +49,11 @@ impl Round {
     }
 }
 
+/// The last 5 minute bucket, or a moment within it, that has ended by then.
+pub(super) fn ended(by: Timestamp) -> Timestamp {
+    by.plus_micros(-Bucket::FiveMinutes.micros())
+}
+
 /// The 5 minute buckets of readings that are sorted.
 pub(super) fn buckets_of(readings: &[StoredReading]) -> Vec<Mark> {
     let mut buckets: Vec<_> = readings.iter().map(|r| (r.series, Bucket::FiveMinutes.start_of(r.at))).collect();

@@ -17,10 +17,13 @@ use std::{fs, io};
 /// After a failure nobody who only asks waits for Redis, for so long.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// The connection.
+/// The connections.
 pub(super) struct Link {
     client: Client,
-    manager: ConnectionManager,
+    /// For what is put, in large pieces:
+    putting: ConnectionManager,
+    /// who asks doesn't wait behind that.
+    asking: ConnectionManager,
     place: String,
     quiet_until: Mutex<Option<Instant>>,
 }
@@ -108,9 +111,12 @@ impl Link {
             .set_number_of_retries(0)
             .set_connection_timeout(Some(settings.timeout.0))
             .set_response_timeout(Some(settings.timeout.0));
-        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config);
-        let manager = manager.map_err(|error| TierError::Broken { tier: TIER, why: error.to_string() })?;
-        Ok(Self { client, manager, place: place(settings), quiet_until: Mutex::default() })
+        let manager = || {
+            let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone());
+            manager.map_err(|error| TierError::Broken { tier: TIER, why: error.to_string() })
+        };
+        let (putting, asking) = (manager()?, manager()?);
+        Ok(Self { client, putting, asking, place: place(settings), quiet_until: Mutex::default() })
     }
 
     /// Another connection, for subscriptions.
@@ -126,15 +132,28 @@ impl Link {
     /// Runs a script for someone who only asks.
     pub(super) async fn ask<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, TierError> {
         self.not_quiet()?;
+        self.run(call, &self.asking).await
+    }
+
+    /// Runs a script that puts what may as well be lost.
+    pub(super) async fn offer<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, TierError> {
+        self.not_quiet()?;
         self.tell(call).await
     }
 
     /// Runs a script for someone who tries until it works.
     pub(super) async fn tell<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, TierError> {
-        let mut outcome = call.invoke_async(&mut self.manager.clone()).await;
+        self.run(call, &self.putting).await
+    }
+
+    async fn run<T>(&self, call: &ScriptInvocation<'_>, by: &ConnectionManager) -> Result<T, TierError>
+    where
+        T: FromRedisValue,
+    {
+        let mut outcome = call.invoke_async(&mut by.clone()).await;
         // The connection may have been dead for long: that shows when it is used. Nothing is wrong when it is done twice.
         if outcome.as_ref().is_err_and(|e: &RedisError| e.is_connection_dropped()) {
-            outcome = call.invoke_async(&mut self.manager.clone()).await;
+            outcome = call.invoke_async(&mut by.clone()).await;
         }
         self.watched(outcome)
     }
@@ -142,7 +161,7 @@ impl Link {
     /// Runs a command for someone who only asks.
     pub(super) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, TierError> {
         self.not_quiet()?;
-        let outcome = command.query_async(&mut self.manager.clone()).await;
+        let outcome = command.query_async(&mut self.asking.clone()).await;
         self.watched(outcome)
     }
 

@@ -233,7 +233,7 @@ impl Inner {
         let put = async |batch: Batch| {
             let mut call = self.call(&self.scripts.latest, batch.bucket);
             add_newest(&mut call, &batch);
-            self.link.ask::<()>(&call).await
+            self.link.offer::<()>(&call).await
         };
         try_join_all(batch::newest(readings).into_iter().map(put)).await?;
         Ok(())

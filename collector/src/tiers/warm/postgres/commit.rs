@@ -7,12 +7,11 @@
 use super::fault::{Failure, broken, pause};
 use super::rows::{number, text, wide};
 use super::time::PgTime;
-use super::{PostgresWarm, access, anomalies, audit, copy, days, hot, inbox, streams, time};
+use super::{PostgresWarm, access, anomalies, audit, copy, days, hot, inbox, marks, streams, time};
 use crate::tiers::warm::account::{StreamNews, by_stream};
-use crate::tiers::warm::rules;
-use crate::tiers::{CommitReport, Day, Flush, LateHour, Parked, Quarantined, SeriesId, StoredReading, TierError};
+use crate::tiers::warm::rules::{self, Mark};
+use crate::tiers::{CommitReport, Day, Flush, LateHour, Parked, Quarantined, StoredReading, TierError};
 use shared::ids::{GatewayId, Seq, StreamId};
-use shared::reading::Timestamp;
 use sqlx::{Executor as _, PgConnection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -54,7 +53,7 @@ enum Way {
 /// A flush, prepared: the same for every try.
 struct Batch {
     readings: Vec<StoredReading>,
-    marks: Vec<(SeriesId, Timestamp)>,
+    marks: Vec<Mark>,
     lost: u64,
     streams: BTreeMap<(GatewayId, StreamId), StreamNews>,
     flush: Flush,
@@ -106,8 +105,12 @@ impl PostgresWarm {
     async fn try_commit(&self, batch: &Batch, way: Way) -> Result<CommitReport, Failure> {
         let mut transaction = self.begin().await?;
         hot::stay_in_epoch(&mut transaction, batch.flush.hot).await?;
+        let mut horizon = None;
         let (mut report, days) = match way {
-            Way::Fast => store_new(&mut transaction, batch).await?,
+            Way::Fast => {
+                let under = horizon.insert(marks::hold(&mut transaction).await?);
+                store_new(&mut transaction, batch, &self.marked.missing(&batch.marks, under)).await?
+            }
             Way::Slow => store_by_the_rule(&mut transaction, batch).await?,
         };
         report.unchanged = batch.readings.len() as u64 + batch.lost - report.written;
@@ -131,6 +134,9 @@ impl PostgresWarm {
         // Last of all: every flush changes today's row, and others wait for it from here on.
         days::touch(&mut transaction, &days).await?;
         transaction.commit().await?;
+        if let Some(under) = &horizon {
+            self.marked.note(&batch.marks, under);
+        }
         Ok(report)
     }
 }
@@ -138,11 +144,11 @@ impl PostgresWarm {
 /// What was done, and the days that were changed.
 type Stored = (CommitReport, Vec<Day>);
 
-async fn store_new(connection: &mut PgConnection, batch: &Batch) -> Result<Stored, Failure> {
+async fn store_new(connection: &mut PgConnection, batch: &Batch, marks: &[Mark]) -> Result<Stored, Failure> {
     let mut report = CommitReport::default();
     if !batch.readings.is_empty() {
         report.written = copy::readings(connection, &batch.readings).await?;
-        report.dirty = mark(connection, &batch.marks).await?;
+        report.dirty = mark(connection, marks).await?;
     }
     let days: BTreeSet<Day> = batch.marks.iter().map(|(_, bucket)| Day::of(*bucket)).collect();
     Ok((report, days.into_iter().collect()))
@@ -150,7 +156,10 @@ async fn store_new(connection: &mut PgConnection, batch: &Batch) -> Result<Store
 
 /// Not by COPY: its end is a small message of its own, which without TCP_NODELAY, and sqlx sets none, waits for the
 /// server's late acknowledgement of the one before, 40 ms when that is small, too.
-async fn mark(connection: &mut PgConnection, buckets: &[(SeriesId, Timestamp)]) -> Result<u64, Failure> {
+async fn mark(connection: &mut PgConnection, buckets: &[Mark]) -> Result<u64, Failure> {
+    if buckets.is_empty() {
+        return Ok(0);
+    }
     let sql = "INSERT INTO dirty_buckets (series_id, bucket) SELECT * FROM unnest($1::integer[], $2::timestamptz[])";
     let query = sqlx::query(sql)
         .bind(buckets.iter().map(|(series, _)| number(*series)).collect::<Vec<_>>())

@@ -211,6 +211,7 @@ impl PostgresWarm {
         buckets: &[Timestamp],
         readings: &[StoredReading],
     ) -> Result<bool, Failure> {
+        self.may_take(day.end()).await?;
         let mut transaction = self.begin().await?;
         if !lock(&mut transaction, day).await?.is_some_and(|entry| entry.has_left(version)) {
             return Ok(false);

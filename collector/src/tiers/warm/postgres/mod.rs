@@ -19,6 +19,7 @@ mod hot;
 mod inbox;
 mod jobs;
 mod lists;
+mod marks;
 mod partitions;
 mod pools;
 mod quality;
@@ -76,6 +77,8 @@ pub struct PostgresWarm {
     series_changes: AtomicU64,
     /// Of refreshing rollups.
     round: Round,
+    /// Dirty buckets that need no further mark.
+    marked: marks::Marked,
 }
 
 impl PostgresWarm {
@@ -101,6 +104,7 @@ impl PostgresWarm {
             partitions_max: PARTITIONS_MAX,
             series_changes: AtomicU64::new(0),
             round: Round::default(),
+            marked: marks::Marked::default(),
             settings: settings.clone(),
         })
     }
@@ -342,8 +346,15 @@ impl WarmTier for PostgresWarm {
         self.soon(Box::pin(self.find_rollups(series, bucket, from, to)))
     }
 
-    fn refresh_rollups(&self, buckets_max: u32) -> TierFuture<'_, u32> {
-        self.within(pools::PATIENCE, Box::pin(self.refresh_dirty(buckets_max)))
+    fn refresh_ended(&self, by: Timestamp, buckets_max: u32) -> TierFuture<'_, u32> {
+        self.within(pools::PATIENCE, Box::pin(self.refresh_dirty(by, buckets_max)))
+    }
+
+    fn be_asked(&self) -> TierFuture<'_, ()> {
+        self.soon(Box::pin(async move {
+            let all = (0..self.settings.connections).map(|_| self.primary());
+            futures::future::try_join_all(all).await.map(drop)
+        }))
     }
 
     fn nodes(&self) -> TierFuture<'_, Vec<NodeId>> {

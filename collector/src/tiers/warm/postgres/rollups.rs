@@ -77,21 +77,22 @@ fn table(bucket: Bucket) -> &'static Table {
 }
 
 impl PostgresWarm {
-    pub(super) async fn refresh_dirty(&self, buckets_max: u32) -> Result<u32, TierError> {
+    pub(super) async fn refresh_dirty(&self, by: Timestamp, buckets_max: u32) -> Result<u32, TierError> {
         let buckets_max = buckets_max.min(BUCKETS_MAX);
+        self.may_take(by).await?;
         let after = self.round.place();
-        let done = self.refresh_after(after, buckets_max).await?;
-        if done > 0 || after.is_none() { Ok(done) } else { self.refresh_after(None, buckets_max).await }
+        let done = self.refresh_after(after, by, buckets_max).await?;
+        if done > 0 || after.is_none() { Ok(done) } else { self.refresh_after(None, by, buckets_max).await }
     }
 
-    async fn refresh_after(&self, after: Option<Mark>, buckets_max: u32) -> Result<u32, TierError> {
+    async fn refresh_after(&self, after: Option<Mark>, by: Timestamp, buckets_max: u32) -> Result<u32, TierError> {
         let mut transaction = self.begin().await?;
         let sql = "SELECT pg_try_advisory_xact_lock(7307, hashtext(current_schema()))";
         let mine: bool = sqlx::query_scalar(sql).fetch_one(&mut *transaction).await.map_err(failed)?;
         if !mine {
             return Ok(0); // another collector is at it
         }
-        let dirty = take_marks(&mut transaction, after, buckets_max).await?;
+        let dirty = take_marks(&mut transaction, after, rules::ended(by), buckets_max).await?;
         let count = dirty.values().map(Vec::len).sum::<usize>();
         let last = dirty.last_key_value().and_then(|(series, buckets)| Some((*series, *buckets.last()?)));
         let last = last.filter(|_| count == buckets_max as usize);
@@ -185,13 +186,14 @@ async fn keep(
 async fn take_marks(
     connection: &mut PgConnection,
     after: Option<Mark>,
+    newest: Timestamp,
     buckets_max: u32,
 ) -> Result<BTreeMap<SeriesId, Vec<Timestamp>>, TierError> {
     let query = sqlx::query(
         // What belongs to days that have left can't be made from what is here.
         "WITH chosen AS MATERIALIZED ( \
              SELECT DISTINCT series_id, bucket FROM dirty_buckets AS d WHERE (series_id, bucket) > ($2, $3) \
-             AND NOT EXISTS ( \
+             AND bucket <= $4 AND NOT EXISTS ( \
                  SELECT FROM archive_days AS a WHERE a.raw <> 'here' \
                  AND a.day = (d.bucket AT TIME ZONE 'UTC')::date - DATE '1970-01-01') \
              ORDER BY 1, 2 LIMIT $1) \
@@ -200,6 +202,7 @@ async fn take_marks(
     );
     let (series, bucket) = after.map_or((-1, Timestamp(i64::MIN)), |(series, bucket)| (number(series), bucket));
     let query = query.bind(i64::from(buckets_max)).bind(series).bind(PgTime::bounded(bucket));
+    let query = query.bind(PgTime::bounded(newest));
     let rows = query.fetch_all(connection).await.map_err(failed)?;
     let mut dirty = BTreeMap::<SeriesId, BTreeSet<Timestamp>>::new();
     for row in &rows {

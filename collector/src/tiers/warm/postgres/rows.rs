@@ -121,31 +121,36 @@ pub(super) const ROLLUP: [&str; 17] = [
     "resets",
 ];
 
-/// A row of `rollup_5m` or `rollup_1h`: its bucket and its content.
+/// Place of `bucket` in a row of series_id, bucket and the columns above.
+const BUCKET: usize = 1;
+
+/// A row of series_id, bucket and the columns above. By place, as readings are: years of hours are thousands of them.
 pub(super) fn rollup(row: &PgRow) -> Result<(Timestamp, Rollup), TierError> {
-    let moment = |column| Ok::<_, TierError>(get::<Option<PgTime>>(row, column)?.map(|time| time.0));
-    let usable = match (moment("first_ts")?, moment("last_ts")?) {
+    let at = |place: usize| BUCKET + place;
+    let moment =
+        |place| Ok::<_, TierError>(row.try_get::<Option<PgTime>, _>(at(place)).map_err(failed)?.map(|time| time.0));
+    let sure = |place| moment(place)?.ok_or_else(|| strange("a rollup without a time"));
+    let number = |place| row.try_get::<f64, _>(at(place)).map_err(failed);
+    let whole = |place| row.try_get::<i64, _>(at(place)).map_err(failed);
+    let count = |place| {
+        let count = whole(place)?;
+        u32::try_from(count).map_err(|_| strange(format!("a rollup counts {count}")))
+    };
+    let usable = match (moment(10)?, moment(12)?) {
         (Some(first), Some(last)) => Some(Usable {
-            min: get(row, "min")?,
-            max: get(row, "max")?,
-            sum: get(row, "sum")?,
-            first: Sample { at: first, value: get(row, "first")? },
-            last: Sample { at: last, value: get(row, "last")? },
-            integral: get(row, "integral")?,
-            covered: get(row, "covered")?,
-            delta: get(row, "delta")?,
-            resets: narrow(row, "resets")?,
+            min: number(7)?,
+            max: number(8)?,
+            sum: number(9)?,
+            first: Sample { at: first, value: number(11)? },
+            last: Sample { at: last, value: number(13)? },
+            integral: number(14)?,
+            covered: whole(15)?,
+            delta: number(16)?,
+            resets: count(17)?,
         }),
         _ => None,
     };
-    let rollup = Rollup {
-        good: narrow(row, "good")?,
-        uncertain: narrow(row, "uncertain")?,
-        bad: narrow(row, "bad")?,
-        manual: narrow(row, "manual")?,
-        begins: time(row, "begins")?,
-        ends: time(row, "ends")?,
-        usable,
-    };
-    Ok((time(row, "bucket")?, rollup))
+    let (good, uncertain, bad, manual) = (count(1)?, count(2)?, count(3)?, count(4)?);
+    let rollup = Rollup { good, uncertain, bad, manual, begins: sure(5)?, ends: sure(6)?, usable };
+    Ok((sure(0)?, rollup))
 }

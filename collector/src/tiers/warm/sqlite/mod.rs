@@ -80,8 +80,8 @@ impl SqliteWarm {
         let write = one.connect_with(options.clone()).await;
         let write = write.map_err(|e| named(path, failed(e)))?;
         schema::bring_up(&write).await.map_err(|error| named(path, error))?;
-        let read =
-            SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "on"));
+        let read = SqlitePoolOptions::new().max_connections(READERS).idle_timeout(None).max_lifetime(None);
+        let read = read.connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self {
             path: path.into(),
             write,
@@ -272,8 +272,15 @@ impl WarmTier for SqliteWarm {
         Box::pin(self.find_rollups(series, bucket, from, to))
     }
 
-    fn refresh_rollups(&self, buckets_max: u32) -> TierFuture<'_, u32> {
-        Box::pin(self.refresh_dirty(buckets_max))
+    fn refresh_ended(&self, by: Timestamp, buckets_max: u32) -> TierFuture<'_, u32> {
+        Box::pin(self.refresh_dirty(by, buckets_max))
+    }
+
+    fn be_asked(&self) -> TierFuture<'_, ()> {
+        Box::pin(async move {
+            let all = (0..READERS).map(|_| self.read.acquire());
+            futures::future::try_join_all(all).await.map(drop).map_err(failed)
+        })
     }
 
     fn nodes(&self) -> TierFuture<'_, Vec<NodeId>> {

@@ -47,23 +47,23 @@ fn table(bucket: Bucket) -> &'static Table {
 type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 
 impl SqliteWarm {
-    pub(super) async fn refresh_dirty(&self, buckets_max: u32) -> Result<u32, TierError> {
+    pub(super) async fn refresh_dirty(&self, by: Timestamp, buckets_max: u32) -> Result<u32, TierError> {
         let after = self.round.place();
-        let done = self.refresh_after(after, buckets_max).await?;
-        if done > 0 || after.is_none() { Ok(done) } else { self.refresh_after(None, buckets_max).await }
+        let done = self.refresh_after(after, by, buckets_max).await?;
+        if done > 0 || after.is_none() { Ok(done) } else { self.refresh_after(None, by, buckets_max).await }
     }
 
-    async fn refresh_after(&self, after: Option<Mark>, buckets_max: u32) -> Result<u32, TierError> {
+    async fn refresh_after(&self, after: Option<Mark>, by: Timestamp, buckets_max: u32) -> Result<u32, TierError> {
         let mut transaction = self.begin().await?;
         // What belongs to days that have left can't be made from what is here.
         let query = sqlx::query(
-            "SELECT series_id, bucket FROM dirty_buckets AS d WHERE (series_id, bucket) > (?, ?) AND NOT EXISTS ( \
+            "SELECT series_id, bucket FROM dirty_buckets AS d WHERE (series_id, bucket) > (?, ?) AND bucket <= ? AND NOT EXISTS ( \
                  SELECT 1 FROM archive_days AS a WHERE a.raw <> 'here' AND a.day = \
                      (d.bucket - CASE WHEN d.bucket < 0 THEN 86399999999 ELSE 0 END) / 86400000000) \
              ORDER BY series_id, bucket LIMIT ?",
         );
         let (series, bucket) = after.map_or((-1, i64::MIN), |(series, bucket)| (i64::from(series.0), bucket.0));
-        let query = query.bind(series).bind(bucket).bind(buckets_max);
+        let query = query.bind(series).bind(bucket).bind(rules::ended(by).0).bind(buckets_max);
         let dirty = query.fetch_all(&mut *transaction).await.map_err(failed)?;
         let dirty = dirty.iter().map(|row| Ok((SeriesId(narrow(row, "series_id")?), Timestamp(get(row, "bucket")?))));
         let dirty: Vec<Mark> = dirty.collect::<Result<_, TierError>>()?;
