@@ -96,7 +96,8 @@ fn images_are_pinned_and_what_is_built_or_mounted_exists() {
             assert!(stages.contains(&target), "{name}: {target} is none of {stages:?}");
             assert_eq!(service["build"]["dockerfile"].as_str(), Some("docker/Dockerfile"));
         }
-        for volume in strings(&service["volumes"]) {
+        let ours = |volume: &&str| !volume.starts_with("${"); // others are files of who installs it
+        for volume in strings(&service["volumes"]).into_iter().filter(ours) {
             let from = volume.split(':').next().unwrap();
             let there = match from.strip_prefix("./") {
                 Some(path) => root().join(path).is_file(),

@@ -76,7 +76,14 @@ impl Tiers {
                 Ok(Self { warm, hot: Arc::new(hot), redis: None, cold, sql })
             }
             Store::Redis => {
-                let hot = Arc::new(RedisHot::new(&config.hot, micros(config.ingest.future_max.0), now)?.unadopted());
+                let hot = {
+                    let _here = answers.enter(); // what waits for Redis has as much of the processor as answers then
+                    RedisHot::new(&config.hot, micros(config.ingest.future_max.0), now)?.unadopted()
+                };
+                let hot = Arc::new(hot);
+                let asked = hot.clone();
+                let asked = answers.spawn(async move { asked.be_asked().await });
+                let _ = tokio::time::timeout(ASKED_WITHIN, asked).await;
                 Ok(Self { warm, hot: hot.clone(), redis: Some(hot), cold, sql })
             }
         }

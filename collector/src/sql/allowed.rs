@@ -11,9 +11,17 @@ use datafusion::logical_expr::expr::WindowFunctionDefinition;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::Statement as Ast;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 /// Longest text between quotes, bytes: it may be repeated in every row.
 const QUOTED_BYTES_MAX: usize = 128;
+
+/// Most operators and keywords: a chain of them is a tree as deep, and planning it takes time by the square.
+const OPERATORS_MAX: usize = 400;
+/// Most tables, joins, groupings and the like in a plan: each way to join them is weighed.
+const STEPS_MAX: usize = 100;
 
 #[rustfmt::skip]
 const FUNCTIONS: &[&str] = &[
@@ -45,6 +53,12 @@ pub(super) fn statement(text: &str) -> Result<Statement, SqlError> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(refused(format!("the query has {} bytes; {TEXT_BYTES_MAX} are possible", text.len())));
     }
+    let operators = operators(text);
+    if operators > OPERATORS_MAX {
+        return Err(refused(format!(
+            "the query has {operators} operators and keywords; {OPERATORS_MAX} are possible: IN (…) takes many values at once"
+        )));
+    }
     let mut statements = DFParser::parse_sql(text).map_err(|error| super::words::refused(&error))?;
     match (statements.pop_front(), statements.len()) {
         (None, _) => Err(refused("the query is empty".into())),
@@ -57,10 +71,29 @@ pub(super) fn statement(text: &str) -> Result<Statement, SqlError> {
     }
 }
 
+/// What of a text is neither a name, a value nor what stands between them. What can't be read so is the parser's to refuse.
+fn operators(text: &str) -> usize {
+    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize().unwrap_or_default();
+    let is_operator = |token: &&Token| match token {
+        Token::Word(word) => word.keyword != Keyword::NoKeyword,
+        Token::Whitespace(_) | Token::Number(..) | Token::SingleQuotedString(_) => false,
+        Token::Comma | Token::Period | Token::LParen | Token::RParen => false, // the parser bounds brackets itself
+        _ => true,
+    };
+    tokens.iter().filter(is_operator).count()
+}
+
 /// Refuses a plan that holds anything else than looking.
 pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(plan)?;
-    plan.apply_with_subqueries(|node| node.apply_expressions(|expr| expr.apply(part_of)))?;
+    let mut steps = 0;
+    plan.apply_with_subqueries(|node| {
+        steps += 1;
+        node.apply_expressions(|expr| expr.apply(part_of))
+    })?;
+    if steps > STEPS_MAX {
+        return plan_error(format!("the query takes {steps} steps; {STEPS_MAX} are possible: ask for less at once"));
+    }
     Ok(())
 }
 

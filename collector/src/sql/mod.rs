@@ -33,6 +33,11 @@ use tokio_util::task::AbortOnDropHandle;
 pub const TEXT_BYTES_MAX: usize = 8 << 10;
 /// Threads that all queries share.
 const THREADS: usize = 2;
+/// A query of many operators is a deep tree, and what goes down into it needs a frame for each: those of the longest text fit.
+/// Of this only what is used is ever memory.
+const STACK_BYTES: usize = 256 << 20;
+/// Threads that wait for files.
+const WAITING_THREADS: usize = 16;
 /// How much of the processor they leave to others.
 const NICE: i32 = 10;
 /// Who finds all turns taken waits so long for one.
@@ -81,6 +86,8 @@ impl Sql {
         let no_threads = |error: io::Error| TierError::Unavailable { tier: "SQL", why: error.to_string() };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
+            .max_blocking_threads(WAITING_THREADS)
+            .thread_stack_size(STACK_BYTES)
             .thread_name("sql")
             .on_thread_start(|| {
                 let _ = rustix::process::nice(NICE); // of this thread alone; without it, it works as well

@@ -6,7 +6,7 @@ use arrow_array::types::{
     Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type,
     UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, RecordBatch, new_empty_array};
 use arrow_schema::{ArrowError, DataType, Schema, TimeUnit};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::{Value, json};
@@ -23,6 +23,18 @@ pub fn columns(schema: &Schema) -> Vec<Value> {
         other => other.to_string(),
     };
     schema.fields().iter().map(|field| json!({ "name": field.name(), "type": kind(field.data_type()) })).collect()
+}
+
+/// Whether values of these columns can be shown: a zone that nobody knows is found only then.
+///
+/// # Errors
+/// What can't be.
+pub(super) fn can_be_shown(schema: &Schema) -> Result<(), ArrowError> {
+    let options = FormatOptions::new();
+    schema
+        .fields()
+        .iter()
+        .try_for_each(|field| ArrayFormatter::try_new(&new_empty_array(field.data_type()), &options).map(drop))
 }
 
 /// The rows of a batch.

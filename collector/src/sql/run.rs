@@ -111,6 +111,7 @@ impl Query {
         let plan = LogicalPlanBuilder::from(plan).limit(0, Some(most))?.build()?;
         let state = context.state();
         let plan = braked(state.create_physical_plan(&plan).await?, &self.stop)?;
+        super::rows::can_be_shown(&plan.schema())?;
         execute_stream(plan, state.task_ctx())
     }
 

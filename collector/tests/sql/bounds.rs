@@ -63,3 +63,37 @@ async fn no_more_than_so_many_are_worked_on_at_a_time() {
     assert!(free, "who goes away leaves the turn");
     drop(second);
 }
+
+/// Trees as deep as a text can make them: each is refused or answered, soon, and the program goes on.
+#[tokio::test]
+async fn no_query_is_too_deep_for_the_stack_or_takes_long_to_plan() {
+    let bench = bench(1, 1).await;
+    let deepest = |head: &str, link: &str, times: usize, tail: &str| format!("{head}{}{tail}", link.repeat(times));
+    let nested = |open: &str, close: &str, times: usize| {
+        format!("{}SELECT value FROM readings{} LIMIT 1", open.repeat(times), close.repeat(times))
+    };
+    let mut answered = 0;
+    for times in [15, 45, 120, 390, 4_000] {
+        for query in [
+            deepest("SELECT 1", "+1", times, " AS n"),
+            deepest("SELECT value FROM readings WHERE value = 1", " OR node='N1'", times / 2, " LIMIT 1"),
+            deepest("SELECT value", "+value", times, " AS n FROM readings LIMIT 1"),
+            deepest("SELECT ", "- ", times, "value AS n FROM readings LIMIT 1"),
+            deepest("SELECT ", "NOT ", times, "value > 1 AS n FROM readings LIMIT 1"),
+            deepest("SELECT value", "::text", times / 2, " AS n FROM readings LIMIT 1"),
+            deepest("SELECT value", " IS NULL", times / 2, " AS n FROM readings LIMIT 1"),
+            deepest("SELECT 1 AS n", " UNION ALL SELECT 1", times / 3, ""),
+            deepest("SELECT count(*) FROM readings", ", readings", times, " LIMIT 1"),
+            deepest("SELECT value FROM readings WHERE value IN (1", ", 1", times, ") LIMIT 1"),
+            nested("SELECT value FROM (", ")", times),
+            format!("SELECT {}value{} AS n FROM readings LIMIT 1", "abs(".repeat(times), ")".repeat(times)),
+        ] {
+            match bench.try_ask(&query).await {
+                Ok(_) => answered += 1,
+                Err(error) => assert!(matches!(error, SqlError::Refused(_)), "{}…: {error}", &query[..40]),
+            }
+        }
+    }
+    assert!(answered > 25, "what people ask is answered: {answered} of them");
+    assert_eq!(bench.ask("SELECT count(*) FROM readings").await, [json!([1_440])]);
+}

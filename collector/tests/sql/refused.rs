@@ -47,6 +47,7 @@ async fn only_looking_is_possible() {
         ("SELECT array_agg(value) OVER () FROM readings", "not possible"),
         ("SELECT 1 WHERE (SELECT count(*) FROM readings WHERE repeat(node, 9) = 'x') = 0", "not possible"),
         ("SELECT count(*) FROM readings ORDER BY md5(node)", ""),
+        ("SELECT ts AT TIME ZONE 'Europe/Nowhere' AS local FROM readings", "Europe/Nowhere"),
         (&format!("SELECT '{}' FROM readings", "x".repeat(200)), "between quotes"),
         (&format!("SELECT 1 AS a /* {} */", "x".repeat(9_000)), "bytes"),
         (&format!("SELECT {}1{}", "(".repeat(3_000), ")".repeat(3_000)), ""),

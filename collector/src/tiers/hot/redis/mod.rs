@@ -35,7 +35,7 @@ use record::{HOUR, hour_of};
 use redis::{Script, ScriptInvocation};
 use shared::reading::Timestamp;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{self, AtomicBool};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{broadcast, watch};
@@ -133,6 +133,14 @@ impl RedisHot {
         });
         let feed = Feed::start(inner.clone());
         Ok(Self { inner, feed })
+    }
+
+    /// Opens the connection that questions are asked over, on the runtime that this is called on.
+    ///
+    /// # Errors
+    /// When Redis can't be reached.
+    pub async fn be_asked(&self) -> Result<(), TierError> {
+        self.inner.link.command(&redis::cmd("PING")).await
     }
 
     /// Changes whenever the tier can prove less than before by accident: Redis was emptied, restarted, came back.
@@ -274,14 +282,16 @@ impl Inner {
                 call.arg(id.0);
             });
             let found: Vec<Vec<u8>> = self.link.ask(&call).await?;
-            let found = ids.iter().zip(found.chunks(2)).filter_map(|(id, of)| {
-                let reading = record::from_newest(*id, of.first()?)?;
-                let sure = number(of.get(1)?).is_some_and(|floor| reading.at.0 >= floor);
-                Some((*id, (reading, sure)))
-            });
-            Ok::<_, TierError>(found.collect::<Vec<_>>())
+            let Some((floor, values)) = found.split_first() else { return Ok(Vec::new()) };
+            let (floor, (values, floors)) = (number(floor), values.split_at(ids.len().min(values.len())));
+            let of_one = |(n, id): (usize, &SeriesId)| {
+                let reading = record::from_newest(*id, values.get(n)?)?;
+                let own = floors.get(n).and_then(|own| number(own)).unwrap_or(i64::MIN);
+                Some((*id, (reading, floor.is_some_and(|floor| reading.at.0 >= floor.max(own)))))
+            };
+            Ok::<_, TierError>(ids.iter().enumerate().filter_map(of_one).collect::<Vec<_>>())
         };
-        let found: BTreeMap<_, _> =
+        let found: HashMap<_, _> =
             try_join_all(by_bucket(series).into_iter().map(ask)).await?.into_iter().flatten().collect();
         let known = |id: &SeriesId| found.get(id).copied();
         Ok(Newest {

@@ -3,7 +3,7 @@
 //! The hour is merged from its twelve 5 minute rollups. Only 5 minute buckets are marked; an hour is dirty while one
 //! of them is.
 
-use super::rows::{self, Batched, ROLLUP_COLUMNS, get, narrow};
+use super::rows::{self, Batched, ROLLUP, ROLLUP_COLUMNS, get, narrow};
 use super::{SqliteWarm, failed};
 use crate::rollup::Rollup;
 use crate::tiers::warm::rules::{self, Mark};
@@ -24,10 +24,8 @@ struct Table {
 impl Table {
     fn new(name: &str, delete: &'static str) -> Self {
         let prefix = format!("INSERT OR REPLACE INTO {name} (series_id, bucket, {ROLLUP_COLUMNS}) VALUES");
-        let select = format!(
-            "SELECT bucket, {ROLLUP_COLUMNS} FROM {name} \
-             WHERE series_id = ? AND bucket >= ? AND bucket < ? ORDER BY bucket"
-        );
+        let select =
+            format!("SELECT {ROLLUP} FROM {name} WHERE series_id = ? AND bucket >= ? AND bucket < ? ORDER BY bucket");
         Self { insert: Batched::new(&prefix, 19, ""), delete, select }
     }
 }

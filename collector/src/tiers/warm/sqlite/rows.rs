@@ -73,40 +73,43 @@ pub(super) fn wide(seq: Seq) -> i64 {
 pub(super) const ROLLUP_COLUMNS: &str = "good, uncertain, bad, manual, begins, ends, \
     min, max, sum, first_ts, first, last_ts, last, integral, covered, delta, resets";
 
-/// A row with `bucket` and the columns above. By place, as readings are: years of hours are thousands of them.
+/// A rollup as it is read: its whole numbers as one list, since each column costs more on its way out of SQLite than to be found
+/// there; years of hours are thousands of rows. What isn't there is empty.
+pub(super) const ROLLUP: &str = "concat_ws(',', bucket, good, uncertain, bad, manual, begins, ends, \
+    ifnull(first_ts, ''), ifnull(last_ts, ''), ifnull(covered, ''), ifnull(resets, '')), \
+    min, max, sum, first, last, integral, delta";
+
+/// A row of [`ROLLUP`].
 pub(super) fn rollup(row: &SqliteRow) -> Result<(Timestamp, Rollup), TierError> {
-    let whole = |at: usize| row.try_get::<Option<i64>, _>(at).map_err(failed);
-    let moment = |at| whole(at)?.map(Timestamp).ok_or_else(|| broken("a rollup without a time"));
-    let count = |at| {
-        let count = whole(at)?.unwrap_or_default();
+    let list: &str = row.try_get(0).map_err(failed)?;
+    let mut list = list.split(',').map(|text| text.parse::<i64>().ok());
+    let mut next = || list.next().flatten();
+    let sure = |moment: Option<i64>| moment.map(Timestamp).ok_or_else(|| broken("a rollup without a time"));
+    let count = |count: Option<i64>| {
+        let count = count.unwrap_or_default();
         u32::try_from(count).map_err(|_| broken(format!("a rollup counts {count}")))
     };
     // A sum beyond all numbers is stored as NULL.
     let number = |at: usize| Ok::<_, TierError>(row.try_get::<Option<f64>, _>(at).map_err(failed)?.unwrap_or(f64::NAN));
-    let usable = match (whole(10)?, whole(12)?) {
+    let start = sure(next())?;
+    let (good, uncertain, bad, manual) = (count(next())?, count(next())?, count(next())?, count(next())?);
+    let (begins, ends) = (sure(next())?, sure(next())?);
+    let (first, last, covered, resets) = (next(), next(), next(), next());
+    let usable = match (first, last) {
         (Some(first), Some(last)) => Some(Usable {
-            min: number(7)?,
-            max: number(8)?,
-            sum: number(9)?,
-            first: Sample { at: Timestamp(first), value: number(11)? },
-            last: Sample { at: Timestamp(last), value: number(13)? },
-            integral: number(14)?,
-            covered: whole(15)?.unwrap_or_default(),
-            delta: number(16)?,
-            resets: count(17)?,
+            min: number(1)?,
+            max: number(2)?,
+            sum: number(3)?,
+            first: Sample { at: Timestamp(first), value: number(4)? },
+            last: Sample { at: Timestamp(last), value: number(5)? },
+            integral: number(6)?,
+            covered: covered.unwrap_or_default(),
+            delta: number(7)?,
+            resets: count(resets)?,
         }),
         _ => None,
     };
-    let rollup = Rollup {
-        good: count(1)?,
-        uncertain: count(2)?,
-        bad: count(3)?,
-        manual: count(4)?,
-        begins: moment(5)?,
-        ends: moment(6)?,
-        usable,
-    };
-    Ok((moment(0)?, rollup))
+    Ok((start, Rollup { good, uncertain, bad, manual, begins, ends, usable }))
 }
 
 /// How many rows go into one statement: few sizes, so that few statements are prepared.

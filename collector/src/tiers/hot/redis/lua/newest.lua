@@ -1,19 +1,20 @@
 -- prefix, start of what is kept; then series, ...
--- Gives for each its newest value, empty when there is none, and from when on none that is stored can be newer, or nothing.
-local kept, out, first = tonumber(ARGV[2]), {}, 3
-local sure, floor = valid() and has_latest(), 0
+-- Gives from when on none that is stored can be newer than the newest value, or nothing; the newest value of each, empty when
+-- there is none; and when some have a floor of their own, that of each, empty for those that have none.
+local kept, first = tonumber(ARGV[2]), 3
+local sure, own = valid() and has_latest(), false
+local out = { '' }
 if sure then
   mend_floors()
-  floor = math.max(kept, root_number('floor'))
+  out[1] = num(math.max(kept, root_number('floor')))
+  own = root_number('nf') > 0
 end
-local own = sure and root_number('nf') > 0
-while first <= #ARGV do
-  local values = fields(latest, first)
-  local floors_of = own and fields(floors, first) or {}
-  for i = 1, math.min(CHUNK, #ARGV - first + 1) do
-    out[#out + 1] = values[i] or ''
-    out[#out + 1] = sure and num(math.max(floor, tonumber(floors_of[i] or 0))) or ''
+local function append(hash)
+  for n = first, #ARGV, CHUNK do
+    local values = fields(hash, n)
+    for i = 1, math.min(CHUNK, #ARGV - n + 1) do out[#out + 1] = values[i] or '' end
   end
-  first = first + CHUNK
 end
+append(latest)
+if own then append(floors) end
 return out
