@@ -149,6 +149,45 @@ async fn what_was_evicted_is_not_claimed(bench: Bench<impl HotTier>) {
     assert_eq!(bench.tier.range(A, at(0), at(HOUR)).await.unwrap(), None, "a late one proves nothing");
 }
 
+async fn what_is_about_to_be_committed_is_not_claimed_until_it_is_put(bench: Bench<impl HotTier>) {
+    bench.tier.put(&[reading(A, 1_000, 1.0), reading(B, 1_000, 1.0)]).await.unwrap();
+    let asked = async |from| bench.tier.range(A, at(from), at(HOUR)).await.unwrap();
+    let new = [reading(A, 500, 5.0)];
+    for committed in [&new[..0], &new] {
+        let doubt = bench.tier.doubt(&new).await.unwrap();
+        assert_eq!(asked(0).await, None);
+        assert_eq!(asked(501).await.unwrap(), [reading(A, 1_000, 1.0)], "of later nothing is in doubt");
+        assert!(bench.tier.complete_from(A).await.unwrap() > Some(at(500)));
+        assert!(bench.tier.range(B, at(0), at(HOUR)).await.unwrap().is_some(), "another series");
+        // What comes meanwhile isn't lost.
+        bench.tier.put(&[reading(A, 100, 0.1)]).await.unwrap();
+        bench.tier.put_after(committed, doubt).await.unwrap();
+        let there = asked(0).await.unwrap();
+        assert_eq!(there, [&[reading(A, 100, 0.1)], committed, &[reading(A, 1_000, 1.0)]].concat());
+    }
+    // A newest value isn't sure while a newer one is about to be.
+    let newest = [reading(A, 2_000, 2.0)];
+    let doubt = bench.tier.doubt(&newest).await.unwrap();
+    assert_eq!(bench.tier.newest(&[A]).await.unwrap().unsure, [A]);
+    bench.tier.put_after(&newest, doubt).await.unwrap();
+    assert_eq!(bench.tier.newest(&[A]).await.unwrap(), Newest { readings: newest.to_vec(), unsure: vec![] });
+}
+
+async fn what_nobody_came_back_for_stays_in_doubt(bench: Bench<impl HotTier>) {
+    let (first, second) = ([reading(A, 500, 1.0)], [reading(A, 400, 2.0)]);
+    let left = bench.tier.doubt(&first).await.unwrap();
+    let doubt = bench.tier.doubt(&second).await.unwrap();
+    bench.tier.put_after(&second, doubt.clone()).await.unwrap();
+    assert_eq!(bench.tier.range(A, at(0), at(HOUR)).await.unwrap(), None, "the first is in doubt still");
+    bench.tier.put_after(&first, left.clone()).await.unwrap();
+    assert_eq!(bench.tier.range(A, at(0), at(HOUR)).await.unwrap(), Some(vec![second[0], first[0]]));
+    // Who comes back late takes back nothing of others.
+    let other = bench.tier.doubt(&first).await.unwrap();
+    bench.tier.put_after(&[], doubt).await.unwrap();
+    assert_eq!(bench.tier.range(A, at(0), at(HOUR)).await.unwrap(), None);
+    bench.tier.put_after(&[], other).await.unwrap();
+}
+
 async fn subscribers_see_stored_and_live_values(bench: Bench<impl HotTier>) {
     let mut feed = bench.tier.subscribe();
     bench.tier.put(&[reading(A, 0, 1.0)]).await.unwrap();
@@ -180,6 +219,8 @@ macro_rules! whole_contract {
             a_newest_value_is_sure_only_when_nothing_newer_can_be_stored
             a_newest_value_that_came_since_its_start_is_sure_while_it_is_kept
             what_was_evicted_is_not_claimed
+            what_is_about_to_be_committed_is_not_claimed_until_it_is_put
+            what_nobody_came_back_for_stays_in_doubt
             subscribers_see_stored_and_live_values
         }
     };

@@ -533,6 +533,44 @@ async fn a_person_corrects_a_reading_and_it_is_written_down_who_and_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_shows_nowhere_and_what_is_taken_shows_at_once() {
+    let site = Site::new(&["STATION_7"], |config| {
+        config.buffer.flush_interval = std::time::Duration::from_millis(50).into();
+    });
+    let (collector, warm, _) = site.start_faulty().await;
+    let at = now() - 60 * SECOND;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    client.block(1, block(hash, shared::block::TimeBase::Utc, &[(0, at, 1.0)])).await;
+    client.wait_committed(seqs([1])).await;
+    let series = collector.get("series").await["items"][0].clone();
+    let enter = async |value: f64| {
+        let reading = json!({ "node": series["node"], "metric": series["metric"], "channel": series["channel"],
+            "at": Timestamp(at + SECOND), "value": value });
+        let body = json!({ "author": "M. Rossi", "reason": "read by eye", "readings": [reading] });
+        post(&collector, "readings", body).await.0
+    };
+    let tiers = async || {
+        let (from, to) = (Timestamp(at), Timestamp(at + 2 * SECOND));
+        let path = format!("history?node=DIST_001&metric=pressure&from={from}&to={to}&resolution=raw");
+        collector.get(&path).await["tiers"].clone()
+    };
+    assert_eq!(tiers().await, json!(["hot"]));
+    let shown = async || collector.get("latest").await["items"][0]["value"].clone();
+    warm.refuses.lock().unwrap().push(66.0);
+    assert_eq!(enter(66.0).await, 500);
+    collector.wait_for_history("DIST_001", &[(Timestamp(at), Some(1.0))]).await;
+    assert_eq!((shown().await, tiers().await), (json!(1.0), json!(["hot"])), "nothing is in doubt any more");
+    // It is stored, and nobody hears of it.
+    warm.loses_answers.store(1, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(enter(5.0).await, 503);
+    assert_eq!(shown().await, json!(5.0));
+    collector.wait_for_history("DIST_001", &[(Timestamp(at), Some(1.0)), (Timestamp(at + SECOND), Some(5.0))]).await;
+    assert_eq!(enter(6.0).await, 200);
+    assert_eq!(shown().await, json!(6.0));
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_exported_is_imported_elsewhere_as_it_was() {
     let (here, there) = (Site::new(&[], |_| {}), Site::new(&[], |_| {}));
     let (first, second) = (here.start().await, there.start().await);

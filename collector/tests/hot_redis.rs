@@ -8,7 +8,7 @@ use collector::tiers::hot::days::{Days as _, Kept, SeriesDay};
 use collector::tiers::hot::redis::{RedisHot, Seen, Source};
 use collector::tiers::hot::settings::HotSettings;
 use collector::tiers::hot::shelf::{Kind, Shelf as _};
-use collector::tiers::{Bucket, HotTier, SeriesId, StoredReading, TierError};
+use collector::tiers::{Bucket, Doubt, HotTier, SeriesId, StoredReading, TierError};
 use futures::future::BoxFuture;
 use proptest::prelude::*;
 use services::eventually;
@@ -106,6 +106,10 @@ enum Step {
     Commit(usize),
     /// It can't reach Redis, and commits what it put, and that: series and minutes after now.
     CommitPast(usize, u32, i64),
+    /// It is about to commit that, which nobody has: series and minutes after now.
+    Doubt(usize, u32, i64),
+    /// What it was about to commit.
+    Enter(usize, Entered),
     /// It is told what others owe, and makes the tier forget.
     Settle(usize),
     Pass(i64),
@@ -119,6 +123,14 @@ enum Step {
     /// It restarts, or another one takes its place: what it hadn't committed comes again.
     Reopen(usize),
     Ask(usize, u32, i64, i64),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Entered {
+    Done,
+    Refused,
+    /// It is committed, and nobody puts it.
+    Died,
 }
 
 fn held() -> impl Strategy<Value = Held> {
@@ -139,6 +151,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => who.clone().prop_map(Step::Again),
         6 => who.clone().prop_map(Step::Commit),
         1 => (who.clone(), series.clone(), -1_600i64..10).prop_map(|(who, s, at)| Step::CommitPast(who, s, at)),
+        4 => (who.clone(), series.clone(), -1_600i64..10).prop_map(|(who, s, at)| Step::Doubt(who, s, at)),
+        4 => (who.clone(), prop_oneof![4 => Just(Entered::Done), 1 => Just(Entered::Refused), 1 => Just(Entered::Died)])
+            .prop_map(|(who, how)| Step::Enter(who, how)),
         1 => who.clone().prop_map(Step::Settle),
         2 => (0i64..600).prop_map(Step::Pass),
         1 => Just(Step::FlushAll),
@@ -157,6 +172,8 @@ struct Collector {
     tier: RedisHot,
     /// Put, in which epoch, and not committed.
     pending: Vec<(Vec<StoredReading>, u64)>,
+    /// Doubted, in which epoch, and not committed.
+    doubted: Option<(StoredReading, Doubt, u64)>,
     epoch: u64,
     seen: Option<Seen>,
 }
@@ -175,7 +192,7 @@ struct Run {
 
 impl Run {
     async fn new(bench: Bench) -> Self {
-        let collector = |tier| Collector { tier, pending: vec![], epoch: 1, seen: None };
+        let collector = |tier| Collector { tier, pending: vec![], doubted: None, epoch: 1, seen: None };
         let collectors = vec![collector(bench.empty_tier().await), collector(bench.tier())];
         let last = vec![reading(1, START, 0.0)];
         Self { bench, collectors, warm: Truth::default(), came: vec![], epoch: 1, owed: None, last, answered: 0 }
@@ -211,6 +228,36 @@ impl Run {
         self.came.push(reading);
         self.warm.put(&all);
         self.owed = all.iter().map(|r| r.at.plus_micros(1)).max().max(self.owed);
+    }
+
+    async fn doubt(&mut self, who: usize, reading: StoredReading) {
+        let collector = &mut self.collectors[who];
+        let epoch = collector.epoch;
+        let mut doubt = None;
+        let doubted = async || {
+            doubt = collector.tier.doubt(&[reading]).await.ok();
+            doubt.is_some()
+        };
+        eventually("it is doubted", Duration::from_secs(20), doubted).await;
+        collector.doubted = doubt.map(|doubt| (reading, doubt, epoch));
+    }
+
+    async fn enter(&mut self, who: usize, how: Entered) {
+        let Some((reading, doubt, epoch)) = self.collectors[who].doubted.take() else { return };
+        if epoch != self.epoch {
+            self.collectors[who].epoch = self.epoch;
+            let _ = self.collectors[who].tier.put_after(&[], doubt).await;
+            return self.doubt(who, reading).await;
+        }
+        let mut put = vec![];
+        if !matches!(how, Entered::Refused) {
+            self.came.push(reading);
+            self.warm.put(&[reading]);
+            put.push(reading);
+        }
+        if !matches!(how, Entered::Died) {
+            let _ = self.collectors[who].tier.put_after(&put, doubt).await;
+        }
     }
 
     async fn settle(&mut self, who: usize) {
@@ -259,6 +306,12 @@ impl Run {
             Step::CommitPast(who, series, minutes) => {
                 self.commit_past(who, reading(series, now + minutes * MINUTE, 9.0))
             }
+            Step::Doubt(who, series, minutes) => {
+                // Of a value that nothing else has: refused, it is nowhere.
+                let value = 1_000.0 + self.answered as f64 + self.came.len() as f64;
+                self.doubt(who, reading(series, (now / MINUTE + minutes) * MINUTE, value)).await;
+            }
+            Step::Enter(who, how) => self.enter(who, how).await,
             Step::Settle(who) => self.settle(who).await,
             Step::Pass(minutes) => {
                 self.bench.now.fetch_add(minutes * MINUTE, Ordering::SeqCst);
@@ -288,7 +341,7 @@ impl Run {
                 let tier = self.bench.tier();
                 let lost = std::mem::replace(
                     &mut self.collectors[who],
-                    Collector { tier, pending: vec![], epoch: 0, seen: None },
+                    Collector { tier, pending: vec![], doubted: None, epoch: 0, seen: None },
                 );
                 for (readings, _) in lost.pending {
                     self.put(who, readings).await;
@@ -457,6 +510,8 @@ async fn all_there_is(tier: &RedisHot) {
     tier.newest(&series).await.unwrap();
     tier.complete_from(SeriesId(1)).await.unwrap();
     tier.forget(Timestamp(START)).await.unwrap();
+    let doubt = tier.doubt(&many).await.unwrap();
+    tier.put_after(&many, doubt).await.unwrap();
     tier.state().await.unwrap();
     days.begin(&[day(1), day(2)]).await.unwrap();
     days.end(&[day(1), day(2)]).await.unwrap();
@@ -494,7 +549,7 @@ async fn no_command_and_no_script_touches_two_places_of_a_cluster() {
             assert_eq!(of_script.get_or_insert(*tag), tag, "{words:?}");
         }
     }
-    assert!(scripts.len() >= 10, "of eleven scripts only {} ran", scripts.len());
+    assert!(scripts.len() >= 12, "of thirteen scripts only {} ran", scripts.len());
     assert!(seen.iter().any(|(by_script, _)| *by_script), "what scripts do is seen");
 }
 

@@ -385,3 +385,102 @@ async fn people_log_in_and_out_while_it_is_away_and_that_holds_when_it_is_back()
     assert_eq!((nodes(&before).await, nodes(&stays).await, nodes(&meanwhile).await), (401, 200, 200));
     collector.stop().await;
 }
+
+/// As after a failover to a standby.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_warm_tier_refuses_of_people_shows_nowhere() {
+    let pair = Pair::new().await;
+    let (a, b) = tokio::join!(pair.cut.start(), pair.whole.start());
+    let mut flow = Flow::new(&a).await;
+    flow.send(20).await;
+    flow.committed().await;
+    flow.is_answered_by_hot_alone(&b).await;
+    let at = Timestamp(flow.at(10) + 1);
+    let entry = |value: f64| {
+        let reading =
+            serde_json::json!({ "node": NODE, "metric": "pressure", "channel": "", "at": at, "value": value });
+        serde_json::json!({ "author": "M. Rossi", "reason": "read by eye", "readings": [reading] })
+    };
+    let read_only = async |on: &str| {
+        let database = &pair.warm.database;
+        let sql = format!("ALTER DATABASE {database} SET default_transaction_read_only = {on}");
+        pair.postgres.execute("postgres", &sql).await;
+        let sql = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}' AND pid <> pg_backend_pid()"
+        );
+        pair.postgres.execute("postgres", &sql).await;
+    };
+    read_only("on").await;
+    assert_eq!(a.post("readings", entry(77.0)).await.0, 503);
+    for collector in [&a, &b] {
+        assert_eq!(collector.history(NODE).await, flow.expected(), "it is stored nowhere");
+        let latest = collector.get("latest").await.to_string();
+        assert!(!latest.contains("77.0"), "{latest}");
+    }
+    read_only("off").await;
+    assert!(until(async || a.post("readings", entry(78.0)).await.0 == 200).await);
+    let mut expected = flow.expected();
+    expected.insert(10, (at, Some(78.0)));
+    for collector in [&a, &b] {
+        collector.wait_for_history(NODE, &expected).await;
+    }
+    // What was in doubt is filled in, and all of it comes out of Redis again.
+    let (from, to) = (Timestamp(flow.began), Timestamp(flow.at(flow.sent + 1)));
+    let path = format!("history?node={NODE}&metric=pressure&from={from}&to={to}&resolution=raw&limit=10000");
+    let by_hot = async || a.get(&path).await["tiers"] == serde_json::json!(["hot"]);
+    assert!(until(by_hot).await, "{}", a.get(&path).await);
+    assert_eq!(a.history(NODE).await, expected);
+    tokio::join!(a.stop(), b.stop());
+}
+
+/// It answers every question, and takes nothing, or will drop what it took.
+#[tokio::test(flavor = "multi_thread")]
+async fn that_it_takes_nothing_is_told_and_what_to_do() {
+    let redis = Redis::start().await;
+    let site = site(&redis);
+    let collector = site.start().await;
+    let mut flow = Flow::new(&collector).await;
+    flow.send(5).await;
+    flow.committed().await;
+    flow.is_answered_by_hot_alone(&collector).await;
+    let said = async |words: &[&str]| {
+        let mut health = serde_json::Value::Null;
+        let found = until(async || {
+            health = collector.get("health").await;
+            let troubles = health["troubles"].as_array().unwrap();
+            match troubles.iter().find(|one| one["part"] == "hot").and_then(|one| one["error"].as_str()) {
+                Some(error) => !words.is_empty() && words.iter().all(|word| error.contains(word)),
+                None => words.is_empty() && health["status"] == "ok",
+            }
+        });
+        assert!(found.await, "{words:?}: {health}");
+    };
+    let checked = async || {
+        let hot = site.config.hot.clone();
+        let probed = tokio::task::spawn_blocking(move || collector::tiers::hot::redis::probe(&hot));
+        probed.await.unwrap().unwrap_err().to_string()
+    };
+    said(&[]).await;
+    let set = async |name: &str, value: &str| redis.command::<()>(&["CONFIG", "SET", name, value]).await;
+    set("maxmemory", "100kb").await;
+    said(&["raise Redis' maxmemory", "readings_max"]).await;
+    assert!(checked().await.contains("raise Redis' maxmemory"));
+    flow.send(5).await;
+    flow.committed().await;
+    set("maxmemory", "0").await;
+    said(&[]).await;
+    set("maxmemory-policy", "allkeys-lru").await;
+    said(&["maxmemory-policy is allkeys-lru", "noeviction"]).await;
+    set("maxmemory-policy", "noeviction").await;
+    said(&[]).await;
+    redis.command::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    said(&["[hot] host / REDIS_HOST", "primary"]).await;
+    assert!(checked().await.contains("primary"));
+    redis.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+    said(&[]).await;
+    flow.send(1).await;
+    flow.committed().await;
+    flow.is_answered_by_hot_alone(&collector).await;
+    assert_eq!(collector.history(NODE).await, flow.expected());
+    collector.stop().await;
+}

@@ -18,6 +18,7 @@ mod etag;
 mod export;
 mod extract;
 mod forecasts;
+mod freshness;
 mod gateways;
 mod inbox;
 mod jobs;

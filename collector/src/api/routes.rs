@@ -2,7 +2,7 @@
 
 use super::parameters::{Named, Page, Series as OfSeries};
 use super::params::{List, Params};
-use super::{Api, Problem, etag, views};
+use super::{Api, Problem, etag, freshness, views};
 use crate::access::Principal;
 use crate::analytics::anomaly::Severity;
 use crate::config::Place;
@@ -109,8 +109,10 @@ pub(super) async fn health(State(api): State<Api>, who: Option<Extension<Princip
         timed(cold),
         api.sources.jobs.failed()
     );
+    let mut raised = (api.sources.troubles)();
+    raised.retain(|(part, _)| hot.ok || *part != "hot"); // that it is away is said above
     // While the warm tier is away, which is said above, nobody knows.
-    let troubles = troubles((api.sources.troubles)(), failed.unwrap_or_default());
+    let troubles = troubles(raised, failed.unwrap_or_default());
     let ok = warm.ok && hot.ok && cold.ok && troubles.is_empty();
     let status = if ok { Status::Ok } else { Status::Degraded };
     if who.is_none() {
@@ -311,5 +313,6 @@ pub(super) async fn latest(api: State<Api>, params: Params) -> Result<impl IntoR
 #[utoipa::path(get, path = "/metrics", tag = "Operations",
     responses((status = 200, body = String, content_type = "text/plain; version=0.0.4", description = "The figures.")))]
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (api.sources.metrics)())
+    let text = (api.sources.metrics)() + &freshness::figures(&api).await;
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

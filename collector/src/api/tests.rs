@@ -236,6 +236,7 @@ async fn every_list_shows_what_is_there() {
     );
     let (_, head, body) = bench.ask("GET /metrics", "127.0.0.1").await;
     assert!(head.contains("text/plain") && body.contains("collector_up 1"), "{body}");
+    assert!(body.contains("\ncollector_node_age_seconds{node=\"DIST_001\"} 10\n"), "{body}");
 }
 
 #[tokio::test]

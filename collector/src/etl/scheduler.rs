@@ -207,14 +207,21 @@ impl Scheduler {
     /// # Errors
     /// When the store can't say.
     pub async fn failed(&self) -> Result<Vec<(&'static str, JobRun)>, TierError> {
+        Ok(self.last().await?.into_iter().filter(|(_, run)| run.status == Status::Failed).collect())
+    }
+
+    /// The last run of each job that ended, by whichever collector.
+    ///
+    /// # Errors
+    /// When the store can't say.
+    pub async fn last(&self) -> Result<Vec<(&'static str, JobRun)>, TierError> {
         let last = async |planned: &Planned| {
             let name = planned.job.name();
             let runs = self.store().runs(Some(name), 2).await?; // one of them may be at work
             Ok::<_, TierError>((name, runs.into_iter().find(|run| run.status != Status::Running)))
         };
         let all = try_join_all(self.planned.iter().map(last)).await?;
-        let failed = |run: Option<JobRun>| run.filter(|run| run.status == Status::Failed);
-        Ok(all.into_iter().filter_map(|(name, run)| Some((name, failed(run)?))).collect())
+        Ok(all.into_iter().filter_map(|(name, run)| Some((name, run?))).collect())
     }
 
     fn find(&self, name: &str) -> Result<&Planned, RunRefused> {

@@ -1,4 +1,5 @@
-//! Readings that come from people and files: written at once, past the spool, with the same order of steps as a flush.
+//! Readings that come from people and files: written at once, past the spool. Only
+//! what is committed is shown.
 
 use super::Flusher;
 use crate::tiers::{CommitReport, Flush, TierError, TierFuture};

@@ -1,5 +1,5 @@
 //! The order of every commit: the hot tier gets the readings, or the commit says that it didn't; the caches of their days
-//! are told; then the warm tier has them. When the hot tier lost something meanwhile, all of it once more.
+//! are told; then the warm tier has them. What isn't in the spool is put into the hot tier last, and doubted first. When the hot tier lost something meanwhile, all of it once more.
 
 use super::piece::Piece;
 use super::{FlushError, Flusher};
@@ -26,12 +26,24 @@ impl Flusher {
         }
     }
 
-    /// Commits a flush, none of whose readings the hot tier has.
+    /// Commits a flush that is nowhere else yet: the hot tier gets it afterwards, since what is refused must not show. Until
+    /// then it proves nothing of that time, here and to other collectors.
     pub(super) async fn store(&self, mut flush: Flush) -> Result<CommitReport, TierError> {
         loop {
-            let (turn, touched) = self.begin(&flush.readings, || flush.readings.iter()).await;
+            let epoch = self.followed.epoch(); // before the doubt
+            let doubt = self.hot.doubt(&flush.readings).await.ok();
+            let (turn, touched) = self.tell(epoch, doubt.is_some(), || flush.readings.iter()).await;
             flush.hot = Some(turn);
-            match self.warm.commit(flush.clone()).await {
+            let stored = self.warm.commit(flush.clone()).await;
+            let put: Option<&[StoredReading]> = match &stored {
+                Ok(_) => Some(&flush.readings),
+                Err(TierError::Overtaken { .. } | TierError::Broken { .. }) => Some(&[]),
+                Err(_) => None, // nobody knows whether it is stored: it stays in doubt
+            };
+            if let (Some(put), Some(doubt)) = (put, doubt) {
+                let _ = self.hot.put_after(put, doubt).await; // what it doesn't take stays in doubt, too
+            }
+            match stored {
                 Err(TierError::Overtaken { epoch }) => self.overtaken(epoch).await?,
                 Err(error) => return Err(error),
                 Ok(report) => {
@@ -50,11 +62,21 @@ impl Flusher {
     ) -> (HotTurn, Option<Touched>) {
         let epoch = self.followed.epoch(); // before the put
         let put = missing.is_empty() || self.hot.put(missing).await.is_ok();
+        self.tell(epoch, put, all).await
+    }
+
+    /// Tells the caches; whether they and the hot tier, `told`, know of all that will be committed is the turn.
+    async fn tell<'a, I: Iterator<Item = &'a StoredReading>>(
+        &self,
+        epoch: u64,
+        told: bool,
+        all: impl Fn() -> I,
+    ) -> (HotTurn, Option<Touched>) {
         let touched = match &self.days {
             Some(days) => Some(days.begin(all(), Timestamp::wall_clock()).await),
             None => None,
         };
-        let missed = if put && touched.as_ref().is_none_or(|touched| touched.told) {
+        let missed = if told && touched.as_ref().is_none_or(|touched| touched.told) {
             None
         } else {
             all().map(|reading| reading.at).max().map(|last| last.plus_micros(1))

@@ -19,6 +19,8 @@ const GATHER: Duration = Duration::from_secs(1);
 /// Between looks at whether a collector committed past it; so long it may lack what another one, which can't reach it,
 /// stores.
 const LOOK: Duration = Duration::from_secs(1);
+/// After so long without a filling the next loss is the first one again.
+const CALM: Duration = Duration::from_secs(300);
 
 pub(super) struct Refill {
     pub(super) redis: Arc<RedisHot>,
@@ -55,43 +57,37 @@ impl Refill {
             tokio::time::sleep(backoff.pause()).await;
         }
         let mut lost = self.redis.lost();
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        let mut pace = Pace::default();
         loop {
             lost.mark_unchanged();
-            let pause = match self.fill().await {
-                Ok((true, _)) => {
-                    backoff.reset();
-                    None
-                }
-                Ok((false, _)) => Some(backoff.pause()),
-                Err(error) => {
-                    tracing::debug!(%error, "the hot tier is not filled yet");
-                    Some(backoff.pause())
-                }
-            };
-            if !self.wait(&mut lost, pause).await {
+            let done = self.fill().await;
+            if let Err(error) = &done {
+                tracing::debug!(%error, "the hot tier is not filled yet");
+            }
+            let next = pace.next(done, Instant::now());
+            if !self.wait(&mut lost, next).await {
                 return;
             }
         }
     }
 
-    /// Waits until something is lost or owed, or the pause is over; false when the tier is gone.
-    async fn wait(&self, lost: &mut watch::Receiver<u64>, pause: Option<Duration>) -> bool {
-        let until = pause.map(|pause| Instant::now() + pause);
-        while until.is_none_or(|until| Instant::now() < until) {
+    /// Waits until something is lost or owed and it may be filled again, or it must be; false when the tier is gone.
+    async fn wait(&self, lost: &mut watch::Receiver<u64>, Next { not_before, mut due }: Next) -> bool {
+        while due.is_none_or(|due| Instant::now() < due) {
             let look = Instant::now() + LOOK;
-            tokio::select! {
-                () = tokio::time::sleep_until(until.map_or(look, |until| until.min(look))) => {
+            let wanted = tokio::select! {
+                () = tokio::time::sleep_until(due.map_or(look, |due| due.min(look))) => {
+                    self.hot.try_again().await;
                     // What it is owed raises what it can prove: then it lacks something.
-                    if self.settle().await.unwrap_or(false) {
-                        return true;
-                    }
+                    self.settle().await.unwrap_or(false).then(Instant::now)
                 }
-                changed = lost.changed() => {
-                    tokio::time::sleep(GATHER).await;
-                    return changed.is_ok();
-                }
-            }
+                changed = lost.changed() => match changed {
+                    Ok(()) => Some(Instant::now() + GATHER),
+                    Err(_) => return false,
+                },
+            };
+            let wanted = wanted.map(|at| at.max(not_before));
+            due = [due, wanted].into_iter().flatten().min();
         }
         true
     }
@@ -113,13 +109,13 @@ impl Refill {
         Ok(true)
     }
 
-    /// Whether it is done, otherwise something was lost meanwhile; and how many readings went there.
-    pub(super) async fn fill(&self) -> Result<(bool, u64), TierError> {
+    /// `None`: it lacked nothing.
+    pub(super) async fn fill(&self) -> Result<Option<Filled>, TierError> {
         let _turn = self.turn.lock().await;
         self.settle().await?;
         let seen = self.redis.look().await?;
         if !seen.lacks {
-            return Ok((true, 0));
+            return Ok(None);
         }
         let started = Instant::now();
         // From here on whatever the hot tier lost before that look is in the warm tier, or is put again, by everybody.
@@ -127,10 +123,75 @@ impl Refill {
         self.appended.send_replace(());
         let series: Vec<SeriesId> = self.warm.series(None).await?.iter().map(|s| s.id).collect();
         let source = FromWarm(self.warm.clone());
-        let Filled { readings, buckets, left, full } = self.redis.fill(&seen, &series, &source).await?;
+        let filled = self.redis.fill(&seen, &series, &source).await?;
+        let Filled { readings, buckets, left, full } = filled;
         metrics::counter!("collector_hot_filled_total").increment(readings);
         let seconds = started.elapsed().as_secs();
         tracing::info!(readings, buckets, left, full, seconds, "the hot tier is filled from the warm tier");
-        Ok((full || left == 0, readings))
+        Ok(Some(filled))
+    }
+}
+
+/// When it is filled the next time.
+struct Next {
+    /// Whatever is lost meanwhile.
+    not_before: Instant,
+    /// At the latest; `None`: when something is lost.
+    due: Option<Instant>,
+}
+
+/// How soon it may be filled again. Every filling reads a day out of the warm tier: a server that drops what it was just
+/// given must not make that go round and round.
+struct Pace {
+    filled: Backoff,
+    failed: Backoff,
+    last: Option<Instant>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        let backoff = || Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        Self { filled: backoff(), failed: backoff(), last: None }
+    }
+}
+
+impl Pace {
+    fn next(&mut self, done: Result<Option<Filled>, TierError>, now: Instant) -> Next {
+        match done {
+            // It was away: what comes back is filled at once.
+            Err(_) => Next { not_before: now, due: Some(now + self.failed.pause()) },
+            Ok(None) => Next { not_before: now, due: None },
+            Ok(Some(Filled { left, full, .. })) => {
+                self.failed.reset();
+                if self.last.is_none_or(|last| now - last > CALM) {
+                    self.filled.reset();
+                }
+                self.last = Some(now);
+                let again = now + self.filled.pause();
+                Next { not_before: again, due: (left > 0 && !full).then_some(again) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fillings_that_follow_each_other_take_their_time() {
+        let mut pace = Pace::default();
+        let filled = || Ok(Some(Filled { readings: 1, ..Filled::default() }));
+        let began = Instant::now();
+        let mut now = began;
+        for _ in 0..20 {
+            let Next { not_before, due } = pace.next(filled(), now);
+            assert_eq!(due, None);
+            now = not_before;
+        }
+        assert!(now - began > Duration::from_secs(300), "{:?}", now - began);
+        assert_eq!(pace.next(Ok(None), now).not_before, now, "nothing was read");
+        now += CALM + Duration::from_secs(1);
+        assert!(pace.next(filled(), now).not_before - now < Duration::from_secs(3), "it was long ago");
     }
 }

@@ -24,7 +24,7 @@ use crate::sql::Sql;
 use crate::tiers::hot::days::{DayCache, Days};
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::redis::RedisHot;
-use crate::tiers::{ColdTier, StoredReading, WarmTier, hot, warm};
+use crate::tiers::{ColdTier, HotTier as _, StoredReading, WarmTier, hot, warm};
 use shared::ids::StreamId;
 use shared::reading::{Timestamp, micros};
 use shared::spool::Spool;
@@ -193,7 +193,7 @@ impl<'a> Wiring<'a> {
             let (warm, hot, refill) = (warm.clone(), hot.clone(), refill.clone());
             Box::pin(async move {
                 match refill {
-                    Some(refill) => Ok(refill.fill().await?.1),
+                    Some(refill) => Ok(refill.fill().await?.map_or(0, |filled| filled.readings)),
                     None => put_newest(&*warm, &hot).await,
                 }
             })
@@ -245,7 +245,8 @@ impl<'a> Wiring<'a> {
         Arc::new(move || {
             let ingest = pressure.why().map(|why| ("ingest", why));
             let flush = stuck.why().map(|why| ("flush", why));
-            let hot = hot.says_nothing().then(|| ("hot", NOT_ALONE.to_owned()));
+            let hot = if hot.says_nothing() { Some(NOT_ALONE.to_owned()) } else { hot.fault() };
+            let hot = hot.map(|why| ("hot", why));
             ingest.into_iter().chain(flush).chain(hot).chain(alarms.raised()).collect()
         })
     }

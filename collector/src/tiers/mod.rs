@@ -287,11 +287,38 @@ pub trait HotTier: Send + Sync + 'static {
     /// Says that readings before `before` may have passed it by: nothing earlier is proved from now on.
     fn forget(&self, before: Timestamp) -> TierFuture<'_, ()>;
 
+    /// These readings are about to be committed, and will be put only after that: until then nothing is proved of their
+    /// series up to the last of them, whoever asks, and for good if nobody comes back ([`HotTier::put_after`]).
+    fn doubt<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, Doubt>;
+
+    /// As [`HotTier::put`], after the commit that was doubted: what was proved before is proved again, unless something was
+    /// lost meanwhile. Without readings: nothing of it was committed.
+    fn put_after<'a>(&'a self, readings: &'a [StoredReading], doubt: Doubt) -> TierFuture<'a, ()>;
+
     /// Everything that is put from now on. A subscriber that is too slow misses some and is told how many.
     fn subscribe(&self) -> broadcast::Receiver<Arc<[StoredReading]>>;
 
     /// Figures for health and metrics; also the proof that the tier answers.
     fn state(&self) -> TierFuture<'_, HotState>;
+
+    /// What is wrong with it although it may answer: it takes nothing, or will lose what it takes; and what to do.
+    fn fault(&self) -> Option<String> {
+        None
+    }
+}
+
+/// What [`HotTier::doubt`] took back.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Doubt(pub(crate) Vec<Doubted>);
+
+/// One series of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Doubted {
+    pub(crate) series: SeriesId,
+    /// From when on this series could be proved by itself before, if that was noted.
+    pub(crate) before: Option<Timestamp>,
+    /// From when on it can be since; of every doubt it is another moment.
+    pub(crate) since: Timestamp,
 }
 
 /// The archive: whole UTC days, for good. Every method may be called by several tasks at once; only one collector

@@ -320,11 +320,20 @@ impl HotTier for FaultyHot {
             self.inner.forget(before)
         })
     }
+    fn doubt<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, Doubt> {
+        self.answers(|| self.inner.doubt(readings))
+    }
+    fn put_after<'a>(&'a self, readings: &'a [StoredReading], doubt: Doubt) -> TierFuture<'a, ()> {
+        self.answers(|| self.inner.put_after(readings, doubt))
+    }
     fn subscribe(&self) -> broadcast::Receiver<Arc<[StoredReading]>> {
         self.inner.subscribe()
     }
     fn state(&self) -> TierFuture<'_, HotState> {
         self.answers(|| self.inner.state())
+    }
+    fn fault(&self) -> Option<String> {
+        self.inner.fault()
     }
 }
 

@@ -4,10 +4,10 @@
 //! something is owed ([`crate::tiers::HotLedger`]). From then on this one proves nothing here, until it was told to
 //! forget what is before that. So neither its outage nor a crash meanwhile shows as a hole.
 
-use crate::tiers::{HotState, HotTier, Newest, SeriesId, StoredReading, TierError, TierFuture};
+use crate::tiers::{Doubt, HotState, HotTier, Newest, SeriesId, StoredReading, TierError, TierFuture};
 use shared::reading::Timestamp;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 
@@ -22,7 +22,8 @@ pub struct Guarded {
     inner: Arc<dyn HotTier>,
     /// Readings before this may have passed it by, from here; [`NOTHING`] when none did.
     owed: AtomicI64,
-    down: AtomicBool,
+    /// Why it took nothing the last time.
+    down: Mutex<Option<String>>,
     /// What it holds is not all there is.
     silent: AtomicBool,
 }
@@ -31,13 +32,17 @@ impl Guarded {
     /// Guards `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn HotTier>) -> Self {
-        Self { inner, owed: AtomicI64::new(NOTHING), down: AtomicBool::new(false), silent: AtomicBool::new(false) }
+        Self { inner, owed: AtomicI64::new(NOTHING), down: Mutex::default(), silent: AtomicBool::new(false) }
     }
 
     /// Whether it failed last time.
     #[must_use]
     pub fn is_down(&self) -> bool {
-        self.down.load(Ordering::Relaxed)
+        self.lock().is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on it says nothing of what is stored.
@@ -69,6 +74,13 @@ impl Guarded {
         self.watched(self.settle()).await
     }
 
+    /// When it took nothing the last time: whether it does now. Without it nobody finds out while nothing comes.
+    pub async fn try_again(&self) {
+        if self.is_down() {
+            let _ = self.watched(self.inner.forget(Timestamp(0))).await; // which forgets nothing
+        }
+    }
+
     async fn settle(&self) -> Result<(), TierError> {
         let owed = self.owed.load(Ordering::Acquire);
         if owed != NOTHING {
@@ -80,10 +92,13 @@ impl Guarded {
     }
 
     async fn watched<T>(&self, call: impl Future<Output = Result<T, TierError>>) -> Result<T, TierError> {
-        let outcome = tokio::time::timeout(PUT_WITHIN, call).await;
-        let outcome =
-            outcome.unwrap_or_else(|_| Err(TierError::Unavailable { tier: TIER, why: "it doesn't answer".into() }));
-        let was_down = self.down.swap(outcome.is_err(), Ordering::Relaxed);
+        self.noted(within(call).await)
+    }
+
+    /// Notes whether it is down.
+    fn noted<T>(&self, outcome: Result<T, TierError>) -> Result<T, TierError> {
+        let why = outcome.as_ref().err().map(ToString::to_string);
+        let was_down = std::mem::replace(&mut *self.lock(), why).is_some();
         match (&outcome, was_down) {
             (Err(error), false) => {
                 metrics::gauge!("collector_hot_up").set(0.0);
@@ -97,6 +112,11 @@ impl Guarded {
         }
         outcome
     }
+}
+
+async fn within<T>(call: impl Future<Output = Result<T, TierError>>) -> Result<T, TierError> {
+    let outcome = tokio::time::timeout(PUT_WITHIN, call).await;
+    outcome.unwrap_or_else(|_| Err(TierError::Unavailable { tier: TIER, why: "it doesn't answer".into() }))
 }
 
 impl HotTier for Guarded {
@@ -143,11 +163,35 @@ impl HotTier for Guarded {
         self.inner.forget(before)
     }
 
+    fn doubt<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, Doubt> {
+        Box::pin(async move {
+            let doubt = within(async {
+                self.settle().await?;
+                self.inner.doubt(readings).await
+            });
+            match doubt.await {
+                Ok(nothing) if nothing.0.is_empty() => Ok(nothing), // it may not even have been asked
+                doubt => self.noted(doubt),
+            }
+        })
+    }
+
+    fn put_after<'a>(&'a self, readings: &'a [StoredReading], doubt: Doubt) -> TierFuture<'a, ()> {
+        if readings.is_empty() && doubt.0.is_empty() {
+            return Box::pin(async { Ok(()) });
+        }
+        Box::pin(self.watched(self.inner.put_after(readings, doubt)))
+    }
+
     fn subscribe(&self) -> broadcast::Receiver<Arc<[StoredReading]>> {
         self.inner.subscribe()
     }
 
     fn state(&self) -> TierFuture<'_, HotState> {
         self.inner.state()
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.inner.fault().or_else(|| self.lock().clone())
     }
 }

@@ -4,9 +4,9 @@
 //! come through [`HotTier::put`]. Invariants: a series' readings are ascending and unique by time; nothing before
 //! its floor is held; nothing at or after the floor was ever left out; the total is bounded.
 
-use crate::tiers::{HotState, HotTier, Newest, SeriesId, StoredReading, TierFuture};
+use crate::tiers::{Doubt, Doubted, HotState, HotTier, Newest, SeriesId, StoredReading, TierFuture};
 use shared::reading::{Held, Timestamp};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 
@@ -42,6 +42,8 @@ struct Series {
     latest: Option<(Timestamp, Held)>,
     readings: VecDeque<(Timestamp, Held)>,
     floor: Option<Timestamp>,
+    /// Before this readings may have been committed that are not held yet; unlike the floor it keeps none out.
+    doubted: Option<Timestamp>,
 }
 
 impl MemoryHot {
@@ -74,10 +76,36 @@ impl MemoryHot {
     }
 }
 
+/// The moment after the last reading of each series that lies at or after `horizon`: of what is older nothing is proved
+/// anyway.
+pub(super) fn ends(readings: &[StoredReading], horizon: Timestamp) -> BTreeMap<SeriesId, Timestamp> {
+    let mut ends = BTreeMap::new();
+    for reading in readings.iter().filter(|reading| reading.at >= horizon) {
+        let end = ends.entry(reading.series).or_insert(reading.at);
+        *end = reading.at.plus_micros(1).max(*end);
+    }
+    ends
+}
+
 impl Table {
     fn floor_of(&self, series: SeriesId, horizon: Timestamp) -> Timestamp {
-        let own = self.series.get(&series).and_then(|s| s.floor).unwrap_or(self.floor);
+        let own = self.series.get(&series).and_then(|s| s.floor.max(s.doubted)).unwrap_or(self.floor);
         own.max(self.floor).max(horizon)
+    }
+
+    fn doubt(&mut self, series: SeriesId, until: Timestamp) -> Doubted {
+        let doubted = &mut self.series.entry(series).or_default().doubted;
+        let before = *doubted;
+        let since = before.map_or(until, |before| until.max(before.plus_micros(1)));
+        *doubted = Some(since);
+        Doubted { series, before, since }
+    }
+
+    /// Unless it was doubted again.
+    fn trust(&mut self, of: &Doubted) {
+        if let Some(series) = self.series.get_mut(&of.series).filter(|series| series.doubted == Some(of.since)) {
+            series.doubted = of.before;
+        }
     }
 
     fn put(&mut self, reading: &StoredReading, horizon: Timestamp) {
@@ -148,19 +176,7 @@ impl Series {
 
 impl HotTier for MemoryHot {
     fn put<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, ()> {
-        let horizon = self.horizon();
-        {
-            let mut table = self.lock();
-            for reading in readings {
-                table.put(reading, horizon);
-            }
-            if table.readings > self.readings_max {
-                table.expire_all(horizon);
-                table.evict(self.readings_max);
-            }
-        }
-        self.publish(readings);
-        Box::pin(async { Ok(()) })
+        self.put_after(readings, Doubt::default())
     }
 
     fn put_live<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, ()> {
@@ -218,6 +234,30 @@ impl HotTier for MemoryHot {
         let mut table = self.lock();
         table.floor = table.floor.max(before);
         table.expire_all(self.horizon());
+        Box::pin(async { Ok(()) })
+    }
+
+    fn doubt<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, Doubt> {
+        let mut table = self.lock();
+        let doubted = ends(readings, self.horizon()).into_iter().map(|(series, until)| table.doubt(series, until));
+        let doubt = Doubt(doubted.collect());
+        Box::pin(async { Ok(doubt) })
+    }
+
+    fn put_after<'a>(&'a self, readings: &'a [StoredReading], doubt: Doubt) -> TierFuture<'a, ()> {
+        let horizon = self.horizon();
+        {
+            let mut table = self.lock();
+            for reading in readings {
+                table.put(reading, horizon);
+            }
+            doubt.0.iter().for_each(|of| table.trust(of));
+            if table.readings > self.readings_max {
+                table.expire_all(horizon);
+                table.evict(self.readings_max);
+            }
+        }
+        self.publish(readings);
         Box::pin(async { Ok(()) })
     }
 

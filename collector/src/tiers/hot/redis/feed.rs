@@ -4,7 +4,7 @@
 //! gets each once, and one's own still come while Redis is away. The subscribing connection is also what notices that
 //! Redis came back.
 
-use super::link::{Link, loses_data};
+use super::link::fault;
 use super::{Inner, identity};
 use crate::tiers::{SeriesId, StoredReading};
 use futures::StreamExt;
@@ -30,11 +30,13 @@ pub(super) struct Feed {
     origin: u64,
     sender: broadcast::Sender<Arc<[StoredReading]>>,
     listening: JoinHandle<()>,
+    watching: JoinHandle<()>,
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
         self.listening.abort();
+        self.watching.abort();
     }
 }
 
@@ -44,7 +46,8 @@ impl Feed {
         let (sender, _) = broadcast::channel(FEED_BATCHES);
         let origin = identity();
         let listening = tokio::spawn(listen(inner.clone(), sender.clone(), origin));
-        Self { inner, origin, sender, listening }
+        let watching = tokio::spawn(watch(inner.clone()));
+        Self { inner, origin, sender, listening, watching }
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<[StoredReading]>> {
@@ -132,7 +135,7 @@ async fn hear(
     let connecting = tokio::time::timeout(SILENCE, inner.link.client().get_async_pubsub());
     let (mut sink, mut messages) = connecting.await.map_err(timeout)??.split();
     tokio::time::timeout(SILENCE, sink.subscribe(channel(inner))).await.map_err(timeout)??;
-    inspect(&inner.link).await;
+    tracing::info!(redis = inner.link.place(), "connected");
     *complained = false;
     inner.lose(); // whatever happened meanwhile: what is missing is filled in
     loop {
@@ -152,17 +155,28 @@ async fn hear(
     }
 }
 
-/// Says what is wrong with the server's settings.
-async fn inspect(link: &Link) {
-    let mut info = redis::cmd("INFO");
-    info.arg("memory");
-    let memory: String = match link.command(&info).await {
-        Ok(memory) => memory,
-        Err(error) => return tracing::warn!(%error, "can't see Redis' maxmemory-policy"),
-    };
-    match loses_data(&memory) {
-        None => tracing::info!(redis = link.place(), "connected"),
-        Some(why) => tracing::error!(redis = link.place(), "{why}. What is dropped is asked of the warm tier"),
+/// Looks what is wrong with the server, and says so when that changes.
+async fn watch(inner: Arc<Inner>) {
+    loop {
+        inner.inspect().await;
+        tokio::time::sleep(SILENCE).await;
+    }
+}
+
+impl Inner {
+    async fn inspect(&self) {
+        let Ok(info) = self.link.command::<String>(&redis::cmd("INFO")).await else {
+            return; // that it is away others find out
+        };
+        let (place, found) = (self.link.place(), fault(&info));
+        let before = std::mem::replace(&mut *self.fault(), found.as_ref().map(|why| format!("{place}: {why}")));
+        match (before, found) {
+            (None, Some(why)) => {
+                tracing::error!(redis = place, "{why}. What it hasn't got is asked of the warm tier");
+            }
+            (Some(_), None) => tracing::info!(redis = place, "its settings and memory are in order again"),
+            _ => {}
+        }
     }
 }
 

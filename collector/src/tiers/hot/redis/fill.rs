@@ -53,6 +53,7 @@ pub struct Seen {
 pub(super) struct Look {
     born: u64,
     floor: i64,
+    doubts: i64,
     own: BTreeMap<u32, i64>,
 }
 
@@ -98,11 +99,11 @@ impl Inner {
         let mut call = self.call(&self.scripts.look, bucket);
         call.arg(identity()).arg(self.floor_at_birth());
         let found: Vec<i64> = self.link.tell(&call).await?;
-        let [born, floor, own @ ..] = &found[..] else {
-            return Ok(Look { born: 0, floor: EXACT_MAX, own: BTreeMap::new() });
+        let [born, floor, doubts, own @ ..] = &found[..] else {
+            return Ok(Look { born: 0, floor: EXACT_MAX, doubts: 0, own: BTreeMap::new() });
         };
         let own = own.chunks_exact(2).map(|pair| (pair[0] as u32, pair[1])).collect();
-        let look = Look { born: born.unsigned_abs(), floor: *floor, own };
+        let look = Look { born: born.unsigned_abs(), floor: *floor, doubts: *doubts, own };
         self.note(bucket, look.born, None);
         Ok(look)
     }
@@ -129,7 +130,7 @@ impl Inner {
             }
         }
         let mut call = self.call(&self.scripts.lower, bucket);
-        call.arg(look.born).arg(look.floor).arg(target.0.clamp(0, EXACT_MAX));
+        call.arg(look.born).arg(look.floor).arg(target.0.clamp(0, EXACT_MAX)).arg(look.doubts);
         for (id, floor) in &look.own {
             call.arg(*id).arg(*floor);
         }

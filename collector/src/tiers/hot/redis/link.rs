@@ -7,7 +7,7 @@ use crate::tiers::hot::settings::HotSettings;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{
     Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, ScriptInvocation,
-    TlsCertificates,
+    ServerErrorKind, TlsCertificates,
 };
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -36,24 +36,32 @@ pub fn probe(settings: &HotSettings) -> Result<String, TierError> {
     let client = client(settings)?;
     let failed = |error: RedisError| TierError::Unavailable { tier: TIER, why: explained(&place(settings), &error) };
     let mut connection = client.get_connection_with_timeout(settings.timeout.0).map_err(failed)?;
-    let mut ask = |section| redis::cmd("INFO").arg(section).query::<String>(&mut connection).map_err(failed);
-    let (server, memory) = (ask("server")?, ask("memory")?);
-    if let Some(why) = loses_data(&memory) {
+    let info: String = redis::cmd("INFO").query(&mut connection).map_err(failed)?;
+    if let Some(why) = fault(&info) {
         return Err(TierError::Unavailable { tier: TIER, why: format!("{}: {why}", place(settings)) });
     }
-    Ok(format!("version {} at {}", field(&server, "redis_version"), place(settings)))
+    Ok(format!("version {} at {}", field(&info, "redis_version"), place(settings)))
 }
 
-/// What is wrong with a server's memory settings.
-pub(super) fn loses_data(memory: &str) -> Option<String> {
-    let policy = field(memory, "maxmemory_policy");
-    (policy != "noeviction").then(|| {
-        format!(
+/// What is wrong with a server, as it tells itself: it would lose data, or takes none.
+pub(super) fn fault(info: &str) -> Option<String> {
+    let policy = field(info, "maxmemory_policy");
+    if policy != "noeviction" {
+        return Some(format!(
             "maxmemory-policy is {policy}: when memory is full it drops readings, alerts and sessions of its own accord; \
              set maxmemory-policy noeviction"
-        )
-    })
+        ));
+    }
+    if field(info, "role") == "slave" && field(info, "slave_read_only") == "1" {
+        return Some(format!("it is a replica that takes no writes{PRIMARY}"));
+    }
+    let bytes = |name| field(info, name).parse::<u64>().ok();
+    let (used, most) = (bytes("used_memory")?, bytes("maxmemory")?);
+    (most > 0 && used >= most).then(|| format!("its memory is full, {used} of {most} bytes{ROOM}"))
 }
+
+const PRIMARY: &str = "; [hot] host / REDIS_HOST must name the primary";
+const ROOM: &str = "; raise Redis' maxmemory, or lower [hot] readings_max";
 
 fn field<'a>(info: &'a str, name: &str) -> &'a str {
     let value = |line: &'a str| line.strip_prefix(name)?.strip_prefix(':');
@@ -207,7 +215,9 @@ fn explained(place: &str, error: &RedisError) -> String {
         }
         _ if text.contains("certificate") => "; see [hot] tls_ca, and the name in host",
         (_, Some("NOPERM")) => "; the user of [hot] needs all commands on the keys and channels of [hot] prefix",
-        (_, Some("OOM")) => "; raise Redis' maxmemory, or lower [hot] readings_max",
+        _ if text.contains("DB index is out of range") => "; see [hot] database / REDIS_DB",
+        (_, Some("OOM")) => ROOM,
+        (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => PRIMARY,
         _ => "",
     };
     format!("{place}: {text}{advice}")

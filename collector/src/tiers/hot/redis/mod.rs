@@ -12,6 +12,7 @@
 mod adopt;
 mod batch;
 mod days;
+mod doubt;
 mod evict;
 mod feed;
 mod fill;
@@ -26,7 +27,7 @@ pub use shelf::RedisShelf;
 
 use crate::tiers::hot::memory::Now;
 use crate::tiers::hot::settings::HotSettings;
-use crate::tiers::{HotState, HotTier, Newest, SeriesId, StoredReading, TierError, TierFuture};
+use crate::tiers::{Doubt, HotState, HotTier, Newest, SeriesId, StoredReading, TierError, TierFuture};
 use batch::{BUCKETS, Batch, bucket_of};
 use feed::Feed;
 use futures::future::try_join_all;
@@ -68,6 +69,8 @@ struct Inner {
     lost: watch::Sender<u64>,
     /// Whether what lies there is known to be ours.
     adopted: AtomicBool,
+    /// What is wrong with the server.
+    fault: Mutex<Option<String>>,
 }
 
 /// What this process knows of a bucket.
@@ -87,6 +90,8 @@ struct Scripts {
     floor: Script,
     forget: Script,
     cut: Script,
+    doubt: Script,
+    trust: Script,
     look: Script,
     lower: Script,
     shelf: Script,
@@ -104,6 +109,8 @@ impl Scripts {
             floor: script(include_str!("lua/floor.lua")),
             forget: script(include_str!("lua/forget.lua")),
             cut: script(include_str!("lua/cut.lua")),
+            doubt: script(include_str!("lua/doubt.lua")),
+            trust: script(include_str!("lua/trust.lua")),
             look: script(include_str!("lua/look.lua")),
             lower: script(include_str!("lua/lower.lua")),
             shelf: Script::new(include_str!("lua/shelf.lua")),
@@ -130,6 +137,7 @@ impl RedisHot {
             buckets: Mutex::new(vec![Bucket::default(); BUCKETS as usize]),
             lost: watch::channel(0).0,
             adopted: AtomicBool::new(true),
+            fault: Mutex::default(),
         });
         let feed = Feed::start(inner.clone());
         Ok(Self { inner, feed })
@@ -186,6 +194,10 @@ impl Inner {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Bucket>> {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fault(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes what a script said of a bucket.
@@ -469,8 +481,27 @@ impl HotTier for RedisHot {
         Box::pin(self.inner.forget(before))
     }
 
+    fn doubt<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, Doubt> {
+        Box::pin(self.inner.doubt(readings))
+    }
+
+    fn put_after<'a>(&'a self, readings: &'a [StoredReading], doubt: Doubt) -> TierFuture<'a, ()> {
+        Box::pin(async move {
+            let put = self.inner.put_after(readings, &doubt).await;
+            if put.is_err() && !doubt.0.is_empty() {
+                self.inner.lose(); // what it has not got is filled in
+            }
+            self.feed.publish(readings).await;
+            put
+        })
+    }
+
     fn subscribe(&self) -> broadcast::Receiver<Arc<[StoredReading]>> {
         self.feed.subscribe()
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.inner.fault().clone()
     }
 
     fn state(&self) -> TierFuture<'_, HotState> {
