@@ -162,6 +162,9 @@ pub async fn move_all(from: &Config, to: &Config, hear: &mut Hear<'_>) -> Result
     archive_is_whole(&source, &*here).await?;
     there.state().await?;
     let first = before.is_none();
+    if from.cold != to.cold {
+        holds_nothing_else(&*here, &*there, first).await?;
+    }
     let new = || Note { place, id: StreamId::random().to_string(), done: false };
     let note = before.unwrap_or_else(new);
     note.write(&from.data_dir)?;
@@ -196,6 +199,29 @@ async fn archive_is_whole(source: &SqliteWarm, archive: &dyn ColdTier) -> Result
             "the archive of the present configuration lacks {} days that were archived, the first is {first}; is its folder \
              there?",
             missing.len()
+        ))),
+    }
+}
+
+/// What the new archive holds must be ours: days of another installation would be answered under our series' numbers.
+/// What this move has brought there itself may differ: it is replaced.
+async fn holds_nothing_else(here: &dyn ColdTier, there: &dyn ColdTier, first: bool) -> Result<(), MoveError> {
+    let all = (Day::FIRST, Day::LAST.next());
+    let ours: BTreeSet<Day> = here.days(all.0, all.1).await?.into_iter().collect();
+    let held = there.days(all.0, all.1).await?;
+    let mut other: Vec<Day> = held.iter().copied().filter(|day| !ours.contains(day)).collect();
+    for day in held.into_iter().filter(|day| first && other.is_empty() && ours.contains(day)) {
+        if there.proof(day).await? != Some(Proof::of(here.day(day)).await?) {
+            other.push(day);
+            break;
+        }
+    }
+    match other.first() {
+        None => Ok(()),
+        Some(day) => Err(MoveError::Wrong(format!(
+            "the archive of the new configuration, {}, holds what isn't in the present one, the first is {day}: is it another \
+             installation's? name an empty place in [cold], or empty this one",
+            there.place()
         ))),
     }
 }

@@ -18,7 +18,7 @@ use collector::tiers::warm::sqlite::SqliteWarm;
 use collector::tiers::*;
 use services::postgres::Postgres;
 use services::timescale::TimescaleServer;
-use shared::ids::GatewayId;
+use shared::ids::{GatewayId, NodeId};
 use shared::reading::{Held, Quality, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
@@ -210,6 +210,46 @@ async fn it_goes_on_where_it_was_stopped() {
     same(&installation).await;
 }
 
+/// A table may have hundreds of millions of rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_on_within_a_table_too() {
+    let server = Postgres::start().await;
+    let installation = Installation::new(server.database().await).await;
+    let mut connection = SqliteConnectOptions::new().filename(installation.from.warm_file()).connect().await.unwrap();
+    let many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 50000) \
+                INSERT INTO late_hours SELECT 1, n * 3600000000, 1 FROM n";
+    sqlx::query(many).execute(&mut connection).await.unwrap();
+    let (mut stops, mut began_at) = (0, Vec::new());
+    loop {
+        let (far, first) = (AtomicBool::new(false), AtomicBool::new(true));
+        let began = &mut began_at;
+        let mut hear = |what: &str, done: u64, _: u64| {
+            if what == "late_hours" {
+                if first.swap(false, Ordering::Relaxed) {
+                    began.push(done);
+                }
+                far.fetch_or(done >= began.last().unwrap() + 21_000, Ordering::Relaxed);
+            }
+        };
+        let mut work = std::pin::pin!(moving::move_all(&installation.from, &installation.to, &mut hear));
+        let ended = poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if far.load(Ordering::Relaxed) && stops < 2 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        if let Some(done) = ended.await {
+            done.unwrap();
+            break;
+        }
+        stops += 1;
+    }
+    assert_eq!((stops, began_at), (2, vec![0, 20_000, 40_000]));
+    let mut there = server.options(&installation.to.warm.database).connect().await.unwrap();
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM late_hours").fetch_one(&mut there).await.unwrap();
+    assert_eq!(count, 50_001, "with the one that was there");
+    same(&installation).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_moves_into_timescaledb() {
     let server = TimescaleServer::start();
@@ -252,6 +292,33 @@ async fn nothing_is_moved_while_the_archive_is_not_there() {
     let refused = installation.go().await.unwrap_err().to_string();
     assert!(refused.contains("lacks 1 days that were archived, the first is 2024-10-04"), "{refused}");
     assert_eq!(moving::Note::read(&installation.from.data_dir), None, "nothing was begun");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_holds_something_else_is_left_alone() {
+    let server = Postgres::start().await;
+    let installation = Installation::new(server.database().await).await;
+    let there = ParquetCold::in_folder(installation.to.cold.folder.clone().unwrap()).unwrap();
+    // Of another installation, whose series has the number of one of ours.
+    let run = |day: Day| {
+        let held = Held { value: Some(999.0), quality: Quality::GOOD, revision: 0 };
+        let key = SeriesKey { node: NodeId::new("ZZ").unwrap(), metric: "flow_rate".into(), channel: String::new() };
+        let readings = vec![StoredReading { series: SeriesId(1), at: day.start(), held }];
+        futures::StreamExt::boxed(futures::stream::iter([Ok(Run { series: SeriesId(1), key: key.into(), readings })]))
+    };
+    for day in [Day(FIRST.0 - 7), FIRST] {
+        let proof = there.replace_day(day, run(day)).await.unwrap();
+        let refused = installation.go().await.unwrap_err().to_string();
+        assert!(refused.contains(&format!("the first is {day}")) && refused.contains("[cold]"), "{refused}");
+        assert_eq!(moving::Note::read(&installation.from.data_dir), None, "nothing was begun");
+        assert_eq!(there.proof(day).await.unwrap(), Some(proof), "nothing was replaced");
+        std::fs::remove_dir_all(installation.to.cold.folder.clone().unwrap()).unwrap();
+    }
+    // What was brought there by hand before is no obstacle.
+    let here = ParquetCold::in_folder(installation.from.cold_dir()).unwrap();
+    let there = ParquetCold::in_folder(installation.to.cold.folder.clone().unwrap()).unwrap();
+    there.replace_day(FIRST, here.day(FIRST)).await.unwrap();
+    installation.go().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,8 @@ The old files stay as they are; remove them when you trust the new place.";
 
 /// How long a running collector may take to answer.
 const WITHIN: Duration = Duration::from_secs(2);
+/// Between two lines where there is no terminal.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Between two drawings of the bar.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
@@ -92,7 +94,7 @@ fn abandon(data_dir: &Path, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One line on a terminal, and none elsewhere.
+/// One line on a terminal; elsewhere one now and then, so that a log tells how far it is.
 #[derive(Default)]
 struct Bar {
     drawn: Option<Instant>,
@@ -100,8 +102,10 @@ struct Bar {
 
 impl Bar {
     fn show(&mut self, what: &str, done: u64, total: u64) {
-        let soon = self.drawn.is_some_and(|drawn| drawn.elapsed() < DRAW_EVERY) && done != total;
-        if soon || !std::io::stderr().is_terminal() {
+        if !std::io::stderr().is_terminal() {
+            return self.tell(what, done, total);
+        }
+        if self.drawn.is_some_and(|drawn| drawn.elapsed() < DRAW_EVERY) && done != total {
             return;
         }
         self.drawn = Some(Instant::now());
@@ -111,8 +115,16 @@ impl Bar {
         }
     }
 
+    fn tell(&mut self, what: &str, done: u64, total: u64) {
+        if self.drawn.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.drawn = Some(Instant::now());
+            let of = if total > 0 { format!(" of {total}") } else { String::new() };
+            eprintln!("moving   {what}: {done}{of}");
+        }
+    }
+
     fn clear(&mut self) {
-        if self.drawn.is_some() {
+        if self.drawn.is_some() && std::io::stderr().is_terminal() {
             eprint!("\r\x1b[K");
         }
     }

@@ -28,6 +28,22 @@ impl<T> Archived<T> {
     }
 }
 
+impl Archived<Vec<StoredReading>> {
+    /// Days that never left this database are another one's, and its series have other numbers: an archive that is named by
+    /// mistake, or a database that was made anew. Of days that are still here nothing is lost by it.
+    fn drop_foreign(&mut self, left: &[Day], place: &str) {
+        let before = self.found.len();
+        self.found.retain(|reading| left.contains(&Day::of(reading.at)));
+        let foreign = before - self.found.len();
+        if foreign > 0 {
+            self.lacks.push(format!(
+                "{foreign} readings in {place} are of days that this database never archived, and are not shown: is it another \
+                 installation's archive, or the database a new one?"
+            ));
+        }
+    }
+}
+
 /// The readings of a stretch, and whether these are all.
 pub(super) struct Older {
     pub(super) readings: Vec<StoredReading>,
@@ -145,7 +161,11 @@ impl History {
         let Some(cold) = self.cold.as_ref().filter(|_| from < to) else { return Ok(self.no_archive(from, to)) };
         let found = around((from, to), count_max, |from, to, most| cold.range(series, from, to, most));
         let (found, days) = futures::join!(found, self.held_days(from, to, left.as_deref()));
-        Ok(Archived::of(found?, days?, left.as_deref()))
+        let mut archived = Archived::of(found?, days?, left.as_deref());
+        if let Some(left) = &left {
+            archived.drop_foreign(left, &cold.place());
+        }
+        Ok(archived)
     }
 
     /// What is to be said when there is none to ask, or nothing to ask it for.
@@ -195,12 +215,25 @@ impl History {
         }
         let until = floor.map_or(before, |floor| floor.min(before));
         match last(|usable| cold.last_before(series, until, usable)).await {
+            Ok(cold) if floor.is_some() => {
+                let (a, b) = futures::join!(self.of_a_day_that_left(cold.0), self.of_a_day_that_left(cold.1));
+                (newer(found.0, a), newer(found.1, b))
+            }
             Ok(cold) => (newer(found.0, cold.0), newer(found.1, cold.1)),
             Err(error) => {
                 notes.lacks(format!("{error}: the value before {before} may be missing"));
                 found
             }
         }
+    }
+}
+
+impl History {
+    /// As [`Archived::drop_foreign`].
+    async fn of_a_day_that_left(&self, reading: Option<StoredReading>) -> Option<StoredReading> {
+        let day = Day::of(reading?.at);
+        let entry = self.warm.days().days(day, day.next()).await.ok()?;
+        reading.filter(|_| entry.iter().any(|entry| entry.raw != Raw::Here))
     }
 }
 

@@ -7,7 +7,7 @@ use collector::etl::jobs::Alarm;
 use collector::etl::lost::{Lost, watch};
 use collector::history::{Answer, POINTS_MAX, Points, Question, Resolution, Width};
 use collector::tiers::warm::sqlite::SqliteWarm;
-use collector::tiers::{Day, SeriesInfo, WarmTier};
+use collector::tiers::{ColdTier as _, Day, Run, SeriesInfo, WarmTier};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -204,4 +204,22 @@ async fn an_export_over_it_says_which_file_and_day() {
     assert!(answer["degraded"][0].as_str().unwrap().contains("2024-10-07"), "{answer}");
     assert!(matches!(text, Err(ureq::Error::StatusCode(503))), "a file has no place to say that");
     collector.stop().await;
+}
+
+/// An archive's days that this database never had are another installation's, whose series have other numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn days_that_never_left_this_database_are_not_shown() {
+    let mut world = World::new().await;
+    five_have_left(&mut world).await;
+    let series = world.series[0].clone();
+    let whole = ask(&world, &series, 0..7, Resolution::Raw).await;
+    let foreign = vec![reading(&series, -20, 0, 999.0)];
+    let run = Run { series: series.id, key: std::sync::Arc::new(series.key.clone()), readings: foreign };
+    let runs = futures::StreamExt::boxed(futures::stream::iter([Ok(run)]));
+    world.faulty.replace_day(day(-20), runs).await.unwrap();
+    let all = ask(&world, &series, -30..7, Resolution::Raw).await;
+    assert_eq!(by_day(&all), by_day(&whole), "{:?}", all.degraded);
+    assert!(all.degraded.len() == 1 && all.degraded[0].contains("never archived"), "{:?}", all.degraded);
+    let before = ask(&world, &series, -10..0, Resolution::Buckets(Width::Day)).await;
+    assert!(!format!("{:?}", before.points).contains("999"), "nor as what went on: {before:?}");
 }

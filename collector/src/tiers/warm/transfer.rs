@@ -1,7 +1,8 @@
 //! All that SQLite holds, moved into PostgreSQL.
 //!
 //! Tables go by name: each has a twin with the same columns, so that a new one needs no word here. Readings go by day,
-//! each of which is read back and compared. Both are all or nothing, and what has come over isn't moved again.
+//! each of which is read back and compared. A day is all or nothing, a table goes in pieces, in the order in which SQLite
+//! reads it; what has come over isn't moved again.
 
 use super::postgres::PostgresWarm;
 use super::sqlite::SqliteWarm;
@@ -59,16 +60,17 @@ pub async fn transfer(
     let mut moved = Moved::default();
     for table in &tables(from).await? {
         let total = from.count(table).await?;
-        let mut done = 0;
+        let mut done = to.part_of(table).await?;
         progress(&table.name, done, total);
         moved.rows += match to.has_come(&table.name).await? {
             Some(before) => before.rows,
             None => {
+                let before = done;
                 let step = |rows| {
                     done += rows;
                     progress(&table.name, done, total);
                 };
-                to.receive_table(table, from.rows_of(table), step).await?
+                to.receive_table(table, before, from.rows_of(table, before), step).await?
             }
         };
     }

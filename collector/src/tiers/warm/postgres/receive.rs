@@ -13,6 +13,8 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
 
 /// Rows that are written by one statement.
 const ROWS: usize = 2_000;
+/// Rows of one transaction: so many are moved again when it is interrupted.
+const ROWS_AT_ONCE: u64 = 20_000;
 /// Readings that are written by one statement.
 const READINGS: usize = 50_000;
 
@@ -111,20 +113,33 @@ impl PostgresWarm {
         Ok(found.map(|(rows, xor)| Proof { rows: rows.cast_unsigned(), xor: xor.unwrap_or(0).cast_unsigned() }))
     }
 
-    /// Takes in a table, all of it or nothing; every row is compared with what is stored then.
+    /// How many rows of a table have come over that hasn't as a whole.
+    pub(in crate::tiers::warm) async fn part_of(&self, table: &Table) -> Result<u64, TierError> {
+        Ok(self.has_come(&part(table)).await?.map_or(0, |part| part.rows))
+    }
+
+    /// Takes in a table's rows after the first `before`, which came before, some at a time; every row is compared with what
+    /// is stored then. Gives how many it has.
     pub(in crate::tiers::warm) async fn receive_table(
         &self,
         table: &Table,
+        before: u64,
         rows: BoxStream<'_, Result<Vec<Cell>, TierError>>,
         mut progress: impl FnMut(u64),
     ) -> Result<u64, TierError> {
         let mut transaction = self.begin().await?;
         let columns = columns(&mut transaction, table).await?;
-        let (sql, mut count) = (insert(&table.name, &columns), 0);
+        let (sql, mut count, mut kept) = (insert(&table.name, &columns), before, before);
         let mut pages = rows.try_chunks(ROWS);
         while let Some(page) = pages.try_next().await.map_err(|broken| broken.1)? {
             write(&mut transaction, table, &columns, &sql, &page).await?;
             count += page.len() as u64;
+            if count - kept >= ROWS_AT_ONCE {
+                mark(&mut transaction, &part(table), Proof { rows: count, xor: 0 }).await?;
+                transaction.commit().await.map_err(failed)?;
+                transaction = self.begin().await?;
+                kept = count;
+            }
             progress(page.len() as u64);
         }
         go_on_counting(&mut transaction, table).await?;
@@ -182,8 +197,15 @@ impl PostgresWarm {
     }
 }
 
+/// Under which name it is noted how far a table has come.
+fn part(table: &Table) -> String {
+    format!("part of {}", table.name)
+}
+
 async fn mark(connection: &mut PgConnection, what: &str, proof: Proof) -> Result<(), TierError> {
-    let query = sqlx::query("INSERT INTO moved (what, rows, xor) VALUES ($1, $2, $3)").bind(what);
+    let sql =
+        "INSERT INTO moved (what, rows, xor) VALUES ($1, $2, $3) ON CONFLICT (what) DO UPDATE SET rows = excluded.rows";
+    let query = sqlx::query(sql).bind(what);
     let query = query.bind(proof.rows.cast_signed()).bind(proof.xor.cast_signed());
     query.execute(connection).await.map_err(failed)?;
     Ok(())

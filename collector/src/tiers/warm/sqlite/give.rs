@@ -30,8 +30,13 @@ impl SqliteWarm {
     }
 
     /// The rows of a table, in the order of its columns.
-    pub(in crate::tiers::warm) fn rows_of<'a>(&'a self, table: &Table) -> BoxStream<'a, Result<Vec<Cell>, TierError>> {
-        let sql = format!("SELECT \"{}\" FROM \"{}\"", table.columns.join("\", \""), table.name);
+    pub(in crate::tiers::warm) fn rows_of<'a>(
+        &'a self,
+        table: &Table,
+        after: u64,
+    ) -> BoxStream<'a, Result<Vec<Cell>, TierError>> {
+        let columns = table.columns.join("\", \"");
+        let sql = format!("SELECT \"{columns}\" FROM \"{}\" LIMIT -1 OFFSET {after}", table.name);
         let columns = table.columns.len();
         let rows = sqlx::query(AssertSqlSafe(sql)).fetch(&self.read).map_err(failed);
         rows.and_then(move |row| std::future::ready(cells(&row, columns))).boxed()
