@@ -85,6 +85,12 @@ pub enum CaError {
     /// Reserved for the files of the authority.
     #[error("'{0}' is reserved for the collector's own files; choose another name")]
     Reserved(String),
+    /// Nothing a certificate can be asked for by.
+    #[error(
+        "--host '{0}': a name like collector.example.net or an address is needed, without https:// and port; of other \
+         letters the xn-- form (COLLECTOR_HOST in .env, with Docker Compose)"
+    )]
+    Host(String),
     /// The certificate could not be made.
     #[error("certificate for '{name}': {source}")]
     Certificate {
@@ -130,6 +136,7 @@ impl Authority {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(file_error(folder))?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(file_error(folder))?;
         let failed = |source| CaError::Certificate { name: "ca".into(), source };
+        alternative_names(hosts)?; // before anything is written: an authority that is half made is none
         let key = KeyPair::generate().map_err(failed)?;
         let serial = Serial::random();
         // The common name differs between authorities, so that a mixed-up trust file fails with a clear name.
@@ -137,10 +144,12 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let cert = params.self_signed(&key).map_err(failed)?;
-        write_new(&key_path, key.serialize_pem().as_bytes(), 0o600)?;
-        write_new(&cert_path, cert.pem().as_bytes(), 0o644)?;
+        let key_text = key.serialize_pem();
         let authority = Self { folder: folder.into(), issuer: Issuer::new(params, key) };
+        // Last of all the authority: as long as it isn't there it can be made again.
         let server = authority.issue_as("server", hosts, Role::Server)?;
+        write_new(&key_path, key_text.as_bytes(), 0o600)?;
+        write_new(&cert_path, cert.pem().as_bytes(), 0o644)?;
         Ok((authority, server))
     }
 
@@ -186,6 +195,7 @@ impl Authority {
 
     fn issue_as(&self, name: &str, hosts: &[String], role: Role) -> Result<Issued, CaError> {
         let failed = |source| CaError::Certificate { name: name.into(), source };
+        let names = alternative_names(hosts)?;
         let key = KeyPair::generate().map_err(failed)?;
         let serial = Serial::random();
         let mut params = params(name, &serial);
@@ -195,12 +205,7 @@ impl Authority {
             Role::Gateway => ExtendedKeyUsagePurpose::ClientAuth,
             Role::Server => ExtendedKeyUsagePurpose::ServerAuth,
         }];
-        for host in hosts {
-            params.subject_alt_names.push(match host.parse::<IpAddr>() {
-                Ok(address) => SanType::IpAddress(address),
-                Err(_) => SanType::DnsName(host.as_str().try_into().map_err(failed)?),
-            });
-        }
+        params.subject_alt_names = names;
         let cert = params.signed_by(&key, &self.issuer).map_err(failed)?;
         let line = format!("{serial} {role} {name} {}\n", Timestamp::wall_clock());
         append_line(&self.folder.join("issued"), &line)?;
@@ -249,6 +254,28 @@ impl Authority {
     }
 }
 
+/// As a certificate bears them.
+fn alternative_names(hosts: &[String]) -> Result<Vec<SanType>, CaError> {
+    let name = |host: &String| match host.parse::<IpAddr>() {
+        Ok(address) => Ok(SanType::IpAddress(address)),
+        Err(_) if !is_host(host) => Err(CaError::Host(host.clone())),
+        Err(_) => host.as_str().try_into().map(SanType::DnsName).map_err(|_| CaError::Host(host.clone())),
+    };
+    hosts.iter().map(name).collect()
+}
+
+/// A name that others can connect to; its first part may be `*`.
+fn is_host(name: &str) -> bool {
+    let of_label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let fits = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(of_label)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.strip_prefix("*.").unwrap_or(name).split('.').all(fits)
+}
+
 fn params(name: &str, serial: &Serial) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -289,6 +316,22 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_no_certificate_can_bear_is_refused_before_anything_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("ca");
+        for host in
+            ["", "citt\u{e0}.example", "https://collector.example.net:8443", "collector:8443", "a b", "-a", "a..b"]
+        {
+            let refused = Authority::init(&folder, &["localhost".into(), host.into()]).unwrap_err().to_string();
+            assert!(refused.contains(&format!("--host '{host}'")) && refused.contains("COLLECTOR_HOST"), "{refused}");
+            assert!(fs::read_dir(&folder).unwrap().next().is_none(), "{host}: nothing is left behind");
+        }
+        let fine =
+            ["localhost", "10.0.0.5", "::1", "*.example.net", "xn--citt-0na.example", "my_host"].map(String::from);
+        Authority::init(&folder, &fine).unwrap();
     }
 
     fn authority() -> (tempfile::TempDir, Authority) {

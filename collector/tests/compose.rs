@@ -1,8 +1,19 @@
 //! docker-compose.yml can't be run by our tests; what can be said of it by reading is checked here.
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
+#[path = "services/mod.rs"]
+mod services;
+
+use collector::tiers::hot::redis::probe;
+use collector::tiers::hot::settings::HotSettings;
+use collector::tiers::warm::settings::Secret;
+use rustix::process::Signal;
+use services::{Service, eventually, free_port};
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 use yaml_rust2::{Yaml, YamlLoader};
 
 fn root() -> PathBuf {
@@ -146,4 +157,113 @@ fn the_dockerfile_builds_what_the_workspace_has() {
     for path in ["docker/Dockerfile", "docker/mosquitto.conf", ".dockerignore"] {
         assert!(root().join(path).is_file(), "{path}");
     }
+}
+
+/// A script of the file, run here: its folder is `folder`, and what it would start as the last is left out.
+fn script(text: &str, (folder, at): (&Path, &str), environment: &[(&str, &str)]) -> Output {
+    let stubs = folder.join("stubs");
+    std::fs::create_dir_all(&stubs).unwrap();
+    for name in ["chown", "docker-entrypoint.sh", "mosquitto"] {
+        std::fs::write(stubs.join(name), "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(stubs.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let text = text.replace("$$", "$").replace(at, folder.to_str().unwrap());
+    let path = format!("{}:{}", stubs.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("sh");
+    command.args(["-c", &text]).env("PATH", path).envs(environment.iter().copied());
+    command.output().unwrap()
+}
+
+/// What a password may hold.
+const PASSWORDS: [&str; 4] = ["a:b", " leads", r#"quo"ted \ back"#, "$x'y#z"];
+
+#[tokio::test]
+async fn any_password_is_redis_password() {
+    let compose = compose();
+    let text = strings(&compose["services"]["redis"]["command"])[0].to_owned();
+    for password in PASSWORDS {
+        let folder = tempfile::tempdir().unwrap();
+        let environment = [("REDIS_PASSWORD", password), ("REDIS_MEMORY", "64mb")];
+        let made = script(&text, (folder.path(), "/run/redis"), &environment);
+        assert!(made.status.success(), "{made:?}");
+        let (config, port) = (folder.path().join("redis.conf"), free_port());
+        // The volume of the container.
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, text.replace("dir /data", "")).unwrap();
+        let command = [
+            "redis-server",
+            config.to_str().unwrap(),
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+            "--dir",
+            folder.path().to_str().unwrap(),
+        ];
+        let _server = Service::start(&command, None, Signal::TERM, Stdio::null());
+        let settings = |password: &str| {
+            let password = Some(Secret::new(password));
+            HotSettings { host: "127.0.0.1".into(), port, password, ..HotSettings::default() }
+        };
+        let asked = async |password: &str| {
+            let settings = settings(password);
+            tokio::task::spawn_blocking(move || probe(&settings).is_ok()).await.unwrap()
+        };
+        eventually(password, Duration::from_secs(20), async || asked(password).await).await;
+        assert!(!asked("another").await, "{password}");
+    }
+}
+
+#[tokio::test]
+async fn any_password_is_the_brokers_password() {
+    let compose = compose();
+    let service = &compose["services"]["mosquitto"];
+    let (text, health) = (strings(&service["command"])[0], strings(&service["healthcheck"]["test"])[1]);
+    for password in PASSWORDS {
+        let folder = tempfile::tempdir().unwrap();
+        let at = (folder.path(), "/run/mosquitto");
+        let made = script(text, at, &[("MQTT_USER", "sensors"), ("MQTT_PASSWORD", password)]);
+        assert!(made.status.success(), "{made:?}");
+        let (config, port) = (folder.path().join("mosquitto.conf"), free_port());
+        let passwords = folder.path().join("password");
+        std::fs::write(
+            &config,
+            format!(
+                "listener {port} 127.0.0.1\nuser root\nallow_anonymous false\npassword_file {}\n",
+                passwords.display()
+            ),
+        )
+        .unwrap();
+        let _broker = Service::start(&["mosquitto", "-c", config.to_str().unwrap()], None, Signal::TERM, Stdio::null());
+        let asked = |password: &str| {
+            let text = health.replace("mosquitto_sub -t", &format!("mosquitto_sub -p {port} -t"));
+            script(&text, at, &[("MQTT_USER", "sensors"), ("MQTT_PASSWORD", password)]).status.success()
+        };
+        eventually(password, Duration::from_secs(20), async || asked(password)).await;
+        assert!(!asked(password.split(':').next().unwrap_or_default()) || !password.contains(':'), "not a part of it");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let refused = script(text, (folder.path(), "/run/mosquitto"), &[("MQTT_USER", "a:b"), ("MQTT_PASSWORD", "x")]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("MQTT_USER in .env"), "{refused:?}");
+}
+
+/// Who logs in to the broker is said in one place.
+#[test]
+fn the_demos_agent_is_the_user_of_the_broker() {
+    let text = std::fs::read_to_string(root().join("config/compose/agent.toml")).unwrap();
+    assert!(text.contains("user_env = \"MQTT_USER\"") && text.contains("password_env = \"MQTT_PASSWORD\""));
+    let compose = compose();
+    for name in ["mosquitto", "simulators", "edge-agent"] {
+        let user = &compose["services"][name]["environment"]["MQTT_USER"];
+        assert_eq!(user.as_str(), Some("${MQTT_USER:-sensors}"), "{name}");
+    }
+}
+
+/// An authority that is half made isn't taken for one.
+#[test]
+fn the_authority_is_there_when_its_certificate_is_too() {
+    let compose = compose();
+    let text = strings(&compose["services"]["authority"]["command"])[0];
+    assert!(text.contains("ca.pem &&") && text.contains("server.pem;"), "{text}");
 }

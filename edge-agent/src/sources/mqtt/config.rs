@@ -259,16 +259,25 @@ fn host_and_port(text: &str, default_port: u16) -> Result<(String, u16), String>
 
 fn login(raw: &RawBroker, notes: &mut Notes) -> Option<(String, Secret)> {
     let (file, variable) = (raw.password_file.as_ref(), raw.password_env.as_ref());
-    if raw.user.is_none() && (file.is_some() || variable.is_some()) {
+    let from_variable =
+        |key: &str, name: &String| std::env::var(name).map_err(|_| format!("{key}: {name} isn't set, or is no text"));
+    let user = match (&raw.user, &raw.user_env) {
+        (Some(_), Some(_)) => Err("user and user_env are both given; one is enough".into()),
+        (Some(user), None) => Ok(Some(user.clone())),
+        (None, Some(name)) => from_variable("user_env", name).map(Some),
+        (None, None) => Ok(None),
+    };
+    let user = notes.take(user, None);
+    if raw.user.is_none() && raw.user_env.is_none() && (file.is_some() || variable.is_some()) {
         notes.add("a password needs a user".into());
     }
-    let user = raw.user.clone()?;
+    let user = user?;
     let password = match (file, variable) {
         (Some(_), Some(_)) => Err("password_file and password_env are both given; one is enough".into()),
         (Some(path), None) => std::fs::read_to_string(path)
             .map(|text| text.lines().next().unwrap_or_default().to_owned())
             .map_err(|error| format!("password_file {}: {error}", path.display())),
-        (None, Some(name)) => std::env::var(name).map_err(|_| format!("password_env: {name} isn't set, or is no text")),
+        (None, Some(name)) => from_variable("password_env", name),
         (None, None) => Ok(String::new()),
     };
     Some((user, Secret(notes.take(password, String::new()))))

@@ -149,6 +149,8 @@ fn a_brokers_own_keys_are_checked() {
     broker_refused("points_max = 0", "points_max = 0");
     broker_refused("password_env = \"X\"", "a password needs a user");
     broker_refused("user = \"u\"\npassword_env = \"NO_SUCH_VARIABLE_HERE\"", "NO_SUCH_VARIABLE_HERE isn't set");
+    broker_refused("user_env = \"NO_SUCH_VARIABLE_HERE\"", "user_env: NO_SUCH_VARIABLE_HERE isn't set");
+    broker_refused("user = \"u\"\nuser_env = \"PATH\"", "user and user_env are both given");
     broker_refused("user = \"u\"\npassword_file = \"/nowhere/x\"", "password_file /nowhere/x: ");
     broker_refused("tls = { ca = \"/nowhere/ca.pem\" }", "tls: /nowhere/ca.pem: ");
     broker_refused("tls = { ca = \"/nowhere/ca.pem\", cert = \"x\" }", "cert and key go together");

@@ -66,6 +66,8 @@ pub struct RawBroker {
     pub protocol: Protocol,
     /// For brokers that ask.
     pub user: Option<String>,
+    /// An environment variable that holds it.
+    pub user_env: Option<String>,
     /// A file whose first line is the password.
     pub password_file: Option<PathBuf>,
     /// An environment variable that holds it.
