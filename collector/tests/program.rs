@@ -68,6 +68,57 @@ fn check_names_every_mistake_at_once_and_changes_nothing() {
     assert!(!site.config.data_dir.join("spool").exists());
 }
 
+/// What is wrong is put right where it stands.
+#[test]
+fn values_of_the_environment_are_named_by_their_variable() {
+    let site = Site::new(&["STATION_7"], |_| {});
+    let config = site.write_config("");
+    for (name, value, why) in [
+        ("CACHE_TTL_HOURS", "0", "1 to 168 are possible"),
+        ("CACHE_REFRESH_HOURS", "30", "1 to 24 are possible"),
+        ("POSTGRES_PORT", "70000", "1 to 65535"),
+        ("REDIS_DB", "first", "a number is needed"),
+        ("BIGQUERY_LOCATION", "E U", "EU or europe-west8"),
+    ] {
+        let mut command = std::process::Command::new(process::PROGRAM);
+        command
+            .args(["check", "-c", config.to_str().unwrap()])
+            .env("BIGQUERY_PROJECT_ID", "abbanoa-464816")
+            .env(name, value);
+        let output = command.output().unwrap();
+        let said = text(&output.stdout);
+        assert!(said.contains(&format!("environment: {name} = {value}: ")) && said.contains(why), "{name}: {said}");
+        assert!(!said.contains("collector.toml: "), "the file isn't to blame: {said}");
+    }
+}
+
+/// Days that have left the database are nowhere else.
+#[tokio::test]
+async fn check_misses_days_of_the_archive() {
+    use collector::etl::ledger::Export;
+    use collector::tiers::warm::sqlite::SqliteWarm;
+    use collector::tiers::{Day, Flush, Proof, StoredReading, WarmTier as _};
+    use shared::reading::{Held, Quality};
+    let site = Site::new(&["STATION_7"], |_| {});
+    let warm = SqliteWarm::open(&site.config.warm_file()).await.unwrap();
+    let (day, gateway) = (Day(20_000), shared::ids::GatewayId::new("STATION_7").unwrap());
+    let series = warm.series_for(&gateway, catalogue(&["A"]).entries()).await.unwrap().remove(0).unwrap();
+    let held = Held { value: Some(1.0), quality: Quality::GOOD, revision: 0 };
+    let readings = vec![StoredReading { series, at: day.start(), held }];
+    warm.commit(Flush { readings, ..Flush::default() }).await.unwrap();
+    let entry = warm.days().days(day, day.next()).await.unwrap()[0];
+    let proof = Proof::of(warm.days().rows(day)).await.unwrap();
+    let export = Export { day, before: entry.exported, version: entry.version, warm: proof, cold: proof };
+    assert!(warm.days().exported(export).await.unwrap());
+    warm.close().await;
+    let output = collector(&["check", "-c", site.write_config("").to_str().unwrap()]);
+    let said = text(&output.stdout);
+    assert!(said.contains("1 days that were archived are not in") && said.contains("2024-10-04"), "{said}");
+    std::fs::write(site.config.warm_file(), "no database").unwrap();
+    let output = collector(&["check", "-c", site.write_config("").to_str().unwrap()]);
+    assert!(output.status.code() == Some(2) && text(&output.stdout).contains("warm.sqlite"), "{output:?}");
+}
+
 #[test]
 fn check_says_whose_certificate_is_not_a_servers_and_which_key_everybody_can_read() {
     use std::os::unix::fs::PermissionsExt;

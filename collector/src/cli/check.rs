@@ -7,15 +7,17 @@ use super::{WRONG, migrate};
 use crate::config::{Config, LoadError};
 use crate::revocation;
 use crate::run;
-use crate::tiers::TierError;
 use crate::tiers::cold::bigquery::BigQueryCold;
 use crate::tiers::cold::settings::Store;
 use crate::tiers::hot;
+use crate::tiers::warm::postgres::PostgresWarm;
 use crate::tiers::warm::{self, SchemaReport};
+use crate::tiers::{Day, TierError};
 use anstream::println;
 use serde::Serialize;
 use shared::reading::Timestamp;
 use shared::tls::file::{self, About, Expiry};
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
@@ -167,13 +169,42 @@ fn cold(config: &Config, findings: &mut Findings) {
     let Some(url) = &config.cold.url else {
         let folder = config.cold.folder.clone().unwrap_or_else(|| config.cold_dir());
         return match writable(&folder) {
-            Ok(_) => findings.add("[cold]", Verdict::Ok, format!("Parquet files in {}", folder.display())),
+            Ok(_) => files(config, &folder, findings),
             Err(why) => findings.add("[cold]", Verdict::Error, format!("folder: {why}")),
         };
     };
     match asked(config.cold.probe()) {
         Ok(()) => findings.add("[cold]", Verdict::Ok, format!("Parquet files at {url}, written and read")),
         Err(error) => findings.add("[cold]", Verdict::Warning, error.to_string()),
+    }
+}
+
+/// Of days that have left the database its files have all there is.
+fn files(config: &Config, folder: &Path, findings: &mut Findings) {
+    // While the database can't be asked nobody knows which they are.
+    let archived = asked(warm::archived(&config.warm, &config.warm_file())).unwrap_or_default();
+    let there = async {
+        match folder.is_dir() {
+            true => config.cold.open(folder)?.days(Day::FIRST, Day::LAST.next()).await,
+            false => Ok(Vec::new()), // it is made by `run`
+        }
+    };
+    let there: BTreeSet<Day> = match asked(there) {
+        Ok(days) => days.into_iter().collect(),
+        Err(error) => return findings.add("[cold]", Verdict::Warning, error.to_string()),
+    };
+    let lost: Vec<&Day> = archived.iter().filter(|day| !there.contains(day)).collect();
+    let place = folder.display();
+    match lost.first() {
+        None => findings.add("[cold]", Verdict::Ok, format!("Parquet files in {place}")),
+        Some(first) => {
+            let detail = format!(
+                "{} days that were archived are not in {place}, the first is {first}: is it the right folder, and mounted? what \
+                 was lost is put back from a copy",
+                lost.len()
+            );
+            findings.add("[cold]", Verdict::Warning, detail);
+        }
     }
 }
 
@@ -249,7 +280,8 @@ fn folder(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// What comes waits in the spool while a database can't be used, so that is no error of the configuration.
+/// What comes waits in the spool while a server can't be used, so that is no error of the configuration. Without its own
+/// file the collector doesn't start.
 fn warm_tier(config: &Config, findings: &mut Findings) {
     if let Err(error) = run::moved(config) {
         return findings.add("[warm]", Verdict::Error, error.to_string());
@@ -257,7 +289,11 @@ fn warm_tier(config: &Config, findings: &mut Findings) {
     let place = migrate::place(config);
     let report = match asked(warm::check(&config.warm, &config.warm_file())) {
         Ok(report) => report,
-        Err(error) => return findings.add("[warm]", Verdict::Warning, error.to_string()),
+        Err(error) => {
+            let starts = config.warm.store() == warm::settings::Store::Postgres;
+            let verdict = if starts { Verdict::Warning } else { Verdict::Error };
+            return findings.add("[warm]", verdict, error.to_string());
+        }
     };
     let SchemaReport { store, pending, wrong, missing } = &report;
     let detail = match (wrong.first().or(missing.first()), pending.len()) {
@@ -267,6 +303,11 @@ fn warm_tier(config: &Config, findings: &mut Findings) {
     };
     let fine = wrong.is_empty() && missing.is_empty();
     findings.add("[warm]", if fine { Verdict::Ok } else { Verdict::Warning }, detail);
+    if config.warm.store() == warm::settings::Store::Postgres
+        && let Err(error) = asked(PostgresWarm::check_replica(&config.warm))
+    {
+        findings.add("[warm]", Verdict::Warning, format!("{error}; `run` asks the primary instead"));
+    }
 }
 
 fn certificates(config: &Config, findings: &mut Findings) {

@@ -16,6 +16,11 @@ impl ValueError {
     pub(crate) fn new(key: &str, value: String, why: &str) -> Self {
         Self { key: key.into(), value, why: why.into() }
     }
+
+    /// By another name of the setting.
+    pub(super) fn named(self, key: &str) -> Self {
+        Self { key: key.into(), ..self }
+    }
 }
 
 /// Values that can't be used.

@@ -234,6 +234,19 @@ impl Default for Buffer {
     }
 }
 
+/// Settings whose value a variable gives, when it is set: that is where it is to be put right.
+const VARIABLES: [(&str, &str); 5] = [
+    ("hot.ttl_hours", "CACHE_TTL_HOURS"),
+    ("hot.refresh_hours", "CACHE_REFRESH_HOURS"),
+    ("cold.bigquery.project", "BIGQUERY_PROJECT_ID"),
+    ("cold.bigquery.dataset", "BIGQUERY_DATASET_ID"),
+    ("cold.bigquery.location", "BIGQUERY_LOCATION"),
+];
+
+fn in_the_environment(what: ValueError) -> Misplaced {
+    Misplaced { place: shared::config::Place { path: "environment".into(), line: None }, what }
+}
+
 impl Config {
     /// Reads a file, or a folder of `*.toml`.
     ///
@@ -244,12 +257,20 @@ impl Config {
         let variable = |name: &str| std::env::var(name).ok();
         config.cold.apply_environment(variable);
         let set = [config.hot.apply_environment(variable), config.warm.apply_environment(variable)];
-        let set = set.into_iter().filter_map(Result::err);
-        let mut wrong: Vec<Misplaced> = set
-            .map(|(key, value)| ValueError::new(key, value, "a number is needed"))
-            .map(|what| Misplaced { place: sources.whole(), what })
-            .collect();
-        let placed = |what: ValueError| Misplaced { place: sources.find(&what.key), what };
+        let number = |(name, value): (&'static str, String)| {
+            let why = if name.ends_with("_PORT") { "a port from 1 to 65535 is needed" } else { "a number is needed" };
+            ValueError::new(name, value, why)
+        };
+        let mut wrong: Vec<Misplaced> =
+            set.into_iter().filter_map(Result::err).map(|set| in_the_environment(number(set))).collect();
+        let placed = |what: ValueError| {
+            let by =
+                VARIABLES.iter().find(|(key, name)| *key == what.key && variable(name).is_some_and(|v| !v.is_empty()));
+            match by {
+                Some((_, name)) => in_the_environment(what.named(name)),
+                None => Misplaced { place: sources.find(&what.key), what },
+            }
+        };
         wrong.extend(config.mistakes().0.into_iter().map(placed));
         if wrong.is_empty() { Ok(config) } else { Err(LoadError::Values(wrong)) }
     }

@@ -110,6 +110,64 @@ async fn a_schema_of_a_newer_or_another_program_is_left_alone() {
     }
 }
 
+/// Whatever `run` couldn't work with, or would lose by, is told before.
+#[tokio::test]
+async fn what_run_could_not_work_with_is_told() {
+    let server = Postgres::start().await;
+    let made = server.database().await;
+    assert_eq!(Bench::new(&made).json(&[], "").1, 0);
+    server.execute("postgres", "CREATE ROLE guest LOGIN PASSWORD 'only for tests'").await;
+    let cases: [(&str, &[&str]); 11] = [
+        ("ALTER TABLE series ALTER series_id DROP IDENTITY", &["series.series_id has lost its default"]),
+        ("ALTER TABLE etl_jobs ALTER number DROP IDENTITY", &["etl_jobs.number has lost its default"]),
+        ("DROP INDEX etl_jobs_one_at_a_time", &["CREATE UNIQUE INDEX etl_jobs_one_at_a_time ON etl_jobs (job) WHERE"]),
+        ("DROP INDEX dirty_buckets_by_series", &["CREATE INDEX dirty_buckets_by_series"]),
+        (
+            "UPDATE _sqlx_migrations SET success = false WHERE version = 22",
+            &["migration 0022 is noted as not finished"],
+        ),
+        (
+            "DROP TABLE _sqlx_migrations",
+            &["table alerts_told is there, but _sqlx_migrations", "[warm] schema", "POSTGRES_DB"],
+        ),
+        ("ALTER TABLE gaps SET UNLOGGED", &["table gaps is UNLOGGED", "SET LOGGED"]),
+        (
+            "CREATE FUNCTION t() RETURNS trigger LANGUAGE plpgsql AS 'begin return null; end'; \
+             CREATE TRIGGER greedy BEFORE INSERT ON readings FOR EACH ROW EXECUTE FUNCTION t()",
+            &["trigger greedy on readings", "drop it"],
+        ),
+        ("ALTER TABLE readings ADD CONSTRAINT few CHECK (value < 100)", &["constraint few of readings", "(value < "]),
+        ("ALTER TABLE audit ENABLE ROW LEVEL SECURITY", &["table audit has row level security"]),
+        ("ALTER DATABASE {} SET default_transaction_read_only = on", &["takes no writes", "POSTGRES_HOST"]),
+    ];
+    for (n, (alter, says)) in cases.into_iter().enumerate() {
+        let name = format!("altered_{n}");
+        server.execute("postgres", &format!("CREATE DATABASE {name} TEMPLATE {}", made.database)).await;
+        server.execute(&name, &alter.replace("{}", &name)).await;
+        let (answer, code) = Bench::new(&server.settings(&name)).json(&["--check"], "");
+        assert_eq!((code, &answer["in_order"]), (1, &Value::Bool(false)), "{alter}: {answer}");
+        for words in says {
+            assert!(answer.to_string().contains(words), "{alter}: {answer}");
+        }
+    }
+    let mut bench = Bench::new(&made);
+    bench.set("POSTGRES_USER", "guest");
+    for (grant, says) in [
+        ("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest", "user guest may not create tables in schema public"),
+        ("GRANT CREATE ON SCHEMA public TO guest", "user guest lacks INSERT UPDATE DELETE on table series"),
+        ("GRANT ALL ON ALL TABLES IN SCHEMA public TO guest", "table readings belongs to another user"),
+    ] {
+        server.execute(&made.database, grant).await;
+        let (answer, code) = bench.json(&["--check"], "");
+        let wrong = answer["wrong"].to_string();
+        assert!(code == 1 && wrong.contains(says) && wrong.contains("POSTGRES_USER"), "{grant}: {answer}");
+    }
+    bench.set("POSTGRES_DB", &server.database().await.database);
+    let (answer, code) = bench.json(&["--check"], "");
+    assert!(code == 1 && answer["wrong"].to_string().contains("may not create tables"), "{answer}");
+    assert_eq!(Bench::new(&made).json(&["--check"], "").1, 0, "and for its own user all is well");
+}
+
 #[tokio::test]
 async fn what_is_in_the_way_is_named_by_its_setting() {
     let server = Postgres::start_with("scram-sha-256", &["fsync=off"]).await;

@@ -131,3 +131,26 @@ async fn killed_under_load_it_loses_and_doubles_nothing_and_ingest_goes_on() {
     assert_eq!(std::fs::read_dir(site.config.data_dir.join("rejected")).unwrap().count(), 0);
     collector.stop().await;
 }
+
+/// It is there, and gives nobody a further connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_has_no_room_nobody_waits_and_why_is_said() {
+    let server = Postgres::start().await;
+    let mut settings = server.database().await;
+    let database = &settings.database;
+    server.execute("postgres", &format!("CREATE ROLE coll LOGIN; ALTER DATABASE {database} OWNER TO coll")).await;
+    server.execute(database, "ALTER SCHEMA public OWNER TO coll").await;
+    settings.user = "coll".into();
+    settings.connect_timeout = Duration::from_secs(600).into();
+    let tier = PostgresWarm::open(&settings).await.unwrap();
+    let end = "ALTER ROLE coll CONNECTION LIMIT 0; \
+               SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'coll'";
+    server.execute("postgres", end).await;
+    for _ in 0..3 {
+        let error = within(tier.series(None)).await.unwrap_err().to_string();
+        assert!(error.contains("too many connections") && error.contains("lower [warm] connections"), "{error}");
+    }
+    server.execute("postgres", "ALTER ROLE coll CONNECTION LIMIT -1").await;
+    assert!(until(async || tier.series(None).await.is_ok()).await);
+    tier.close().await;
+}

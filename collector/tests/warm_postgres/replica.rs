@@ -52,3 +52,20 @@ async fn history_is_read_from_a_replica_only_while_it_is_up_to_date() {
     assert_eq!(all().await, stored, "it is dead: the primary is asked");
     tier.close().await;
 }
+
+#[tokio::test]
+async fn one_that_is_none_is_told_before() {
+    let server = services::postgres::Postgres::start().await;
+    let of = |replica: String| WarmSettings { replica: Some(replica), ..server.settings("postgres") };
+    let primary = PostgresWarm::check_replica(&of(format!("127.0.0.1:{}", server.port))).await.unwrap_err();
+    assert!(primary.to_string().contains("it doesn't follow any primary"), "{primary}");
+    let nobody = PostgresWarm::check_replica(&of(format!("127.0.0.1:{}", services::free_port()))).await.unwrap_err();
+    let nobody = nobody.to_string();
+    assert!(nobody.contains("check [warm] replica") && !nobody.contains("POSTGRES_HOST"), "{nobody}");
+    for wrong in ["127.0.0.1:abc", "db:", "db:0", ""] {
+        assert_eq!(of(wrong.into()).mistakes().keys(), ["warm.replica"], "{wrong}");
+    }
+    for fine in ["db2", "db2:5433", "::1", "[::1]:5432"] {
+        assert_eq!(of(fine.into()).mistakes().keys().len(), 0, "{fine}");
+    }
+}

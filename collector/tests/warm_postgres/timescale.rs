@@ -176,4 +176,7 @@ async fn lost_policies_are_named(server: &TimescaleServer) {
         "sensor_readings_daily has lost its refresh policy",
     ];
     assert_eq!(report.missing, missing);
+    connection.execute("SELECT add_retention_policy('readings', INTERVAL '30 days')").await.unwrap();
+    let report = PostgresWarm::check(&settings).await.unwrap();
+    assert!(report.wrong.len() == 1 && report.wrong[0].contains("remove_retention_policy('readings')"), "{report:?}");
 }

@@ -179,6 +179,16 @@ impl WarmSettings {
             Store::Postgres => (85, "85 to 36500 are possible with PostgreSQL: its views look back 80 days"),
         };
         found.unless((least..=36_500).contains(&self.keep_days), "warm.keep_days", self.keep_days, why);
+        // Without brackets more than one colon is an address of IPv6.
+        let port = |place: &String| match place.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                port.parse::<u16>().is_ok_and(|port| port > 0)
+            }
+            _ => !place.is_empty(),
+        };
+        let replica = self.replica.as_ref().is_none_or(port);
+        let named = self.replica.as_deref().unwrap_or_default();
+        found.unless(replica, "warm.replica", named, "`host` or `host:port` is needed");
         let some = (1..=1_000).contains(&self.connections);
         found.unless(some, "warm.connections", self.connections, "1 to 1000 are possible");
         for (key, duration) in

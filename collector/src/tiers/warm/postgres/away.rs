@@ -1,17 +1,18 @@
 //! A server that is away is left alone.
 //!
 //! When a connection is long in coming, one of its own is tried beside the pools: so a pool whose connections are all at
-//! work isn't taken for a server that is away, and neither is a server that says no. While it is away everybody fails at
+//! work isn't taken for a server that is away, and neither is a server that says no. When it says that it has no room for
+//! another one, whoever waits is told that. While it is away everybody fails at
 //! once, and it is tried in the background until it is back. A commit tries for itself now and then, so nothing that is
 //! wrong here can keep it away.
 
-use super::fault::{failed, is_away, unavailable, why};
+use super::fault::{failed, is_away, is_full, unavailable, why};
 use crate::tiers::TierError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -32,6 +33,8 @@ struct Watched {
     suspicious: Duration,
     pause: Duration,
     gone: watch::Sender<Option<Gone>>,
+    /// Why it gives no further connection, though it is there.
+    full: Mutex<Option<String>>,
     /// It is being tried.
     looking: AtomicBool,
 }
@@ -63,8 +66,8 @@ impl Server {
     }
 
     fn with_pace(options: PgConnectOptions, within: Duration, suspicious: Duration, pause: Duration) -> Self {
-        let (gone, looking) = (watch::channel(None).0, AtomicBool::new(false));
-        Self(Arc::new(Watched { options, within, suspicious, pause, gone, looking }))
+        let (gone, full, looking) = (watch::channel(None).0, Mutex::default(), AtomicBool::new(false));
+        Self(Arc::new(Watched { options, within, suspicious, pause, gone, full, looking }))
     }
 
     fn gone(&self) -> Option<Gone> {
@@ -92,6 +95,10 @@ impl Server {
                 return gone.error();
             }
             self.look();
+            // Who waits for one that another has may wait; for a further one there is nothing to wait for.
+            if let Some(why) = self.0.full().clone() {
+                return unavailable(why);
+            }
         }
     }
 
@@ -139,11 +146,23 @@ impl Server {
     }
 }
 
+/// What came of a connection of our own.
+enum Tried {
+    There,
+    Full(String),
+    Away(String),
+}
+
 impl Watched {
     /// Tries it, and says what came of it.
     async fn is_there(&self) -> bool {
         let was_away = self.gone.borrow().is_some();
-        let why = self.attempt().await;
+        let (why, full) = match self.attempt().await {
+            Tried::There => (None, None),
+            Tried::Full(why) => (None, Some(why)),
+            Tried::Away(why) => (Some(why), None),
+        };
+        *self.full() = full;
         // A try that hung says nothing against a commit that got through meanwhile.
         let overtaken = was_away && self.gone.borrow().is_none();
         let there = why.is_none() || overtaken;
@@ -153,14 +172,18 @@ impl Watched {
         there
     }
 
-    /// Why no connection can be had.
-    async fn attempt(&self) -> Option<String> {
+    async fn attempt(&self) -> Tried {
         let connect = async { self.options.connect().await?.close().await };
         match tokio::time::timeout(self.within, connect).await {
-            Ok(Err(error)) if is_away(&error) => Some(why(failed(error))),
-            Ok(_) => None,
-            Err(_) => Some(why(failed(sqlx::Error::PoolTimedOut))),
+            Ok(Err(error)) if is_away(&error) => Tried::Away(why(failed(error))),
+            Ok(Err(error)) if is_full(&error) => Tried::Full(why(failed(error))),
+            Ok(_) => Tried::There,
+            Err(_) => Tried::Away(why(failed(sqlx::Error::PoolTimedOut))),
         }
+    }
+
+    fn full(&self) -> MutexGuard<'_, Option<String>> {
+        self.full.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn say(&self, why: Option<String>) {

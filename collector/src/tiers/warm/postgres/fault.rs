@@ -99,6 +99,10 @@ pub(super) fn failed(error: sqlx::Error) -> TierError {
         sqlx::Error::Io(why) => {
             unavailable(format!("{why}: check [warm] host / POSTGRES_HOST and port / POSTGRES_PORT"))
         }
+        _ if error.to_string().contains("saslprep") => unavailable(
+            "the password holds a character that none may have, a line break perhaps: check [warm] password_file / \
+             POSTGRES_PASSWORD",
+        ),
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
             unavailable(format!("{error}: a table was altered; compare with `collector migrate --check`"))
         }
@@ -111,6 +115,11 @@ pub(super) fn is_away(error: &sqlx::Error) -> bool {
     // It shuts down, has crashed, or isn't up yet.
     let refuses = |code: &str| matches!(code, "57P01" | "57P02" | "57P03");
     matches!(error, sqlx::Error::Io(_)) || code(error).is_some_and(|code| refuses(&code))
+}
+
+/// Whether it gives no further connection.
+pub(super) fn is_full(error: &sqlx::Error) -> bool {
+    code(error).as_deref() == Some("53300")
 }
 
 /// The words of an error, without its tier.

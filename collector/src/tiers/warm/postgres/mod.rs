@@ -13,6 +13,7 @@ mod copy;
 mod copy_out;
 mod days;
 mod fault;
+mod fitness;
 mod forecasts;
 mod foreign;
 mod hot;
@@ -129,6 +130,20 @@ impl PostgresWarm {
             schema::look(&mut connection, settings).await
         };
         look.await.map_err(|error| named(settings, error))
+    }
+
+    /// Looks whether the read replica can be asked, if there is to be one.
+    ///
+    /// # Errors
+    /// When it can't.
+    pub async fn check_replica(settings: &WarmSettings) -> Result<(), TierError> {
+        match &settings.replica {
+            Some(place) => replica::look(settings, place).await.map_err(|error| match error {
+                TierError::Unavailable { tier, why } => TierError::Unavailable { tier, why: format!("{place}: {why}") },
+                other => other,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Makes sure that the tables are there and as they should be; gives how readings are kept.

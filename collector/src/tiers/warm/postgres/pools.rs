@@ -60,9 +60,12 @@ pub(super) fn options(settings: &WarmSettings) -> Result<PgConnectOptions, TierE
 
 /// The same for a replica, `host` or `host:port`.
 pub(super) fn replica_options(primary: PgConnectOptions, place: &str) -> PgConnectOptions {
-    match place.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?))) {
-        Some((host, port)) => primary.host(host).port(port),
-        None => primary.host(place),
+    // An address of IPv6 has colons of its own, and a port behind brackets only.
+    let split = place.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    match split.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?))) {
+        Some((host, port)) => primary.host(&bare(host)).port(port),
+        None => primary.host(&bare(place)),
     }
 }
 
@@ -130,6 +133,8 @@ mod tests {
         };
         assert_eq!(place("db2"), ("db2".into(), 5432));
         assert_eq!(place("db2:6000"), ("db2".into(), 6000));
+        assert_eq!(place("::1"), ("::1".into(), 5432));
+        assert_eq!(place("[::1]:6000"), ("::1".into(), 6000));
     }
 
     #[test]

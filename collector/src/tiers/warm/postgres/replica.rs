@@ -6,10 +6,12 @@
 //! said counts.
 
 use super::fault::{failed, unavailable};
+use super::pools;
 use crate::tiers::TierError;
-use sqlx::Postgres;
+use crate::tiers::warm::settings::WarmSettings;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
+use sqlx::{ConnectOptions as _, Postgres};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -79,13 +81,13 @@ impl Replica {
     }
 
     async fn try_connect(&self, wanted: i64) -> Result<Option<PoolConnection<Postgres>>, TierError> {
-        let mut connection = self.pool.acquire().await.map_err(failed)?;
+        let mut connection = self.pool.acquire().await.map_err(not_reached)?;
         let replayed = sqlx::query_scalar("SELECT pg_last_wal_replay_lsn() - '0/0' >= $1").bind(wanted);
         let replayed: Option<bool> = replayed.fetch_one(&mut *connection).await.map_err(failed)?;
         match replayed {
             Some(true) => Ok(Some(connection)),
             Some(false) => Ok(None),
-            None => Err(unavailable("[warm] replica is none: it doesn't follow any primary")),
+            None => Err(unavailable(NO_REPLICA)),
         }
     }
 
@@ -120,5 +122,33 @@ impl Replica {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const NO_REPLICA: &str = "[warm] replica is none: it doesn't follow any primary";
+
+/// Errors of the way there, which otherwise name the primary's settings.
+fn not_reached(error: sqlx::Error) -> TierError {
+    match error {
+        sqlx::Error::Io(why) => unavailable(format!("{why}: check [warm] replica")),
+        sqlx::Error::PoolTimedOut => unavailable("no connection in time: is the server of [warm] replica up?"),
+        other => failed(other),
+    }
+}
+
+/// Looks whether it is there, and one.
+///
+/// # Errors
+/// When it isn't.
+pub(super) async fn look(settings: &WarmSettings, place: &str) -> Result<(), TierError> {
+    let options = pools::replica_options(pools::options(settings)?, place);
+    let asked = async {
+        let mut connection = options.connect().await?;
+        sqlx::query_scalar::<_, bool>("SELECT pg_is_in_recovery()").fetch_one(&mut connection).await
+    };
+    let asked = tokio::time::timeout(settings.connect_timeout.0, asked).await;
+    match asked.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(not_reached)? {
+        true => Ok(()),
+        false => Err(unavailable(NO_REPLICA)),
     }
 }

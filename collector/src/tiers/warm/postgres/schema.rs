@@ -52,13 +52,16 @@ fn migrator(layout: Layout) -> Migrator {
 /// Looks, and changes nothing.
 pub(super) async fn look(connection: &mut PgConnection, settings: &WarmSettings) -> Result<SchemaReport, TierError> {
     refuse_unfit(connection).await?;
+    let wrong = shape::rights(connection, settings).await?;
     let applied = applied(connection).await?;
+    refuse_foreign(connection, &applied, settings).await?;
     let layout = match found_layout(connection, &applied).await? {
         Some(layout) => suitable(layout, settings)?,
         None => choose(connection, settings, false).await?,
     };
     refuse_newer(&applied, layout)?;
-    let (mut pending, mut wrong, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut pending, mut wrong, mut missing) = (Vec::new(), wrong, Vec::new());
+    wrong.extend(half_done(connection, &applied).await?);
     for migration in migrator(layout).iter() {
         let name = format!("{:04} {}", migration.version, migration.description);
         match applied.iter().find(|a| a.version == migration.version) {
@@ -67,7 +70,8 @@ pub(super) async fn look(connection: &mut PgConnection, settings: &WarmSettings)
             Some(_) => {}
         }
     }
-    if pending.is_empty() {
+    // What may not be read can't be compared.
+    if pending.is_empty() && wrong.is_empty() {
         wrong.extend(shape::differences(connection, layout).await?);
         missing = shape::missing(connection, layout).await?;
     }
@@ -81,6 +85,7 @@ pub(super) async fn bring_up(connection: &mut PgConnection, settings: &WarmSetti
     connection.execute("SELECT pg_advisory_lock(7305, 0)").await.map_err(failed)?;
     make_schema(connection, settings).await?;
     let applied = applied(connection).await?;
+    refuse_foreign(connection, &applied, settings).await?;
     let layout = match found_layout(connection, &applied).await? {
         Some(layout) => suitable(layout, settings)?,
         None => choose(connection, settings, true).await?,
@@ -145,6 +150,43 @@ async fn applied(connection: &mut PgConnection) -> Result<Vec<AppliedMigration>,
         return Ok(Vec::new());
     }
     connection.list_applied_migrations(MIGRATIONS_TABLE).await.map_err(migration_failed)
+}
+
+/// The migration that was begun and isn't finished.
+async fn half_done(connection: &mut PgConnection, applied: &[AppliedMigration]) -> Result<Option<String>, TierError> {
+    if applied.is_empty() {
+        return Ok(None);
+    }
+    let dirty = connection.dirty_version(MIGRATIONS_TABLE).await.map_err(migration_failed)?;
+    Ok(dirty.map(half))
+}
+
+/// Ours are all or nothing, so somebody else had a hand in it.
+fn half(version: i64) -> String {
+    format!(
+        "migration {version:04} is noted as not finished in {MIGRATIONS_TABLE}: restore the tables from a backup; when \
+         you know that it is done, UPDATE {MIGRATIONS_TABLE} SET success = true WHERE version = {version}"
+    )
+}
+
+/// Tables of which nothing says who made them, and how far they are.
+async fn refuse_foreign(
+    connection: &mut PgConnection,
+    applied: &[AppliedMigration],
+    settings: &WarmSettings,
+) -> Result<(), TierError> {
+    if !applied.is_empty() {
+        return Ok(());
+    }
+    let schema = &settings.schema;
+    match shape::any_table(connection, schema).await? {
+        None => Ok(()),
+        Some(table) => Err(unavailable(format!(
+            "table {table} is there, but {MIGRATIONS_TABLE}, which says that this program made it, is not: restore that from \
+             a backup, or name an empty schema in [warm] schema (it is {schema}) or another database in [warm] database / \
+             POSTGRES_DB"
+        ))),
+    }
 }
 
 fn refuse_newer(applied: &[AppliedMigration], layout: Layout) -> Result<(), TierError> {
@@ -233,6 +275,7 @@ fn migration_failed(error: MigrateError) -> TierError {
             }
             other => other,
         },
+        MigrateError::Dirty(version) => unavailable(half(version)),
         MigrateError::VersionMismatch(version) => unavailable(format!("migration {version:04} {OTHER}")),
         other => unavailable(other),
     }

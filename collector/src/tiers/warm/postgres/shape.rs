@@ -1,9 +1,10 @@
 //! Whether the tables still are as the migrations made them: a column that someone changed is told by name, before it
 //! costs data.
 
-use super::Layout;
 use super::fault::failed;
+use super::{Layout, fitness};
 use crate::tiers::TierError;
+use crate::tiers::warm::settings::WarmSettings;
 use sqlx::{PgConnection, Row as _};
 use std::collections::BTreeMap;
 
@@ -89,6 +90,13 @@ const UNCOMPRESSED: &str = "\
         AND (j.hypertable_schema, j.hypertable_name) IN ((c.view_schema, c.view_name), \
             (c.materialization_hypertable_schema, c.materialization_hypertable_name)))";
 
+/// Who drops what the archive may not have.
+const DROPPED: &str = "\
+    SELECT format('%1$s has a retention policy, which drops what may not be in the archive yet; days leave by the job \
+                   cleanup: SELECT remove_retention_policy(%1$L)', j.hypertable_name) \
+    FROM timescaledb_information.jobs j WHERE j.hypertable_schema = current_schema() \
+    AND j.hypertable_name IN ('readings', 'rollup_5m', 'rollup_1h') AND j.proc_name = 'policy_retention' ORDER BY 1";
+
 /// A table, expected or found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Table {
@@ -154,13 +162,33 @@ async fn found(connection: &mut PgConnection) -> Result<Tables, TierError> {
 
 /// What someone changed.
 pub(super) async fn differences(connection: &mut PgConnection, layout: Layout) -> Result<Vec<String>, TierError> {
-    let found = found(connection).await?;
-    let mut wrong = compare(&expected(), &found);
+    let (expected, found) = (expected(), found(connection).await?);
+    let mut wrong = compare(&expected, &found);
     if layout == Layout::Plain {
         let others = PARTITIONS.iter().filter(|name| !found.contains_key(**name));
         wrong.extend(others.map(|name| format!("table {name} is missing")));
     }
+    if layout == Layout::Timescale {
+        wrong.extend(sqlx::query_scalar::<_, String>(DROPPED).fetch_all(&mut *connection).await.map_err(failed)?);
+    }
+    let tables: Vec<&str> = expected.keys().filter(|name| found.contains_key(*name)).map(String::as_str).collect();
+    let filled = |table: &str, column: &str| found.get(table).is_some_and(|t| t.filled.iter().any(|f| f == column));
+    wrong.extend(fitness::in_the_way(connection, &tables, filled).await?);
     Ok(wrong)
+}
+
+/// What this user may not do that has to be done.
+pub(super) async fn rights(connection: &mut PgConnection, settings: &WarmSettings) -> Result<Vec<String>, TierError> {
+    let expected = expected();
+    fitness::rights(connection, settings, &expected.keys().map(String::as_str).collect::<Vec<_>>()).await
+}
+
+/// A table of ours in a schema.
+pub(super) async fn any_table(connection: &mut PgConnection, schema: &str) -> Result<Option<String>, TierError> {
+    let names: Vec<String> = expected().into_keys().collect();
+    let sql = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname = $1 AND c.relname = ANY($2) ORDER BY 1 LIMIT 1";
+    sqlx::query_scalar(sql).bind(schema).bind(names).fetch_optional(connection).await.map_err(failed)
 }
 
 /// What readings are stored without, and people will miss.
@@ -169,6 +197,7 @@ pub(super) async fn missing(connection: &mut PgConnection, layout: Layout) -> Re
                WHERE to_regclass(quote_ident(current_schema()) || '.' || name) IS NULL";
     let mut missing: Vec<String> =
         sqlx::query_scalar(sql).bind(VIEWS).fetch_all(&mut *connection).await.map_err(failed)?;
+    missing.extend(fitness::lost_indexes(connection).await?);
     if layout == Layout::Timescale {
         missing.extend(sqlx::query_scalar(UNCOMPRESSED).fetch_all(connection).await.map_err(failed)?);
     }

@@ -130,10 +130,19 @@ fn named(path: &Path, error: TierError) -> TierError {
     }
 }
 
+const ALTERED: &str = ": a table was altered; compare with `collector migrate --check`";
+
 /// What SQLite said, as our own error.
 fn failed(error: sqlx::Error) -> TierError {
     match &error {
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => broken(error),
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
+            broken(format!("{error}{ALTERED}"))
+        }
+        sqlx::Error::Database(told)
+            if told.message().starts_with("no such table") || told.message().contains("no column") =>
+        {
+            TierError::Unavailable { tier: TIER, why: format!("{}{ALTERED}", told.message()) }
+        }
         _ => TierError::Unavailable { tier: TIER, why: error.to_string() },
     }
 }
