@@ -216,7 +216,7 @@ impl Cleanup {
                 Ok(Leave::Dirty) | Err(_) if done.patience().await => {}
                 answer => return answer,
             }
-            while self.warm.refresh_ended(entry.day.end(), BUCKETS).await? > 0 {}
+            while self.warm.refresh_ended((self.now)(), BUCKETS).await? > 0 {}
         }
     }
 }
