@@ -49,11 +49,13 @@ function buckets(answer, series, from, to) {
   const most = answer.points.map((point) => point.covered_s >= MOST * width);
   for (const [n, point] of answer.points.entries()) {
     const at = parse(point.at) / 1000;
+    // What a counter grew while nobody knew of it isn't of the bucket in which it is heard of again.
+    const unknown = series.kind === "counter" && at > next && n > 0 && at - next > width;
     if (at > next) hole(found, next, at);
     const middle = series.kind === "counter" ? point.increase : series.kind === "state" ? point.last : point.average;
     const band = series.kind !== "counter";
     const little = series.kind === "gauge" && !most[n] && (most[n - 1] || most[n + 1]);
-    if (!little) add(found, at + centre, middle ?? null, band ? point.min ?? null : null, band ? point.max ?? null : null);
+    if (!little) add(found, at + centre, unknown ? null : middle ?? null, band ? point.min ?? null : null, band ? point.max ?? null : null);
     const { bad, uncertain } = point.count;
     const all = bad + uncertain + point.count.good + point.count.manual;
     const known = point.covered_s / Math.max(1, Math.min(width, to - at));

@@ -213,8 +213,9 @@ function showAlerts(part, looked) {
     const run = looked?.items.find((one) => one.status === "done");
     return part.show(whole(0), run ? words.alertsNone(ago(parse(run.finished_at), network.now())) : looked ? words.alertsNever : "", run ? "good" : null, network.heard);
   }
-  const nodes = new Set(open.map((one) => network.nodeName(one.node)));
-  part.show(whole(open.length), words.alertsAt(texts.and([...nodes].slice(0, 3)), nodes.size - 3), { critical: "bad", warning: "stale" }[alerts.worst(open)] ?? "good", network.heard);
+  const nodes = [...new Set(open.map((one) => network.nodeName(one.node)))];
+  const some = nodes.length > 3 ? [...nodes.slice(0, 3), words.others(nodes.length - 3)] : nodes;
+  part.show(whole(open.length), words.alertsAt(texts.and(some)), { critical: "bad", warning: "stale" }[alerts.worst(open)] ?? "good", network.heard);
 }
 
 function showReporting(part) {

@@ -1,7 +1,7 @@
 //! Whether `config/demo/agent.toml` says of every sensor what the sensor does.
 
 use super::judge::POLL_US;
-use super::network::{Network, Settings};
+use super::network::{Lasting, Network, START_S, Settings, Tear};
 use super::noise::Noise;
 use super::sensors::{Place, Register, SENSORS, Sensor, Table};
 use edge_agent::config::Config;
@@ -21,7 +21,9 @@ fn decoded(point: &Point, at: Register, words: &[u16]) -> Option<f64> {
 fn the_agent_is_told_to_read_every_register_as_the_sensor_writes_it() {
     let links = resolve(&config().modbus).unwrap();
     let devices = || links.iter().flat_map(|link| &link.devices);
-    let mut network = Network::new(Settings { seed: 5, speed: 60.0, burst_s: (90.0, 390.0) }, 8e6, 3e5);
+    let tears = [Tear::burst((90.0, 390.0)), Tear::NEVER];
+    let settings = Settings { seed: 5, speed: 60.0, starts_s: START_S, tears };
+    let mut network = Network::new(settings, Lasting::new(8e6, 3e5));
     for second in [0.0, 100.0, 700.0] {
         network.advance(second);
         for (number, sensor) in SENSORS.iter().enumerate() {

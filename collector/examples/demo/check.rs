@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long the history may take to be complete, once everything was sent.
 const HISTORY_WITHIN: Duration = Duration::from_secs(60);
+/// So long after the stretch nearly every sensor says something else, microseconds.
+const AFTER_US: i64 = 2_000_000;
 /// Of what is wrong, so much is printed.
 const FAULTS_SHOWN: usize = 20;
 /// Series that must be seen are given up after this.
@@ -110,10 +112,14 @@ fn compare(tally: &mut Tally, record: &Record, items: &[Item], began: Timestamp,
 async fn history(client: &Client, field: &Field, from: Timestamp, to: Timestamp) -> anyhow::Result<judge::Past> {
     let until = Instant::now() + HISTORY_WITHIN;
     let mut past = judge::Past::default();
+    while field.record().newest() < to.plus_micros(AFTER_US) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    // Complete, when something is known of what comes after it. Of what doesn't change nothing comes: it has travelled with
+    // what does.
     for (number, sensor) in SENSORS.iter().enumerate() {
-        let series = (sensor.node, sensor.metric, sensor.channel);
-        loop {
-            // Complete, when something is known of what comes after it.
+        while judge::changed_since(&field.record(), number, to) {
+            let series = (sensor.node, sensor.metric, sensor.channel);
             let after = client.history(series, (to, to.plus_micros(3_600_000_000))).await?;
             if !after.points.is_empty() {
                 break;
@@ -121,6 +127,9 @@ async fn history(client: &Client, field: &Field, from: Timestamp, to: Timestamp)
             ensure!(Instant::now() < until, "after {HISTORY_WITHIN:?} the history of {sensor} ends before {to}");
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+    for (number, sensor) in SENSORS.iter().enumerate() {
+        let series = (sensor.node, sensor.metric, sensor.channel);
         let answer = client.history(series, (from, to)).await?;
         ensure!(answer.degraded.is_empty(), "the API is degraded: {}", answer.degraded.join("; "));
         let record: &Record = &field.record();

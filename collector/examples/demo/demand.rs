@@ -43,8 +43,17 @@ impl District {
         // Slow: the weather of the hour. Fast: who happens to open a tap.
         let slow = 0.06 * noise.smooth(self.channel, model_s, 5_400.0);
         let fast = 0.04 * noise.smooth(self.channel + 100, model_s, 240.0);
-        self.mean * pattern * (1.0 + slow + fast)
+        let warm = 0.02 * noise.smooth(self.channel + 200, model_s, 3.0 * DAY_S);
+        self.mean * pattern * (season(model_s) + slow + fast + warm)
     }
+}
+
+/// 1 on the average of a year, more in summer; model time of clocks begins on the fifth of January 1970.
+fn season(model_s: f64) -> f64 {
+    const YEAR: f64 = 365.25;
+    const WARMEST: f64 = 200.0;
+    let day = model_s / DAY_S + 4.0;
+    1.0 + 0.05 * ((day - WARMEST) / YEAR * std::f64::consts::TAU).cos()
 }
 
 /// What runs out of a torn pipe at a pressure in bar, in L/s: an orifice, by the square root.

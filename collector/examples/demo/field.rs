@@ -1,9 +1,10 @@
 //! The field: every second the network is looked at, and what its sensors say is put where it can be read.
 
 use super::held::Record;
+use super::kept::{Kept, Moment};
 use super::modbus::Units;
 use super::mqtt::Publishers;
-use super::network::{Network, Settings, State};
+use super::network::{Lasting, Network, Settings, State};
 use super::noise::Noise;
 use super::sensors::{Place, SENSORS, Said};
 use shared::reading::Timestamp;
@@ -12,8 +13,6 @@ use std::time::{Duration, Instant};
 
 /// How often sensors measure.
 const PACE: Duration = Duration::from_secs(1);
-/// 2026-01-01, when the meters stood at zero; UTC seconds.
-const METERS_SET_S: f64 = 1_767_225_600.0;
 
 /// What the field is like at the moment, for those who watch.
 pub(crate) struct Field {
@@ -22,13 +21,9 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    /// Builds the network and lets its sensors measure once.
-    pub(crate) fn new(settings: Settings, units: &Units) -> (Arc<Self>, Pace) {
-        let now = Timestamp::wall_clock();
-        // Meters go on from one start of the demo to the next, faster than anything flows; like real ones they
-        // begin again when all digits are used up.
-        let age = (now.0 as f64 / 1e6 - METERS_SET_S).max(0.0);
-        let network = Network::new(settings, (age * 0.1) % 1e7, (age * 0.02) % 1e6);
+    /// Builds the network as it is at this moment, and lets its sensors measure once.
+    pub(crate) fn new(settings: Settings, from: Lasting, units: &Units, now: Timestamp) -> (Arc<Self>, Pace) {
+        let network = Network::new(settings, from);
         let field = Self { record: Mutex::new(Record::new(SENSORS.len())), state: Mutex::new(*network.state()) };
         let pace = Pace { network, noise: Noise(settings.seed), started: Instant::now() };
         field.measure(&pace, units, now);
@@ -69,8 +64,17 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Goes on for ever.
-    pub(crate) async fn run(mut self, field: Arc<Field>, units: Arc<Units>, publishers: Publishers) {
+    /// Goes on for ever, and keeps what lasts.
+    ///
+    /// # Errors
+    /// When it can't be kept.
+    pub(crate) async fn run(
+        mut self,
+        field: Arc<Field>,
+        units: Arc<Units>,
+        publishers: Publishers,
+        kept: Option<Kept>,
+    ) -> std::io::Result<()> {
         let mut ticks = tokio::time::interval(PACE);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -78,6 +82,9 @@ impl Pace {
             self.network.advance(self.started.elapsed().as_secs_f64());
             let (at, said) = field.measure(&self, &units, Timestamp::wall_clock());
             publishers.publish(at, &said);
+            if let Some(kept) = &kept {
+                kept.save(&Moment::new(at, self.network.lasting()))?;
+            }
         }
     }
 }

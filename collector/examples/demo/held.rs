@@ -25,6 +25,11 @@ impl Record {
         self.began
     }
 
+    /// When the last value was noted.
+    pub(crate) fn newest(&self) -> Timestamp {
+        self.sensors.iter().filter_map(|held| Some(held.back()?.0)).max().unwrap_or(self.began)
+    }
+
     /// From `at` on, all sensors hold these values.
     pub(crate) fn note(&mut self, at: Timestamp, values: impl Iterator<Item = f64>) {
         self.began = self.began.min(at);

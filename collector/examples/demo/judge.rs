@@ -9,10 +9,11 @@ use std::fmt;
 /// How far the time of a reading may be off from when its value was held, in microseconds: between the tick it is
 /// named after and the answer lies a request, which a busy machine delays. Two seconds later every value is another.
 const SLACK_US: i64 = 2_000_000;
-/// How often the agent polls, as `config/demo/agent.toml` says, in microseconds.
+/// How often the agent polls, as `config/demo/agent.toml` says, in microseconds: at least twice for each value.
+#[cfg(test)]
 pub(crate) const POLL_US: i64 = 500_000;
-/// Least share of polls that must have come to something.
-const POLLS_MIN: f64 = 0.9;
+/// Least share of a register's changes that must have been read. The agent is told to send what has changed.
+const CHANGES_MIN: f64 = 0.9;
 /// Largest share of readings that may be bad.
 const BAD_MAX: f64 = 0.01;
 
@@ -38,8 +39,8 @@ pub(crate) struct Past {
     pub(crate) compared: u64,
     /// Readings without a good value.
     bad: u64,
-    polls: u64,
-    polls_expected: u64,
+    polled: u64,
+    changes: u64,
     messages: u64,
     /// What is wrong, in words.
     pub(crate) wrong: Vec<String>,
@@ -98,7 +99,7 @@ pub(crate) fn history(
     from: Timestamp,
     to: Timestamp,
 ) {
-    let before = past.wrong.len();
+    let (before, bad_before) = (past.wrong.len(), past.bad);
     for point in points {
         match point.held.good() {
             None => past.bad += 1,
@@ -110,22 +111,25 @@ pub(crate) fn history(
             }
         }
     }
-    let said = record.during(number, from, to).filter(|(at, _)| (from..to).contains(at));
+    let bad = past.bad - bad_before;
+    let good = points.len() as u64 - bad;
+    let changes = changes(record, number, from, to);
     match sensor.place {
         Place::Register(_) => {
-            let expected = (to.since(from) / POLL_US) as u64;
-            past.polls += points.len() as u64;
-            past.polls_expected += expected;
-            if (points.len() as f64) < expected as f64 * POLLS_MIN || points.len() as u64 > expected + 2 {
-                past.wrong.push(format!("{sensor} has {} readings for {expected} polls", points.len()));
+            let expected = changes.len() as u64;
+            past.polled += good;
+            past.changes += expected;
+            // At each end one may fall on either side; after a bad one the same is sent again.
+            if (good as f64) < (expected as f64 * CHANGES_MIN).floor() - 1.0 || good > expected + 2 + bad {
+                past.wrong.push(format!("{sensor} has {good} readings of {expected} changes"));
             }
         }
         Place::Json { .. } if past.wrong.len() == before => {
             // With times of their own, messages are stored exactly once, at those times.
-            let said: Vec<Timestamp> = said.map(|(at, _)| at).collect();
+            let said: Vec<Timestamp> = record.during(number, from, to).map(|(at, _)| at).collect();
             let stored: Vec<Timestamp> = points.iter().map(|point| point.at).collect();
-            past.messages += said.len() as u64;
-            let missing = said.iter().filter(|at| !stored.contains(at)).map(|at| format!("{sensor} misses {at}"));
+            past.messages += changes.len() as u64;
+            let missing = changes.iter().filter(|at| !stored.contains(at)).map(|at| format!("{sensor} misses {at}"));
             let extra =
                 stored.iter().filter(|at| !said.contains(at)).map(|at| format!("{sensor} has {at}, never said"));
             past.wrong.extend(missing.chain(extra));
@@ -133,12 +137,24 @@ pub(crate) fn history(
         Place::Json { .. } => {}
         Place::Bare { .. } => {
             // Timed by their arrival, so that one at each end may fall on either side.
-            let said = said.count();
-            if points.len().abs_diff(said) > 2 {
-                past.wrong.push(format!("{sensor} has {} readings of {said} messages", points.len()));
+            if good.abs_diff(changes.len() as u64) > 2 {
+                past.wrong.push(format!("{sensor} has {good} readings of {} changes", changes.len()));
             }
         }
     }
+}
+
+/// When a sensor began to say something else, in `from..to`.
+fn changes(record: &Record, number: usize, from: Timestamp, to: Timestamp) -> Vec<Timestamp> {
+    // A little earlier, so that there is something to differ from.
+    let held: Vec<(Timestamp, f64)> = record.during(number, from.plus_micros(-SLACK_US), to).collect();
+    let other = held.windows(2).filter(|pair| pair[0].1 != pair[1].1).map(|pair| pair[1].0);
+    other.filter(|at| (from..to).contains(at)).collect()
+}
+
+/// Whether a sensor has said something else from a moment on.
+pub(crate) fn changed_since(record: &Record, number: usize, from: Timestamp) -> bool {
+    !changes(record, number, from, Timestamp(i64::MAX)).is_empty()
 }
 
 fn held_around(record: &Record, (number, sensor): (usize, &Sensor), at: Timestamp, value: f64) -> bool {
@@ -180,7 +196,7 @@ impl fmt::Display for Tally {
 
 impl fmt::Display for Past {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (polls, expected) = (self.polls, self.polls_expected);
+        let (polled, changes) = (self.polled, self.changes);
         write!(
             f,
             "{} readings compared, {}, {} without a good value; ",
@@ -188,7 +204,11 @@ impl fmt::Display for Past {
             verdict(&self.wrong),
             self.bad
         )?;
-        write!(f, "{polls} of {expected} polls, {} values in messages with a time of their own", self.messages)
+        write!(
+            f,
+            "{polled} readings of {changes} changes in registers, {} values in messages with a time of their own",
+            self.messages
+        )
     }
 }
 
@@ -282,11 +302,23 @@ mod tests {
     }
 
     #[test]
-    fn most_polls_must_have_come_to_something() {
+    fn what_changed_in_registers_is_there_and_what_did_not_is_not() {
         let polled: fn(&Place) -> bool = |place| matches!(place, Place::Register(_));
         let at = |n: i64| (110 * S + n * POLL_US, (20 + n / 2) as f64);
-        assert!(past(polled, &(0..10).map(at).collect::<Vec<_>>()).wrong.is_empty());
-        assert_eq!(past(polled, &(0..8).map(at).collect::<Vec<_>>()).wrong.len(), 1);
-        assert_eq!(past(polled, &(0..10).map(|n| (at(n).0, 20.1)).collect::<Vec<_>>()).wrong.len(), 10);
+        let some = |step| (0..10).step_by(step).map(at).collect::<Vec<_>>();
+        assert!(past(polled, &some(2)).wrong.is_empty());
+        assert_eq!(past(polled, &some(5)).wrong.len(), 1);
+        assert_eq!(past(polled, &some(1)).wrong.len(), 1);
+        assert_eq!(past(polled, &seconds(|n| ((110 + n) * S, 20.1))).wrong.len(), 5);
+    }
+
+    #[test]
+    fn a_value_that_stays_is_no_change() {
+        let mut record = Record::new(1);
+        for (at, value) in [(1, 5.0), (2, 5.0), (3, 6.0), (4, 6.0)] {
+            record.note(Timestamp(at * S), std::iter::once(value));
+        }
+        assert_eq!(changes(&record, 0, Timestamp(0), Timestamp(9 * S)), [Timestamp(3 * S)]);
+        assert!(changed_since(&record, 0, Timestamp(3 * S)) && !changed_since(&record, 0, Timestamp(4 * S)));
     }
 }

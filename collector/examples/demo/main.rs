@@ -6,6 +6,8 @@
 //!        └─► messages ──MQTT broker───────┴─► edge-agent ──TLS──► collector ──HTTP──► table
 //! ```
 //!
+//! On a fresh data folder the network has a past (`past.rs`), which goes in by `collector import` while all runs.
+//!
 //! `--check SECONDS` compares, instead of showing: every newest value and the history with what the sensors held.
 //! `--sensors-only` is for agents and brokers elsewhere, as in docker-compose.yml.
 
@@ -20,16 +22,19 @@ macro_rules! say {
 #[cfg(test)]
 mod agreement;
 mod api;
+mod bring;
 mod check;
 mod demand;
 mod field;
 mod form;
 mod held;
 mod judge;
+mod kept;
 mod modbus;
 mod mqtt;
 mod network;
 mod noise;
+mod past;
 mod programs;
 mod screen;
 mod sensors;
@@ -39,11 +44,14 @@ mod table;
 
 use anyhow::Context;
 use api::Client;
+use bring::Past;
 use clap::Parser;
 use field::Field;
-use network::Settings;
+use jiff::tz::TimeZone;
+use network::{START_S, Settings, Tear};
 use programs::Program;
 use setup::{GATEWAY, Place, Ports, loopback};
+use shared::reading::Timestamp;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -51,6 +59,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// How long a program may take until it answers.
@@ -63,9 +72,19 @@ struct Arguments {
     /// Where everything is written; it goes on there when started again. Default: target/demo.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// How many of the network's seconds pass in one: at 60 a day takes 24 minutes. Times are never touched by it.
-    #[arg(long, default_value_t = 60.0, value_parser = speed)]
+    /// How many of the network's seconds pass in one: at 60 a day takes 24 minutes. Times are never touched by it, so that
+    /// only at 1 there can be a past.
+    #[arg(long, default_value_t = 1.0, value_parser = speed)]
     speed: f64,
+    /// How far back the network is known on a fresh data folder: readings of every sensor, brought in while all runs.
+    #[arg(long, default_value = "9w", value_parser = humantime::parse_duration, value_name = "TIME")]
+    past: Duration,
+    /// The same of the flow into the districts.
+    #[arg(long, default_value = "2y", value_parser = humantime::parse_duration, value_name = "TIME")]
+    flow_past: Duration,
+    /// Begin with nothing.
+    #[arg(long, conflicts_with_all = ["past", "flow_past"])]
+    no_past: bool,
     /// Of everything that is random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -99,9 +118,32 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn network(&self) -> Settings {
+    /// The network that begins now.
+    fn network(&self, now: Timestamp, zone: &TimeZone) -> Settings {
         let after = self.burst_after.as_secs_f64();
-        Settings { seed: self.seed, speed: self.speed, burst_s: (after, after + self.burst_for.as_secs_f64()) }
+        let tears = [Tear::burst((after, after + self.burst_for.as_secs_f64())), Tear::NEVER];
+        let starts_s = if self.is_real() { kept::model_s(now, zone) } else { START_S };
+        Settings { seed: self.seed, speed: self.speed, starts_s, tears }
+    }
+
+    /// Whether the network's day is a day.
+    fn is_real(&self) -> bool {
+        self.speed == 1.0
+    }
+
+    /// The network's past: a new one on a fresh folder, the one that is there, or none, which is said.
+    fn past(&self, place: &Place, zone: &TimeZone) -> anyhow::Result<Option<Past>> {
+        if let Some(past) = Past::earlier(place) {
+            return Ok(Some(past));
+        }
+        let why = match () {
+            () if self.no_past || self.past.is_zero() => "none is wanted",
+            () if !self.is_real() => "the network is faster than the clock, so that no day before is like today",
+            () if !bring::is_fresh(place) => "this data folder began without one; take another with --data",
+            () => return Ok(Some(Past::make(place, self.seed, zone, &bring::span(self.past, self.flow_past))?)),
+        };
+        say!("past: {why}: charts, forecasts and anomalies begin with nothing");
+        Ok(None)
     }
 }
 
@@ -132,8 +174,10 @@ async fn demo(arguments: Arguments) -> anyhow::Result<()> {
     let place = Place::take(arguments.data.clone())?;
     let (ports, notes) = Ports::choose(arguments.any_ports)?;
     notes.iter().for_each(|note| say!("{note}"));
+    let (_, zone) = setup::zone();
+    let past = tokio::task::block_in_place(|| arguments.past(&place, &zone))?;
     let mut simulators = JoinSet::new();
-    let field = simulate(&arguments, &place, &ports, &mut simulators).await?;
+    let field = simulate(&arguments, &place, &ports, &zone, &mut simulators).await?;
     let line = place.line();
     say!(
         "sensors: Modbus TCP 127.0.0.1:{}, Modbus RTU {}, MQTT 127.0.0.1:{}",
@@ -142,11 +186,18 @@ async fn demo(arguments: Arguments) -> anyhow::Result<()> {
         ports.mqtt
     );
 
-    let mut collector = start_collector(&place, &ports).await?;
+    let (mut collector, collector_config) = start_collector(&place, &ports).await?;
     let config = place.configure("agent.toml", &ports)?;
     let mut agent = start("edge-agent", &place, &config, ports.status, "/health").await?;
     let up = Instant::now();
     let client = Client::new(ports.api);
+    let (tell, stage) = watch::channel(String::new());
+    let past = async {
+        match past {
+            Some(past) => past.bring_in(&client, &place, &collector_config, &tell).await,
+            None => std::future::pending().await,
+        }
+    };
     let work = async {
         match arguments.check {
             Some(seconds) => {
@@ -154,11 +205,12 @@ async fn demo(arguments: Arguments) -> anyhow::Result<()> {
                 let demands = check::Demands { span: Duration::from_secs(seconds.into()), seen_within, behind_max };
                 check::run(&client, &field, up, demands).await
             }
-            None => show::run(&client, &field, &arguments, &place, &ports).await,
+            None => show::run(&client, &field, &arguments, (&place, &ports), stage).await,
         }
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
+        () = past => Ok(()),
         () = &mut stop => Ok(()),
         told = collector.died() => Err(anyhow::anyhow!(told)),
         told = agent.died() => Err(anyhow::anyhow!(told)),
@@ -178,17 +230,15 @@ async fn sensors_only(arguments: &Arguments, modbus: SocketAddr, broker: &str) -
         anyhow::bail!("--broker {broker}: host:port is needed");
     };
     let units = Arc::default();
-    let (field, pace) = Field::new(arguments.network(), &units);
+    let (now, (_, zone)) = (Timestamp::wall_clock(), setup::zone());
+    let (field, pace) = Field::new(arguments.network(now, &zone), kept::unknown(now), &units, now);
     let listener = TcpListener::bind(modbus).await.with_context(|| format!("Modbus TCP on {modbus}"))?;
     let login = std::env::var("MQTT_USER").ok().zip(std::env::var("MQTT_PASSWORD").ok());
     let publishers = mqtt::Publishers::connect(host, port, login.as_ref());
     say!("sensors: Modbus TCP on {modbus}, MQTT to {broker}");
     let mut simulators = JoinSet::new();
     simulators.spawn(modbus::serve_tcp(listener, units.clone()));
-    simulators.spawn(async move {
-        pace.run(field, units, publishers).await;
-        Ok(())
-    });
+    simulators.spawn(pace.run(field, units, publishers, None));
     tokio::select! {
         () = stop => Ok(()),
         ended = simulators.join_next() => Err(anyhow::anyhow!("a simulator ended: {ended:?}")),
@@ -213,26 +263,24 @@ async fn simulate(
     arguments: &Arguments,
     place: &Place,
     ports: &Ports,
+    zone: &TimeZone,
     simulators: &mut JoinSet<std::io::Result<()>>,
 ) -> anyhow::Result<Arc<Field>> {
-    let units = Arc::default();
-    let (field, pace) = Field::new(arguments.network(), &units);
+    let (units, now, kept) = (Arc::default(), Timestamp::wall_clock(), place.kept());
+    let from = kept.load().map_or_else(|| kept::unknown(now), |moment| moment.at(now, arguments.seed, zone));
+    let (field, pace) = Field::new(arguments.network(now, zone), from, &units, now);
     let listener = TcpListener::bind(loopback(ports.modbus)).await.context("Modbus TCP")?;
     let wire = modbus::Wire::new(&place.line()).with_context(|| place.line().display().to_string())?;
     mqtt::start_broker(loopback(ports.mqtt)).await?;
     let publishers = mqtt::Publishers::connect("127.0.0.1", ports.mqtt, None);
     simulators.spawn(modbus::serve_tcp(listener, units.clone()));
     simulators.spawn(wire.serve(units.clone()));
-    let watched = field.clone();
-    simulators.spawn(async move {
-        pace.run(watched, units, publishers).await;
-        Ok(())
-    });
+    simulators.spawn(pace.run(field.clone(), units, publishers, Some(kept)));
     Ok(field)
 }
 
 /// Starts the collector; on a fresh data folder it makes its authority and the agent's certificate first.
-async fn start_collector(place: &Place, ports: &Ports) -> anyhow::Result<Program> {
+async fn start_collector(place: &Place, ports: &Ports) -> anyhow::Result<(Program, PathBuf)> {
     let config = place.configure("collector.toml", ports)?;
     let program = place.program("collector");
     let text = config.to_string_lossy();
@@ -244,7 +292,8 @@ async fn start_collector(place: &Place, ports: &Ports) -> anyhow::Result<Program
         programs::run(&program, &["ca", "issue", GATEWAY, "--config", &text]).await?;
         say!("certificates: made by `collector ca init` and `collector ca issue {GATEWAY}` in {}", ca.display());
     }
-    start("collector", place, &config, ports.api, "/api/v1/health").await
+    let collector = start("collector", place, &config, ports.api, "/api/v1/health").await?;
+    Ok((collector, config))
 }
 
 /// Starts a program and waits until it answers.

@@ -8,15 +8,19 @@
 //!
 //! There are two times. *Seconds* are real ones: sensors' noise, the burst and everything that is counted (m³, kWh)
 //! go by them, so that what is recorded agrees with itself: a meter grows by what the flow says. *Model time* runs
-//! `speed` times faster: the pattern of the day and the levels go by it, as if basins were smaller by that factor.
+//! `speed` times faster: the pattern of the day and the levels go by it, as if basins were smaller by that factor. At
+//! speed 1 it is the time that clocks show, so that the network can have a past (`past.rs`).
 
 use super::demand::{self, District};
 use super::noise::Noise;
+use serde::{Deserialize, Serialize};
 
 /// Real seconds of one step of the model.
 pub(crate) const STEP_S: f64 = 0.1;
-/// Model time at the start: Monday, half past five, just before the morning peak; seconds since Monday 00:00.
-const START_S: f64 = 5.5 * 3_600.0;
+/// Seconds of one step where nobody watches: basins take hours, and weeks shall take no time.
+pub(crate) const LONG_STEP_S: f64 = 10.0;
+/// Model time at the start where it runs ahead of the clocks: Monday, half past five, just before the morning peak.
+pub(crate) const START_S: f64 = 5.5 * 3_600.0;
 
 /// Litres in a cubic metre.
 const LITRES: f64 = 1_000.0;
@@ -41,8 +45,53 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     /// Model seconds in a second.
     pub(crate) speed: f64,
-    /// When the pipe bursts and when it is repaired, seconds after the start.
-    pub(crate) burst_s: (f64, f64),
+    /// Model time at the start, seconds since a Monday 00:00.
+    pub(crate) starts_s: f64,
+    /// Pipes that burst.
+    pub(crate) tears: [Tear; 2],
+}
+
+/// A pipe that bursts and is repaired.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Tear {
+    /// Of which district.
+    pub(crate) district: usize,
+    /// When it bursts and when it is repaired, seconds after the start.
+    pub(crate) span_s: (f64, f64),
+    /// How much of its section is open; 1 for a main.
+    pub(crate) size: f64,
+}
+
+impl Tear {
+    /// One that never comes.
+    pub(crate) const NEVER: Self = Self { district: demand::BURST, span_s: (f64::MAX, f64::MAX), size: 0.0 };
+
+    /// A main of DIST_002.
+    pub(crate) const fn burst(span_s: (f64, f64)) -> Self {
+        Self { district: demand::BURST, span_s, size: 1.0 }
+    }
+}
+
+/// What lasts from one moment to the next. All else follows from it and the time.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Lasting {
+    /// Levels of RES_001 and RES_002, m.
+    level: [f64; 2],
+    /// Whether the pump runs.
+    running: bool,
+    /// What the pump's meter shows, m³.
+    pumped: f64,
+    /// What its energy meter shows, kWh.
+    energy: f64,
+    /// What the districts' meters show, m³.
+    drawn: [f64; 3],
+}
+
+impl Lasting {
+    /// Of a network that begins, with `volume` m³ and `energy` kWh on every meter.
+    pub(crate) fn new(volume: f64, energy: f64) -> Self {
+        Self { level: [3.1, 3.4], running: true, pumped: volume, energy, drawn: [volume; 3] }
+    }
 }
 
 /// The network at a moment, as it truly is.
@@ -103,27 +152,39 @@ impl State {
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
     settings: Settings,
+    step_s: f64,
     steps: u64,
     state: State,
 }
 
 impl Network {
-    /// At its start, with `volume` m³ and `energy` kWh on every meter.
-    pub(crate) fn new(settings: Settings, volume: f64, energy: f64) -> Self {
-        let pump = Pump { running: true, volume, energy, ..Pump::default() };
-        let supply = Supply { volume, ..Supply::default() };
+    /// At its start.
+    pub(crate) fn new(settings: Settings, from: Lasting) -> Self {
+        Self::in_steps(settings, from, STEP_S)
+    }
+
+    /// At its start, in steps of so many seconds.
+    pub(crate) fn in_steps(settings: Settings, from: Lasting, step_s: f64) -> Self {
+        let Lasting { level, running, pumped, energy, drawn } = from;
         let state = State {
             seconds: 0.0,
-            model_s: START_S,
-            level: [3.1, 3.4],
+            model_s: settings.starts_s,
+            level,
             inlet: 0.0,
-            pump,
-            district: [supply; 3],
+            pump: Pump { running, volume: pumped, energy, ..Pump::default() },
+            district: drawn.map(|volume| Supply { volume, ..Supply::default() }),
             leak: 0.0,
         };
-        let mut network = Self { settings, steps: 0, state };
+        let mut network = Self { settings, step_s, steps: 0, state };
         network.settle();
         network
+    }
+
+    /// What is to be known to go on from here.
+    pub(crate) fn lasting(&self) -> Lasting {
+        let State { level, pump, district, .. } = self.state;
+        let drawn = district.map(|supply| supply.volume);
+        Lasting { level, running: pump.running, pumped: pump.volume, energy: pump.energy, drawn }
     }
 
     /// As it is now.
@@ -131,9 +192,14 @@ impl Network {
         &self.state
     }
 
+    /// Makes model time what the clocks show; they may have been changed.
+    pub(crate) fn set_clock(&mut self, model_s: f64) {
+        self.settings.starts_s = model_s - self.state.seconds * self.settings.speed;
+    }
+
     /// Lets time pass until `seconds` after the start. It doesn't matter in how many calls.
     pub(crate) fn advance(&mut self, seconds: f64) {
-        while (self.steps + 1) as f64 * STEP_S <= seconds {
+        while (self.steps + 1) as f64 * self.step_s <= seconds {
             self.steps += 1;
             self.step();
         }
@@ -141,19 +207,19 @@ impl Network {
 
     /// What flows for a step moves the basins and the meters; then flows and pressures follow.
     fn step(&mut self) {
-        let (state, model_step) = (&mut self.state, STEP_S * self.settings.speed);
+        let (state, step_s) = (&mut self.state, self.step_s);
         let net = [state.inlet - state.pump.flow, state.pump.flow - state.outlet()];
         for basin in 0..2 {
-            let level = state.level[basin] + net[basin] / LITRES * model_step / AREA_M2[basin];
+            let level = state.level[basin] + net[basin] / LITRES * step_s * self.settings.speed / AREA_M2[basin];
             state.level[basin] = level.clamp(0.0, OVERFLOW_M[basin]);
         }
         for district in &mut state.district {
-            district.volume += district.flow * STEP_S / LITRES;
+            district.volume += district.flow * step_s / LITRES;
         }
-        state.pump.volume += state.pump.flow * STEP_S / LITRES;
-        state.pump.energy += state.pump.power * STEP_S / 3_600.0;
-        state.seconds = self.steps as f64 * STEP_S;
-        state.model_s = START_S + state.seconds * self.settings.speed;
+        state.pump.volume += state.pump.flow * step_s / LITRES;
+        state.pump.energy += state.pump.power * step_s / 3_600.0;
+        state.seconds = self.steps as f64 * step_s;
+        state.model_s = self.settings.starts_s + state.seconds * self.settings.speed;
         self.settle();
     }
 
@@ -163,10 +229,13 @@ impl Network {
         let state = &mut self.state;
         state.inlet = (110.0 * (3.9 - state.level[0]) / 2.0).clamp(0.0, 110.0);
         state.pump.turn(state.level);
-        let torn = torn(state.seconds, self.settings.burst_s);
-        state.leak = torn * demand::leak(state.district[demand::BURST].pressure);
         let mut flows = demand::DISTRICTS.map(|district| district.demand(state.model_s, noise));
-        flows[demand::BURST] += state.leak;
+        state.leak = 0.0;
+        for tear in &self.settings.tears {
+            let leak = torn(state.seconds, tear) * demand::leak(state.district[tear.district].pressure);
+            flows[tear.district] += leak;
+            state.leak += leak;
+        }
         let total: f64 = flows.iter().sum();
         for ((supply, district), flow) in state.district.iter_mut().zip(&demand::DISTRICTS).zip(flows) {
             supply.flow = if state.level[1] > 0.0 { flow } else { 0.0 };
@@ -176,8 +245,9 @@ impl Network {
 }
 
 /// How far the pipe is open, 0 to 1.
-fn torn(seconds: f64, (bursts, repaired): (f64, f64)) -> f64 {
-    if seconds >= repaired { 0.0 } else { ((seconds - bursts) / TEAR_S).clamp(0.0, 1.0) }
+fn torn(seconds: f64, tear: &Tear) -> f64 {
+    let (bursts, repaired) = tear.span_s;
+    if seconds >= repaired { 0.0 } else { ((seconds - bursts) / TEAR_S).clamp(0.0, 1.0) * tear.size }
 }
 
 /// At a district's inlet: the water column above it less the friction of its own pipe and of the common one, bar.

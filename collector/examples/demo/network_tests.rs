@@ -3,8 +3,12 @@ use super::*;
 const NEVER: (f64, f64) = (f64::MAX, f64::MAX);
 const DAY_S: f64 = 86_400.0;
 
+fn settings(seed: u64, speed: f64, burst_s: (f64, f64)) -> Settings {
+    Settings { seed, speed, starts_s: START_S, tears: [Tear::burst(burst_s), Tear::NEVER] }
+}
+
 fn network(seed: u64, speed: f64, burst_s: (f64, f64)) -> Network {
-    Network::new(Settings { seed, speed, burst_s }, 1_000.0, 500.0)
+    Network::new(settings(seed, speed, burst_s), Lasting::new(1_000.0, 500.0))
 }
 
 #[test]
@@ -106,4 +110,31 @@ fn nothing_is_ever_negative_or_not_a_number() {
         let districts = state.district.iter().flat_map(|d| [d.flow, d.pressure, d.volume]);
         assert!(pump.into_iter().chain(districts).all(|value| value.is_finite() && value >= 0.0), "{state:?}");
     }
+}
+
+#[test]
+fn it_goes_on_from_where_it_was_as_if_it_had_never_stopped() {
+    let mut whole = network(2, 1.0, NEVER);
+    whole.advance(7_200.0);
+    let mut before = network(2, 1.0, NEVER);
+    before.advance(3_600.0);
+    let settings = Settings { starts_s: START_S + 3_600.0, ..settings(2, 1.0, NEVER) };
+    let mut after = Network::new(settings, before.lasting());
+    after.advance(3_600.0);
+    let (whole, after) = (whole.state(), after.state());
+    assert!((whole.level[1] - after.level[1]).abs() < 1e-9, "{} and {} m", whole.level[1], after.level[1]);
+    assert!((whole.district[0].volume - after.district[0].volume).abs() < 1e-6);
+    assert!((whole.pump.energy - after.pump.energy).abs() < 1e-6);
+}
+
+#[test]
+fn long_steps_lead_where_short_ones_do() {
+    let settings = settings(2, 1.0, NEVER);
+    let mut short = Network::new(settings, Lasting::new(0.0, 0.0));
+    let mut long = Network::in_steps(settings, Lasting::new(0.0, 0.0), LONG_STEP_S);
+    short.advance(DAY_S);
+    long.advance(DAY_S + 0.01);
+    let (short, long) = (short.state(), long.state());
+    assert!((short.district[0].volume / long.district[0].volume - 1.0).abs() < 1e-3);
+    assert!((short.level[1] - long.level[1]).abs() < 0.1, "{} and {} m", short.level[1], long.level[1]);
 }

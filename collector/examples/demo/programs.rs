@@ -82,6 +82,24 @@ pub(crate) async fn run(path: &Path, arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs a program to its end; what it says goes behind what is in `log`. Who stops waiting ends it.
+///
+/// # Errors
+/// When it fails, with its last words.
+pub(crate) async fn run_logged(path: &Path, arguments: &[&str], log: &Path) -> anyhow::Result<()> {
+    let command = format!("{} {}", path.display(), arguments.join(" "));
+    let file = File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
+    let mut child = Command::new(path);
+    child.args(arguments).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+    child.process_group(0).kill_on_drop(true);
+    let status = child.status().await.with_context(|| command.clone())?;
+    if !status.success() {
+        let said = tail(&fs::read(log).unwrap_or_default(), TAIL_LINES);
+        bail!("`{command}` failed ({}); the end of {}:\n{said}", how(status), log.display());
+    }
+    Ok(())
+}
+
 fn how(status: ExitStatus) -> String {
     status.to_string() // "exit status: 2", "signal: 9 (SIGKILL)"
 }

@@ -259,12 +259,13 @@ pub(crate) static SENSORS: &[Sensor] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::super::network::{Network, Settings};
+    use super::super::network::{Lasting, Network, START_S, Settings, Tear};
     use super::*;
     use std::collections::HashSet;
 
     fn state() -> State {
-        *Network::new(Settings { seed: 1, speed: 60.0, burst_s: (90.0, 390.0) }, 4_000.0, 900.0).state()
+        let tears = [Tear::burst((90.0, 390.0)), Tear::NEVER];
+        *Network::new(Settings { seed: 1, speed: 60.0, starts_s: START_S, tears }, Lasting::new(4_000.0, 900.0)).state()
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! Where the demo lives: its data folder, the ports it takes, and the configurations that it fills in.
 
+use super::kept::Kept;
 use anyhow::{Context, bail};
+use jiff::tz::TimeZone;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 /// The gateway's name; `config/demo/collector.toml` grants it its nodes.
 pub(crate) const GATEWAY: &str = "demo-gateway";
+/// Whose clocks count where the machine doesn't say where it is; `config/demo/collector.toml` has it.
+const ZONE: &str = "Europe/Rome";
 
 /// Folders and programs.
 pub(crate) struct Place {
@@ -58,6 +62,11 @@ impl Place {
         self.data.join("logs").join(format!("{name}.log"))
     }
 
+    /// What the network is like.
+    pub(crate) fn kept(&self) -> Kept {
+        Kept::new(&self.data)
+    }
+
     /// The link to the serial line of the basins.
     pub(crate) fn line(&self) -> PathBuf {
         self.data.join("basins")
@@ -74,11 +83,19 @@ impl Place {
             bail!("{}: choose a data folder without quotes and backslashes in its name", self.data.display());
         };
         let text = filled_in(&text, data, ports).with_context(|| from.display().to_string())?;
+        let text = text.replace(&format!("zone = \"{ZONE}\""), &format!("zone = \"{}\"", zone().0));
         let head =
             format!("# Written by the demo from config/demo/{file}; changes here are lost when it starts again.\n\n");
         fs::write(&to, head + &text).with_context(|| to.display().to_string())?;
         Ok(to)
     }
+}
+
+/// The clocks by which people get up: the machine's, if it says where it is. With their name.
+pub(crate) fn zone() -> (String, TimeZone) {
+    let here = TimeZone::system().iana_name().map_or_else(|| ZONE.to_owned(), str::to_owned);
+    let known = TimeZone::get(&here).map(|zone| (here, zone));
+    known.unwrap_or_else(|_| (ZONE.to_owned(), TimeZone::get(ZONE).unwrap_or(TimeZone::UTC)))
 }
 
 /// The address of everything, on loopback.

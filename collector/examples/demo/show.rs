@@ -2,6 +2,7 @@
 
 use super::Arguments;
 use super::api::Client;
+use super::bring::Stage;
 use super::field::Field;
 use super::network::State;
 use super::screen::Screen;
@@ -27,10 +28,10 @@ pub(crate) async fn run(
     client: &Client,
     field: &Field,
     arguments: &Arguments,
-    place: &Place,
-    ports: &Ports,
+    (place, ports): (&Place, &Ports),
+    stage: Stage,
 ) -> anyhow::Result<()> {
-    let mut watch = Watch::new(arguments, addresses(client, place, ports), short(ports));
+    let mut watch = Watch::new(arguments, addresses(client, place, ports), short(ports), stage);
     match Screen::take() {
         Some(screen) => on_screen(&mut watch, &screen, client, field).await,
         None => in_lines(&mut watch, client, field, arguments.every).await,
@@ -78,6 +79,9 @@ async fn in_lines(watch: &mut Watch, client: &Client, field: &Field, every: Dura
         watch.look(client, field).await;
         let now = Timestamp::wall_clock();
         let now = Timestamp(now.0 - now.0.rem_euclid(1_000_000));
+        if let Some(said) = watch.news() {
+            writeln!(out, "{now}  {said}")?;
+        }
         if burst != watch.burst {
             let what = if watch.burst { "a pipe has burst in DIST_002" } else { "the pipe in DIST_002 is repaired" };
             writeln!(out, "{now}  {what}")?;
@@ -102,20 +106,36 @@ struct Watch {
     seen: bool,
     trends: Vec<Vec<f64>>,
     trend_at: Instant,
+    stage: Stage,
+    /// What was said of the past last.
+    told: String,
 }
 
 impl Watch {
-    fn new(arguments: &Arguments, addresses: Vec<String>, short: String) -> Self {
+    fn new(arguments: &Arguments, addresses: Vec<String>, short: String, stage: Stage) -> Self {
         let trends = vec![Vec::new(); SENSORS.len()];
         let view = View { addresses, short, rows: rows(&[], &trends), ..View::default() };
-        Self { view, speed: arguments.speed, burst: false, seen: false, trends, trend_at: Instant::now() }
+        let (speed, trend_at) = (arguments.speed, Instant::now());
+        Self { view, speed, burst: false, seen: false, trends, trend_at, stage, told: String::new() }
+    }
+
+    /// What is new of the past; how far a file is isn't.
+    fn news(&mut self) -> Option<String> {
+        let stage = self.stage.borrow_and_update().clone();
+        let what = stage.split('▓').next().and_then(|text| text.split('░').next()).unwrap_or_default().trim_end();
+        (what != self.told).then(|| {
+            self.told = what.to_owned();
+            self.told.clone()
+        })
     }
 
     /// Looks at the API and at the network.
     async fn look(&mut self, client: &Client, field: &Field) {
         let state = field.state();
         self.burst = state.leak > 0.0;
-        self.view.title = format!("Water network   {} by its own clock, {}x", clock(&state), self.speed);
+        let pace = if self.speed == 1.0 { String::new() } else { format!(" by its own clock, {}x", self.speed) };
+        self.view.title = format!("Water network   {}{pace}", clock(&state));
+        self.view.past.clone_from(&self.stage.borrow());
         self.view.alarm = self.burst.then(|| format!("burst pipe in DIST_002: {:.1} L/s run out", state.leak));
         match client.latest().await {
             Ok(latest) => {

@@ -40,6 +40,8 @@ pub(crate) struct View {
     pub(crate) title: String,
     /// What is wrong, if anything.
     pub(crate) alarm: Option<String>,
+    /// How far the past is; empty when there is nothing to say.
+    pub(crate) past: String,
     /// One of each series.
     pub(crate) rows: Vec<Row>,
     /// The addresses to open, a line each.
@@ -81,10 +83,13 @@ impl View {
         if let Some(alarm) = &self.alarm {
             title = title.with(BAD, format!("  {alarm}"));
         }
+        // A progress is worth more than the addresses of a low window.
+        let short = if self.past.is_empty() { &self.short } else { &self.past };
         let mut lines = vec![title];
         // With room to spare there is air, and every address has a line of its own.
-        let roomy = height >= self.rows.len() + self.addresses.len() + 4;
-        let footer = if roomy { self.addresses.len() + 1 } else { 1 };
+        let past = usize::from(!self.past.is_empty());
+        let roomy = height >= self.rows.len() + self.addresses.len() + past + 4;
+        let footer = if roomy { self.addresses.len() + past + 1 } else { 1 };
         if roomy {
             lines.push(Line::default());
         }
@@ -102,8 +107,11 @@ impl View {
         if roomy {
             lines.push(Line::default());
             lines.extend(self.addresses.iter().map(|address| Line::new(PLAIN, address)));
+            if past > 0 {
+                lines.push(Line::new(PLAIN, &self.past));
+            }
         } else {
-            lines.push(Line::new(DIM, &self.short));
+            lines.push(Line::new(DIM, short));
         }
         lines.truncate(height);
         lines.iter().map(|line| line.fitted(width, colour)).collect()
@@ -231,7 +239,7 @@ mod tests {
         let trends = vec![(0..200).map(f64::from).collect::<Vec<_>>(); SENSORS.len()];
         let addresses = vec!["API   http://127.0.0.1:8080/api/v1/latest".to_owned(); 4];
         let title = "a title that is longer than any window ".repeat(9);
-        View { title, alarm: None, rows: rows(&items, &trends), addresses, short: "short".into() }
+        View { title, alarm: None, past: String::new(), rows: rows(&items, &trends), addresses, short: "short".into() }
     }
 
     #[test]
