@@ -69,6 +69,15 @@ export async function please(wish) {
   if (done) throw new Error("the test is gone");
 }
 
+/** Asks again until the answer is yes. */
+export async function until(page, yes, timeout) {
+  const ends = performance.now() + timeout;
+  while (!await yes()) {
+    if (performance.now() > ends) throw new Error(`not within ${timeout} ms: ${yes}`);
+    await page.waitForTimeout(100); // others ask, too
+  }
+}
+
 /** Waits until a text is there. */
 export const has = (page, text, timeout = 10_000) => page.getByText(text).first().waitFor({ timeout });
 
@@ -80,6 +89,37 @@ export const settled = (page) => page.waitForFunction(() => {
 
 /** The chart of that name. */
 export const chart = (page, name) => page.locator(`section.chart[aria-label="${name}"]`);
+
+/** How many seconds a node's page shows. */
+const shown = (page) => page.evaluate(() => {
+  const asked = new URLSearchParams(location.hash.split("?")[1]);
+  return asked.get("span") ? Number(asked.get("span")) : (Date.parse(asked.get("to")) - Date.parse(asked.get("from"))) / 1000;
+});
+
+/** Drags on a chart until it shows five minutes at its right end, where the newest readings are. The resolutions on the way. */
+export async function zoom(page, one) {
+  const seen = [];
+  for (let step = 0; step < 12; step++) {
+    const resolution = await one.getAttribute("data-resolution");
+    if (seen.at(-1) !== resolution) seen.push(resolution);
+    const length = await shown(page);
+    if (length <= 300) break;
+    const part = Math.max(0.12, 299 / length);
+    const box = await one.locator(".u-over").boundingBox();
+    const y = box.y + box.height / 2;
+    await page.mouse.move(box.x + box.width * (1 - part), y);
+    await page.mouse.down();
+    await page.mouse.move(box.x + box.width * (1 - part / 2), y, { steps: 3 });
+    await page.mouse.move(box.x + box.width - 1, y, { steps: 3 });
+    await page.mouse.up();
+    await page.waitForFunction((before) => {
+      const asked = new URLSearchParams(location.hash.split("?")[1]);
+      return (asked.get("span") ? Number(asked.get("span")) : (Date.parse(asked.get("to")) - Date.parse(asked.get("from"))) / 1000) < before;
+    }, length);
+    await settled(page);
+  }
+  return seen;
+}
 
 /** Every page: its address, the role that sees all of it, and when it is there. */
 export const PAGES = {

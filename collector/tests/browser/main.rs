@@ -1,6 +1,6 @@
 //! The dashboard in a real browser: Chromium, driven by the script in `browser/`, against a collector on SQLite and a
 //! real Redis, with two years of readings, people who log in, and a gateway that sends on command. The script says what it wants, line by
-//! line, and is answered when it is done.
+//! line, and is answered when it is done. And the same against the demo, as people start it (`demo.rs`).
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
 #[path = "../services/mod.rs"]
@@ -8,6 +8,10 @@ mod services;
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/programs.rs"]
+mod programs;
+
+mod demo;
 mod seed;
 mod station;
 
@@ -36,6 +40,14 @@ fn pictures() -> PathBuf {
     wanted().unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("screens"))
 }
 
+/// The script, with the address of a dashboard.
+fn script(base: &str, pictures: &Path) -> Command {
+    let mut script = Command::new("node");
+    script.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/run.mjs")).arg(base).arg(pictures);
+    script.kill_on_drop(true);
+    script
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn operators_see_and_do_all_of_it_in_a_real_browser() {
     let harmless = wanted().is_some();
@@ -53,13 +65,10 @@ async fn operators_see_and_do_all_of_it_in_a_real_browser() {
     let mut station = Station::connect(&collector, harmless).await;
     station.say_all().await;
 
-    let mut script = Command::new("node")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/run.mjs"))
-        .args([format!("http://{}", collector.api), pictures().display().to_string()])
+    let mut script = script(&format!("http://{}", collector.api), &pictures())
         .env("PASSWORD", PASSWORD)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .expect("node is there");
     let (mut tell, mut said) = (script.stdin.take().unwrap(), BufReader::new(script.stdout.take().unwrap()).lines());

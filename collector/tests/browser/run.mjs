@@ -1,18 +1,18 @@
-// node run.mjs ADDRESS FOLDER: checks of the dashboard; pictures go into the folder. ONLY=… leaves out those whose name hasn't
-// this in it; with SCREENS only pictures of every page are made. See main.rs.
+// node run.mjs ADDRESS FOLDER [demo]: checks of the dashboard, or of the demo behind it; pictures go into the folder. ONLY=…
+// leaves out those whose name hasn't this in it; with SCREENS only pictures of every page are made. See main.rs.
 
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { launch } from "./browser.mjs";
 
-const [base, folder] = process.argv.slice(2);
+const [base, folder, only_demo] = process.argv.slice(2);
 mkdirSync(folder, { recursive: true });
 const browser = await launch();
 const checks = [];
 const check = (name, work) => checks.push([name, work]);
 // What changes the network for those behind it comes last.
-const files = process.env.SCREENS ? ["pictures"] : ["pictures", "people", "live", "charts", "forecasts", "anomalies", "entry", "operations"];
+const files = only_demo ? ["demo"] : process.env.SCREENS ? ["pictures"] : ["pictures", "people", "live", "charts", "forecasts", "anomalies", "entry", "operations"];
 for (const file of files) (await import(`./checks/${file}.mjs`)).default({ check, browser, base, folder });
 
 let failed = 0;

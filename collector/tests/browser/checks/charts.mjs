@@ -2,31 +2,14 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { chart, has, open, please, ready, settled } from "../browser.mjs";
+import { chart, has, open, please, ready, settled, zoom } from "../browser.mjs";
 
 export default ({ check, browser, base, folder }) => {
   check("from two years to five minutes, by dragging", async () => {
     const page = await open(browser, base, { path: "/#/node/DIST_001?span=63072000" });
     await settled(page);
     const flow = chart(page, "Flow");
-    const seen = [];
-    for (let step = 0; step < 12; step++) {
-      const resolution = await flow.getAttribute("data-resolution");
-      if (seen.at(-1) !== resolution) seen.push(resolution);
-      const length = await page.evaluate(() => { const q = new URLSearchParams(location.hash.split("?")[1]); return q.get("span") ? Number(q.get("span")) : (Date.parse(q.get("to")) - Date.parse(q.get("from"))) / 1000; });
-      if (length <= 300) break;
-      // The right end of the plot, where the newest readings are.
-      const part = Math.max(0.12, 299 / length);
-      const box = await flow.locator(".u-over").boundingBox();
-      const y = box.y + box.height / 2;
-      await page.mouse.move(box.x + box.width * (1 - part), y);
-      await page.mouse.down();
-      await page.mouse.move(box.x + box.width * (1 - part / 2), y, { steps: 3 });
-      await page.mouse.move(box.x + box.width - 1, y, { steps: 3 });
-      await page.mouse.up();
-      await page.waitForFunction((before) => { const q = new URLSearchParams(location.hash.split("?")[1]); return (q.get("span") ? Number(q.get("span")) : (Date.parse(q.get("to")) - Date.parse(q.get("from"))) / 1000) < before; }, length);
-      await settled(page);
-    }
+    const seen = await zoom(page, flow);
     console.log(`  resolutions on the way: ${seen.join(", ")}`);
     assert.ok(seen.length >= 2 && seen.at(-1) === "raw", seen.join());
     // And back out with the keyboard.
