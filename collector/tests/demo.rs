@@ -101,16 +101,82 @@ fn check(data: &Path, seconds: &str) -> Output {
 #[test]
 fn every_value_in_the_api_is_what_its_sensor_held() {
     let data = tempfile::tempdir().unwrap();
+    // While its past comes in, as people run it.
     let output = check(data.path(), "10");
     assert_eq!(output.status.code(), Some(0));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("check: passed"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("check: passed") && said.contains("past: 9 weeks of all series, 2 years"), "{said}");
+}
+
+/// The answer of a demo that has said where it is.
+fn ask(said: &[String], path: &str) -> serde_json::Value {
+    let newest = said.iter().find(|line| line.starts_with("newest")).expect("just seen");
+    let base =
+        newest.split_whitespace().nth(1).and_then(|address| address.split("/latest").next()).expect("an address");
+    let text = ureq::get(&format!("{base}/{path}")).call().and_then(|mut answer| answer.body_mut().read_to_string());
+    serde_json::from_str(&text.unwrap_or_else(|error| panic!("{path}: {error}"))).expect("JSON")
+}
+
+#[test]
+fn a_past_is_made_once_and_goes_on_coming_in_after_an_interruption() {
+    let data = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = demo(data.path());
+        command.args(["--every", "1h"]).args(arguments).stdout(Stdio::piped());
+        let mut running = Running(command.spawn().expect("the demo starts"));
+        let lines = lines_of(running.0.stdout.take().expect("piped"));
+        (running, lines, Vec::new())
+    };
+    let (mut running, lines, mut said) = run(&["--past", "15d", "--flow-past", "40d"]);
+    wait_for(&lines, &[&["past: 2 weeks of all series, 6 weeks of the districts' flow", "made in"]], &mut said);
+    wait_for(&lines, &[&["past: all.csv"]], &mut said);
+    running.interrupt();
+    assert_eq!(running.ended(), Some(0));
+
+    // Nothing is made anew: it would say other things about the same moments.
+    let (mut running, lines, mut said) = run(&[]);
+    wait_for(&lines, &[&["past: 2 weeks", "brought in in"]], &mut said);
+    assert!(!said.iter().any(|line| line.contains("made in")), "{said:#?}");
+    for meter in ["DIST_001", "DIST_002", "DIST_003", "PUMP_001"] {
+        let days = ask(&said, &format!("history?node={meter}&metric=total_volume&from=now-14d&resolution=1d"));
+        assert!(days["coverage"].as_f64().unwrap() > 0.99, "{meter}: {days}");
+        for day in days["points"].as_array().unwrap() {
+            let grown = day["increase"].as_f64().unwrap();
+            assert!(day["resets"] == 0 && (0.0..5_000.0).contains(&grown), "{meter} doesn't go on: {day}");
+        }
+    }
+    // The quality job has looked at all of it, and found what was wrong there.
+    let closed = ask(&said, "anomalies?state=closed&kind=stuck&node=DIST_003&metric=chlorine");
+    assert_eq!(closed["items"].as_array().map(Vec::len), Some(1), "{closed}");
+    running.interrupt();
+    assert_eq!(running.ended(), Some(0));
+
+    let (mut running, lines, mut said) = run(&[]);
+    wait_for(&lines, &[&["newest", "http://"], &["DIST_003", "chlorine", "mg/L", "good"]], &mut said);
+    assert!(!said.iter().any(|line| line.contains("past:")), "{said:#?}");
+    running.interrupt();
+    assert_eq!(running.ended(), Some(0));
+}
+
+#[test]
+fn a_network_that_is_faster_than_the_clock_has_no_past_and_says_so() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = demo(data.path());
+    command.args(["--speed", "60"]).stdout(Stdio::piped());
+    let mut running = Running(command.spawn().expect("the demo starts"));
+    let lines = lines_of(running.0.stdout.take().expect("piped"));
+    let wanted: [&[&str]; 2] = [&["past: the network is faster than the clock"], &["by its own clock, 60x"]];
+    wait_for(&lines, &wanted, &mut Vec::new());
+    running.interrupt();
+    assert_eq!(running.ended(), Some(0));
+    assert!(!data.path().join("past").exists());
 }
 
 #[test]
 fn in_a_pipe_it_prints_lines_ends_on_ctrl_c_and_goes_on_with_the_same_data() {
     let data = tempfile::tempdir().unwrap();
     let mut command = demo(data.path());
-    command.args(["--every", "1s", "--burst-after", "2s", "--burst-for", "1h"]).stdout(Stdio::piped());
+    command.args(["--no-past", "--every", "1s", "--burst-after", "2s", "--burst-for", "1h"]).stdout(Stdio::piped());
     let mut running = Running(command.spawn().expect("the demo starts"));
     let (lines, mut said) = (lines_of(running.0.stdout.take().expect("piped")), Vec::new());
     let wanted: [&[&str]; 5] = [
@@ -139,6 +205,7 @@ fn on_a_terminal_it_redraws_within_the_window_and_leaves_it_as_it_was() {
     grantpt(&master).and_then(|()| unlockpt(&master)).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap();
     tcsetwinsize(&master, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    // With a past, of which it tells how far it is.
     let end = || File::options().read(true).write(true).open(Path::new(name.to_str().unwrap())).unwrap();
     let mut command = demo(data.path());
     command.env("TERM", "xterm-256color").stdin(end()).stdout(end());
@@ -156,7 +223,9 @@ fn on_a_terminal_it_redraws_within_the_window_and_leaves_it_as_it_was() {
             }
         }
     };
-    until(&mut shown, &|text| text.matches("\u{1b}[?2026l").count() > 6 && text.contains("good"));
+    until(&mut shown, &|text| {
+        text.matches("\u{1b}[?2026l").count() > 6 && text.contains("good") && text.contains(" %")
+    });
     running.interrupt();
     until(&mut shown, &|_| false);
     assert_eq!(running.ended(), Some(0));
@@ -176,7 +245,7 @@ fn on_a_terminal_it_redraws_within_the_window_and_leaves_it_as_it_was() {
 fn a_program_that_dies_ends_the_demo_with_its_last_words() {
     let data = tempfile::tempdir().unwrap();
     let mut command = demo(data.path());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.arg("--no-past").stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = Running(command.spawn().expect("the demo starts"));
     let (lines, errors) =
         (lines_of(running.0.stdout.take().expect("piped")), lines_of(running.0.stderr.take().expect("piped")));

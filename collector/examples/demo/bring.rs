@@ -126,7 +126,7 @@ impl Past {
             let importing = programs::run_logged(&program, &arguments, &log);
             tokio::pin!(importing);
             loop {
-                tell.send_replace(format!("past: {} {}", self.reach, bar(file, share(&path))));
+                tell.send_replace(format!("past: {}  {}", bar(file, share(&path)), self.reach));
                 tokio::select! {
                     outcome = &mut importing => break outcome?,
                     () = tokio::time::sleep(LOOK_EVERY) => {}

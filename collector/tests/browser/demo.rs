@@ -33,7 +33,11 @@ impl Demo {
             panic!("the demo ended");
         };
         let base = tokio::time::timeout(PATIENCE, address).await.expect("the demo doesn't say where it is");
-        tokio::spawn(async move { while let Ok(Some(line)) = said.next_line().await { println!("  {line}") } });
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = said.next_line().await {
+                println!("  {line}")
+            }
+        });
         Self { child, base }
     }
 
@@ -65,7 +69,8 @@ async fn every_page_shows_what_the_demo_holds() {
     let demo = Demo::start(data.path()).await;
     let pictures = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("screens-demo");
     let mut script = script(&demo.base, &pictures).arg("demo").stdin(Stdio::null()).spawn().expect("node is there");
-    let status = tokio::time::timeout(BROWSER_WITHIN, script.wait()).await.expect("the browser takes too long").unwrap();
+    let status =
+        tokio::time::timeout(BROWSER_WITHIN, script.wait()).await.expect("the browser takes too long").unwrap();
     assert!(status.success(), "{status}; pictures are in {}", pictures.display());
     demo.stop().await;
 }
