@@ -20,6 +20,7 @@ mod figures;
 mod gateway;
 mod load;
 mod past;
+mod rolled;
 #[path = "../../tests/services/mod.rs"]
 mod services;
 #[path = "../ingest_bench/site.rs"]

@@ -1,14 +1,12 @@
 //! What the warm tier holds before the collector starts: series, their rollups, and which days have left for the archive.
 
-use crate::GATEWAYS;
 use crate::archive;
-use crate::gateway::{catalogue, name};
+use crate::rolled::{HOUR, Rolled, SUMS, series, sqlite_hours};
 use anyhow::Result;
+use collector::tiers::Day;
 use collector::tiers::warm::postgres::PostgresWarm;
 use collector::tiers::warm::settings::WarmSettings;
 use collector::tiers::warm::sqlite::SqliteWarm;
-use collector::tiers::{Day, WarmTier};
-use shared::ids::GatewayId;
 use shared::reading::{MICROS_PER_SECOND, Timestamp};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -18,27 +16,6 @@ use std::path::Path;
 /// How many series have hourly rollups of 90 days, and how many of 3 years; the first ones.
 pub(crate) const MONTHS: Rolled = Rolled { series: 500, hours: 90 * 24 };
 pub(crate) const YEARS: Rolled = Rolled { series: 50, hours: 3 * 365 * 24 };
-
-#[derive(Clone, Copy)]
-pub(crate) struct Rolled {
-    pub(crate) series: u32,
-    pub(crate) hours: i32,
-}
-
-const HOUR: i64 = 3_600 * MICROS_PER_SECOND;
-
-/// An hour's rollup from 360 readings; the moments are its start and its last reading.
-const SUMS: &str =
-    "360, 0, 0, 0, {start}, {last}, 4.0, 4.07, 1452.6, {start}, 4.01, {last}, 4.05, 14485.5, 3590000000, 0.04, 0";
-
-async fn series(tier: &dyn WarmTier) -> Result<()> {
-    for n in 0..GATEWAYS {
-        for series in tier.series_for(&GatewayId::new(&name(n))?, catalogue(n)?.entries()).await? {
-            series.map_err(|refused| anyhow::anyhow!("{refused}"))?;
-        }
-    }
-    Ok(())
-}
 
 /// The last whole hour that is rolled up ends a day before now, so that no reading of today touches one.
 fn stretches(now: Timestamp) -> [(Rolled, i64); 2] {
@@ -53,14 +30,7 @@ pub(crate) async fn sqlite(file: &Path, first: Day, now: Timestamp) -> Result<()
     tier.close().await;
     let mut table = SqliteConnectOptions::new().filename(file).connect().await?;
     for (of, begins) in stretches(now) {
-        let sums = SUMS.replace("{start}", "b").replace("{last}", "b + 3590000000");
-        let sql = format!(
-            "WITH RECURSIVE hour(b) AS (VALUES ({begins}) UNION ALL SELECT b + {HOUR} FROM hour LIMIT {}) \
-             INSERT OR IGNORE INTO rollup_1h SELECT series_id, b, {sums} FROM series CROSS JOIN hour \
-             WHERE series_id <= {} ORDER BY series_id, b",
-            of.hours, of.series
-        );
-        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut table).await?;
+        sqlite_hours(&mut table, of, begins).await?;
     }
     let sql = "WITH RECURSIVE d(n) AS (VALUES (?1) UNION ALL SELECT n + 1 FROM d LIMIT ?2) \
                INSERT INTO archive_days (day, version, exported, raw) SELECT n, 1, 1, 'gone' FROM d";

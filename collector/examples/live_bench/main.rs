@@ -1,5 +1,6 @@
 //! How late a value is at those who watch: 500 WebSocket clients, each with 20 of 1,000 series that change every second,
-//! while 200 dashboards refresh what isn't in the feed.
+//! while 200 dashboards are opened and refresh their overview: what the page asks, when it asks it. The database holds eight
+//! weeks of hours of all series before.
 //!
 //! `live_bench [--json] [SECONDS]`, 30 by default. It runs the program `collector` that was built beside it, with its
 //! default configuration: memory and SQLite, on the same machine as the clients and the gateways. Time counts from before
@@ -10,6 +11,10 @@ mod figures;
 #[allow(dead_code)] // one benchmark uses a part
 #[path = "../ingest_bench/gateway.rs"]
 mod gateway;
+mod past;
+#[allow(dead_code)] // latency_bench has more of it
+#[path = "../latency_bench/rolled.rs"]
+mod rolled;
 #[path = "../ingest_bench/site.rs"]
 mod site;
 
@@ -35,9 +40,28 @@ const SERIES: usize = GATEWAYS * SERIES_EACH;
 const CLIENTS: usize = 500;
 const SERIES_OF_CLIENT: usize = 20;
 const DASHBOARDS: usize = 200;
-/// What a dashboard asks for, and how often.
-const REFRESH: [&str; 4] = ["health", "gateways", "gaps?from=now-24h", "quality"];
-const REFRESH_EVERY: Duration = Duration::from_secs(10);
+/// Dashboards are opened over so long a time.
+const OPENED_WITHIN: Duration = Duration::from_secs(10);
+/// What brings the page, and what it asks then (`dashboard/app.js`, `network.js`); small lists come with it (`api/page.rs`).
+const PAGE: &str = "/";
+const OPENING: [&str; 2] = ["/api/v1/series?limit=10000", "/api/v1/latest?limit=10000"];
+/// Cards that are seen: their lines are asked for in pieces (`spark.js`), of the last day.
+const LINES: usize = 128;
+const LINES_AT_ONCE: usize = 64;
+/// What an overview asks from then on, and how often, seconds (`app.js`, `overview.js`).
+const REFRESH: [(u64, &[&str]); 3] = [
+    (5, &["/api/v1/health"]),
+    (
+        15,
+        &[
+            "/api/v1/gateways",
+            "/api/v1/quality",
+            "/api/v1/gaps?from=now-24h",
+            "/api/v1/jobs/runs?job=anomaly_detection&limit=10",
+        ],
+    ),
+    (30, &["/api/v1/series?limit=10000", "/api/v1/nodes?limit=10000"]),
+];
 
 /// How long all clients may take to connect and to hear the end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,6 +74,7 @@ async fn main() -> Result<()> {
     let (as_json, arguments) = figures::arguments();
     let seconds: usize = arguments.first().map_or(Ok(30), |text| text.parse()).context("SECONDS is a number")?;
     let mut site = Site::new(GATEWAYS)?;
+    past::fill(&site.data().join("warm.sqlite"), Timestamp::wall_clock()).await?;
     let pid = site.start()?;
     let api = site.api()?;
     let mut gateways = Vec::new();
@@ -67,7 +92,7 @@ async fn main() -> Result<()> {
         clients.spawn(watch(api, n, sent.clone(), seconds));
     }
     for n in 0..DASHBOARDS {
-        dashboards.spawn(refresh(api, REFRESH_EVERY * n as u32 / DASHBOARDS as u32, seconds));
+        dashboards.spawn(dashboard(api, n, OPENED_WITHIN * n as u32 / DASHBOARDS as u32, seconds));
     }
     let ticking = async {
         let mut every = tokio::time::interval(Duration::from_secs(1));
@@ -103,7 +128,7 @@ async fn main() -> Result<()> {
     ];
     let under = format!(
         "{CLIENTS} watchers of {SERIES_OF_CLIENT} out of {SERIES} series that change every second, {DASHBOARDS} \
-         dashboards, all on this machine"
+         dashboards, eight weeks of hours in SQLite, all on this machine"
     );
     figures::print(&under, &found, as_json);
     Ok(())
@@ -163,29 +188,50 @@ async fn watch(api: SocketAddr, client: usize, sent: Sent, seconds: usize) -> Re
     }
 }
 
-/// How long each question took, milliseconds.
-async fn refresh(api: SocketAddr, after: Duration, seconds: usize) -> Result<Vec<f64>> {
+/// How long each question of a dashboard took, milliseconds: it is opened, and then refreshes what isn't in the feed.
+async fn dashboard(api: SocketAddr, number: usize, after: Duration, seconds: usize) -> Result<Vec<f64>> {
     let until = Instant::now() + Duration::from_secs(seconds as u64);
     tokio::time::sleep(after).await;
-    let mut took = Vec::new();
-    while Instant::now() < until {
-        for path in REFRESH {
-            let began = Instant::now();
-            let mut socket = TcpStream::connect(api).await?;
-            let request = format!("GET /api/v1/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-            socket.write_all(request.as_bytes()).await?;
-            let mut answer = String::new();
-            socket.read_to_string(&mut answer).await?;
-            anyhow::ensure!(
-                answer.starts_with("HTTP/1.1 200"),
-                "{path}: {}",
-                answer.lines().next().unwrap_or_default()
-            );
-            took.push(began.elapsed().as_secs_f64() * 1e3);
+    let (opened, mut took) = (Instant::now(), Vec::new());
+    let lines = (0..LINES / LINES_AT_ONCE).map(|piece| lines(number + piece * LINES_AT_ONCE));
+    let facts = REFRESH[1].1.iter().map(|path| (*path).to_owned());
+    for path in [PAGE].into_iter().chain(OPENING).map(str::to_owned).chain(facts).chain(lines) {
+        took.push(ask(api, &path).await?);
+    }
+    let mut due: Vec<_> = REFRESH
+        .iter()
+        .map(|(every, paths)| (Duration::from_secs(*every), *paths))
+        .map(|(e, p)| (opened + e, e, p))
+        .collect();
+    while let Some((at, every, paths)) = due.iter_mut().min_by_key(|(at, ..)| *at).filter(|(at, ..)| *at < until) {
+        tokio::time::sleep_until((*at).into()).await;
+        *at += *every;
+        for path in *paths {
+            took.push(ask(api, path).await?);
         }
-        tokio::time::sleep(REFRESH_EVERY).await;
     }
     Ok(took)
+}
+
+/// The lines of the cards from a series on; what is read every second comes by the hour.
+fn lines(first: usize) -> String {
+    let from = Timestamp::wall_clock().plus_micros(-24 * rolled::HOUR);
+    let series: Vec<String> = (0..LINES_AT_ONCE).map(|n| ((first + n) % SERIES + 1).to_string()).collect();
+    format!("/api/v1/history?series={}&from={from}&resolution=1h", series.join(","))
+}
+
+/// How long an answer took, milliseconds. Browsers take it packed.
+async fn ask(api: SocketAddr, path: &str) -> Result<f64> {
+    let began = Instant::now();
+    let mut socket = TcpStream::connect(api).await?;
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await?;
+    let status = || String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
+    anyhow::ensure!(answer.starts_with(b"HTTP/1.1 200"), "{path}: {}", status());
+    Ok(began.elapsed().as_secs_f64() * 1e3)
 }
 
 async fn all(mut tasks: JoinSet<Result<Vec<f64>>>) -> Result<Vec<f64>> {
