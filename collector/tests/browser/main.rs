@@ -1,5 +1,5 @@
-//! The dashboard in a real browser: Chromium, driven by the script in `browser/`, against a collector on SQLite and a
-//! real Redis, with two years of readings, people who log in, and a gateway that sends on command. The script says what it wants, line by
+//! The dashboard in a real browser: Chromium, driven by the script in `browser/`, against a collector on a real PostgreSQL
+//! and a real Redis, with two years of readings, people who log in, and a gateway that sends on command. The script says what it wants, line by
 //! line, and is answered when it is done. And the same against the demo, as people start it (`demo.rs`).
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
@@ -16,6 +16,7 @@ mod seed;
 mod station;
 
 use seed::{GATEWAY, people, places, seed};
+use services::postgres::Postgres;
 use services::redis::Redis;
 use station::Station;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,10 @@ async fn operators_see_and_do_all_of_it_in_a_real_browser() {
     let harmless = wanted().is_some();
     // On disk at once: it is killed, and sessions shall be there when it is back.
     let mut redis = Redis::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]).await;
+    let mut postgres = Postgres::start().await;
+    let warm = postgres.database().await;
     let site = Site::new(&[GATEWAY], |config| {
+        config.warm = warm;
         config.hot = redis.settings();
         config.hot.timeout = Duration::from_millis(500).into();
         config.jobs.anomaly_detection = "off".into(); // found before, and by hand: not while somebody looks
@@ -85,6 +89,8 @@ async fn operators_see_and_do_all_of_it_in_a_real_browser() {
                 ["fail", node, metric] => station.fail(node, metric).await,
                 ["kill", "redis"] => redis.kill(),
                 ["start", "redis"] => redis.restart().await,
+                ["kill", "postgres"] => postgres.kill(),
+                ["start", "postgres"] => postgres.restart().await,
                 _ => panic!("what is '{wish}'?"),
             }
             tell.write_all(b"done\n").await.unwrap();

@@ -8,13 +8,15 @@ use collector::analytics::anomaly::Kind as Wrong;
 use collector::analytics::store::Wanted;
 use collector::anomalies::Anomalies;
 use collector::config::Config;
+use collector::etl::jobs::Alarm;
 use collector::etl::jobs::anomaly_detection::AnomalyDetection;
+use collector::etl::jobs::daily_sync::DailySync;
 use collector::etl::jobs::data_quality::DataQuality;
 use collector::etl::jobs::forecast::Forecasting;
 use collector::etl::schedule::zone;
 use collector::etl::{Job, Progress};
 use collector::run::Tiers;
-use collector::tiers::{Flush, GatewayGap, Quarantined, SeriesId, StoredReading, WarmTier};
+use collector::tiers::{ColdTier, Flush, GatewayGap, Quarantined, SeriesId, StoredReading, WarmTier};
 use shared::catalogue::{Catalogue, Class, Entry};
 use shared::ids::{GatewayId, NodeId, Seq, StreamId};
 use shared::metric::Metric;
@@ -35,6 +37,8 @@ const DAY_S: i64 = 24 * HOUR_S;
 const TAUGHT_S: i64 = 64 * DAY_S;
 /// How far back the first district goes.
 const YEARS_S: i64 = 2 * 365 * DAY_S;
+/// Days before this are in the archive.
+const ARCHIVED_S: i64 = YEARS_S - 12 * DAY_S;
 /// Days on which a forecast was made before.
 const FORETOLD: i64 = 9;
 
@@ -189,6 +193,7 @@ pub async fn seed(config: &Config, now: i64, harmless: bool) {
     }
     warm.commit(aside(now)).await.unwrap();
     while warm.refresh_rollups(5_000).await.unwrap() > 0 {}
+    archive(&tiers.cold, &warm, now).await;
     let rome = zone("Europe/Rome").unwrap();
     for day in (0..=FORETOLD).rev() {
         let clock = Timestamp(now - day * DAY_S * SECOND);
@@ -215,12 +220,27 @@ pub async fn seed(config: &Config, now: i64, harmless: bool) {
     warm.close().await;
 }
 
+/// Brings the oldest days into the archive: by the clock of then, no later one is over.
+async fn archive(cold: &Option<Arc<dyn ColdTier>>, warm: &Arc<dyn WarmTier>, now: i64) {
+    let then = Timestamp(now - ARCHIVED_S * SECOND);
+    let (warm, cold, alarm) = (warm.clone(), cold.clone(), Arc::new(Alarm::default()));
+    let job = DailySync { warm, cold, inbox: None, now: Arc::new(move || then), alarm };
+    job.run(&Progress::default()).await.unwrap();
+}
+
 /// A user of each role, made as an admin makes them; all have one password.
 pub fn people(site: &Site, password: &str) {
     let secret = site.folder.path().join("password");
     std::fs::write(&secret, format!("{password}\n")).unwrap();
     let config = site.folder.path().join("people.toml");
-    std::fs::write(&config, format!("data_dir = {:?}\n", site.config.data_dir)).unwrap();
+    let server = site.folder.path().join("server-password");
+    std::fs::write(&server, site.config.warm.password.as_ref().unwrap().reveal()).unwrap();
+    let warm = &site.config.warm;
+    let text = format!(
+        "data_dir = {:?}\n[warm]\nhost = {:?}\nport = {}\ndatabase = {:?}\nuser = {:?}\npassword_file = {server:?}\ntls = 'off'\n",
+        site.config.data_dir, warm.host, warm.port, warm.database, warm.user
+    );
+    std::fs::write(&config, text).unwrap();
     for (name, role) in [("rossi", "viewer"), ("bianchi", "operator"), ("verdi", "admin")] {
         let (secret, config) = (secret.to_str().unwrap(), config.to_str().unwrap());
         let made = crate::support::process::collector(&[

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { findings, has, open, overflow, please, ready, settled } from "../browser.mjs";
+import { chart, findings, has, open, overflow, please, ready, settled } from "../browser.mjs";
 
 export default ({ check, browser, base, folder }) => {
   check("overview shows every node, with values, units and totals", async () => {
@@ -147,6 +147,54 @@ export default ({ check, browser, base, folder }) => {
     await please("say DIST_001 pressure 4.44");
     await page.locator("li.card[data-node=DIST_001]").getByText("4.44", { exact: true }).waitFor();
     page.expected.push("503");
+    return page;
+  });
+
+  check("the database is killed, and back: values go on, the archive answers, nobody loses what they wrote", async () => {
+    const expected = ["503"];
+    const [page, entry, anomaly, node] = await Promise.all([null, "/#/entry", "/#/anomalies", "/#/node/DIST_001?span=172800"].map((path) => open(browser, base, { path: path ?? "/", expected })));
+    await Promise.all([ready(page, "overview"), ready(entry, "entry"), ready(anomaly, "anomalies"), settled(node)]);
+    await entry.getByLabel("Node", { exact: true }).first().selectOption("DIST_001");
+    await entry.getByLabel("Series", { exact: true }).selectOption({ label: "Flow" });
+    await entry.locator(".around tbody tr").first().waitFor();
+    await entry.getByLabel("Value", { exact: true }).fill("32.5");
+    await entry.getByLabel("Reason", { exact: true }).fill("read while it was away");
+    await anomaly.getByLabel("Comment", { exact: true }).fill("Seen while it was away.");
+
+    await please("kill postgres");
+    await Promise.all([page, entry, anomaly, node].map((one) => has(one, /The database is away since \d\d:\d\d\./, 30_000)));
+    assert.doesNotMatch(await page.locator("#notices").innerText(), /postgres|os error|refused|sqlx/i); // that is for whoever mends it
+    // What is newest goes on, on the overview and on the node's page.
+    await please("say DIST_001 pressure 6.77");
+    await Promise.all([page.locator("li.card[data-node=DIST_001]"), node.locator(".tile", { hasText: "Pressure" })].map((place) => place.getByText("6.77", { exact: true }).waitFor()));
+    await page.screenshot({ path: join(folder, "overview-database-away.png") });
+    await entry.getByRole("button", { name: "Store", exact: true }).click();
+    await entry.locator(".form").first().getByText(/database is away/i).waitFor();
+    assert.equal(await entry.getByLabel("Value", { exact: true }).inputValue(), "32.5");
+    assert.equal(await entry.getByLabel("Reason", { exact: true }).inputValue(), "read while it was away");
+    await anomaly.getByRole("button", { name: "Comment" }).click();
+    await anomaly.locator(".anomaly").getByText(/database is away/i).waitFor();
+    assert.equal(await anomaly.getByLabel("Comment", { exact: true }).inputValue(), "Seen while it was away.");
+    // Days of two years ago are in the archive.
+    const day = 86_400_000, old = (from, to) => `/#/node/DIST_001?from=${new Date(Date.now() - from * day).toISOString()}&to=${new Date(Date.now() - to * day).toISOString()}`;
+    const archive = await open(browser, base, { path: old(726, 724), expected });
+    const label = chart(archive, "Flow").locator(".label");
+    await label.getByText(/from.*archive/).waitFor();
+    await label.getByText(/\b(99|100)(\.\d)?\s% known/).waitFor();
+    await archive.screenshot({ path: join(folder, "node-archive-only.png") });
+
+    await please("start postgres");
+    await Promise.all([page, entry, anomaly, node].map((one) => one.locator("#notices").getByText(/database is away/).waitFor({ state: "detached", timeout: 30_000 })));
+    await entry.getByRole("button", { name: "Store", exact: true }).click();
+    await has(entry, /Stored: 32\.5 L\/s|Corrected: 32\.5 L\/s/);
+    await anomaly.getByRole("button", { name: "Comment" }).click();
+    await anomaly.locator(".notes").getByText("Seen while it was away.").waitFor();
+    await please("say DIST_001 pressure 4.2");
+    await node.locator(".tile", { hasText: "Pressure" }).getByText("4.20", { exact: true }).waitFor();
+    for (const one of [entry, anomaly, node, archive]) {
+      assert.equal(one.errors.length, 0, one.errors.join("\n"));
+      await one.context().close();
+    }
     return page;
   });
 };
