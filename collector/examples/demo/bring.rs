@@ -23,8 +23,14 @@ const JOBS: [&str; 3] = ["anomaly_detection", "forecast", "data_quality"];
 /// Between looks at how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How far the past is, in words; empty when there is nothing to say.
-pub(crate) type Stage = watch::Receiver<String>;
+/// How far the past is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stage {
+    /// In words; empty when there is nothing to say.
+    pub(crate) words: String,
+    /// Nothing more comes.
+    pub(crate) is_over: bool,
+}
 
 /// A past that was made, and what became of it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -86,19 +92,17 @@ impl Past {
     }
 
     /// Brings in what isn't there yet, lets the jobs look at it, and then waits for ever.
-    pub(crate) async fn bring_in(
-        mut self,
-        client: &Client,
-        place: &Place,
-        config: &Path,
-        tell: &watch::Sender<String>,
-    ) {
+    pub(crate) async fn bring_in(mut self, client: &Client, place: &Place, config: &Path, tell: &watch::Sender<Stage>) {
         if !self.is_through() {
             let told = match self.work(client, place, config, tell).await {
                 Ok(took) => took,
-                Err(error) => format!("past: not brought in: {error:#}; it is tried again at the next start"),
+                Err(error) => {
+                    let why = format!("{error:#}");
+                    let why = why.lines().next().unwrap_or_default(); // the rest is in the log
+                    format!("past: not brought in: {why} It is tried again at the next start")
+                }
             };
-            tell.send_replace(told);
+            tell.send_replace(Stage { words: told, is_over: true });
         }
         std::future::pending().await
     }
@@ -108,8 +112,9 @@ impl Past {
         client: &Client,
         place: &Place,
         config: &Path,
-        tell: &watch::Sender<String>,
+        tell: &watch::Sender<Stage>,
     ) -> anyhow::Result<String> {
+        let say = |words| drop(tell.send_replace(Stage { words, is_over: false }));
         // The series are the agent's; a file that came before it would make them its own.
         wait_for_series(client).await?;
         let began = Instant::now();
@@ -126,7 +131,7 @@ impl Past {
             let importing = programs::run_logged(&program, &arguments, &log);
             tokio::pin!(importing);
             loop {
-                tell.send_replace(format!("past: {}  {}", bar(file, share(&path)), self.reach));
+                say(format!("past: {}  {}", bar(file, share(&path)), self.reach));
                 tokio::select! {
                     outcome = &mut importing => break outcome?,
                     () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -140,7 +145,7 @@ impl Past {
             if self.done.iter().any(|name| name == job) {
                 continue;
             }
-            tell.send_replace(format!("past: it is in; `collector jobs run {job}` looks at it"));
+            say(format!("past: it is in; `collector jobs run {job}` looks at it"));
             // The scheduler may be at it already.
             programs::run_logged(&program, &["jobs", "watch", "--config", &config], &log).await?;
             programs::run_logged(&program, &["jobs", "run", job, "--config", &config], &log).await?;

@@ -191,7 +191,7 @@ async fn demo(arguments: Arguments) -> anyhow::Result<()> {
     let mut agent = start("edge-agent", &place, &config, ports.status, "/health").await?;
     let up = Instant::now();
     let client = Client::new(ports.api);
-    let (tell, stage) = watch::channel(String::new());
+    let (tell, stage) = watch::channel(bring::Stage::default());
     let past = async {
         match past {
             Some(past) => past.bring_in(&client, &place, &collector_config, &tell).await,

@@ -13,6 +13,7 @@ use shared::reading::Timestamp;
 use std::io::Write;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch::Receiver;
 
 /// Between two looks at the API.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -29,7 +30,7 @@ pub(crate) async fn run(
     field: &Field,
     arguments: &Arguments,
     (place, ports): (&Place, &Ports),
-    stage: Stage,
+    stage: Receiver<Stage>,
 ) -> anyhow::Result<()> {
     let mut watch = Watch::new(arguments, addresses(client, place, ports), short(ports), stage);
     match Screen::take() {
@@ -106,13 +107,13 @@ struct Watch {
     seen: bool,
     trends: Vec<Vec<f64>>,
     trend_at: Instant,
-    stage: Stage,
+    stage: Receiver<Stage>,
     /// What was said of the past last.
     told: String,
 }
 
 impl Watch {
-    fn new(arguments: &Arguments, addresses: Vec<String>, short: String, stage: Stage) -> Self {
+    fn new(arguments: &Arguments, addresses: Vec<String>, short: String, stage: Receiver<Stage>) -> Self {
         let trends = vec![Vec::new(); SENSORS.len()];
         let view = View { addresses, short, rows: rows(&[], &trends), ..View::default() };
         let (speed, trend_at) = (arguments.speed, Instant::now());
@@ -121,7 +122,7 @@ impl Watch {
 
     /// What is new of the past; how far a file is isn't.
     fn news(&mut self) -> Option<String> {
-        let stage = self.stage.borrow_and_update().clone();
+        let stage = self.stage.borrow_and_update().words.clone();
         let what = stage.split('▓').next().and_then(|text| text.split('░').next()).unwrap_or_default().trim_end();
         (what != self.told).then(|| {
             self.told = what.to_owned();

@@ -1,6 +1,7 @@
 //! The table of newest values as lines of text, fitted to a window. Pure.
 
 use super::api::{Held, Item};
+use super::bring::Stage;
 use super::sensors::{SENSORS, Sensor};
 use anstyle::{AnsiColor, Style};
 use std::fmt::Write;
@@ -40,8 +41,8 @@ pub(crate) struct View {
     pub(crate) title: String,
     /// What is wrong, if anything.
     pub(crate) alarm: Option<String>,
-    /// How far the past is; empty when there is nothing to say.
-    pub(crate) past: String,
+    /// How far the past is.
+    pub(crate) past: Stage,
     /// One of each series.
     pub(crate) rows: Vec<Row>,
     /// The addresses to open, a line each.
@@ -84,10 +85,10 @@ impl View {
             title = title.with(BAD, format!("  {alarm}"));
         }
         // A progress is worth more than the addresses of a low window.
-        let short = if self.past.is_empty() { &self.short } else { &self.past };
+        let short = if self.past.is_over || self.past.words.is_empty() { &self.short } else { &self.past.words };
         let mut lines = vec![title];
         // With room to spare there is air, and every address has a line of its own.
-        let past = usize::from(!self.past.is_empty());
+        let past = usize::from(!self.past.words.is_empty());
         let roomy = height >= self.rows.len() + self.addresses.len() + past + 4;
         let footer = if roomy { self.addresses.len() + past + 1 } else { 1 };
         if roomy {
@@ -108,7 +109,7 @@ impl View {
             lines.push(Line::default());
             lines.extend(self.addresses.iter().map(|address| Line::new(PLAIN, address)));
             if past > 0 {
-                lines.push(Line::new(PLAIN, &self.past));
+                lines.push(Line::new(PLAIN, &self.past.words));
             }
         } else {
             lines.push(Line::new(DIM, short));
@@ -239,7 +240,14 @@ mod tests {
         let trends = vec![(0..200).map(f64::from).collect::<Vec<_>>(); SENSORS.len()];
         let addresses = vec!["API   http://127.0.0.1:8080/api/v1/latest".to_owned(); 4];
         let title = "a title that is longer than any window ".repeat(9);
-        View { title, alarm: None, past: String::new(), rows: rows(&items, &trends), addresses, short: "short".into() }
+        View {
+            title,
+            alarm: None,
+            past: Stage::default(),
+            rows: rows(&items, &trends),
+            addresses,
+            short: "short".into(),
+        }
     }
 
     #[test]
@@ -261,6 +269,15 @@ mod tests {
         let row = "          flow_rate inlet      8123456.79 m³       0.4 s  uncertain (sensor doubtful)";
         assert_eq!(lines[3], row.chars().take(80).collect::<String>());
         assert_eq!(lines[23], "short");
+    }
+
+    #[test]
+    fn a_low_window_tells_how_far_the_past_is_until_it_is_there() {
+        let past = |is_over| Stage { words: "past: all.csv ▓▓░ 60 %".into(), is_over };
+        let last = |past| View { past, ..view() }.lines(80, 24, false).pop().unwrap();
+        assert_eq!([last(past(false)), last(past(true))], ["past: all.csv ▓▓░ 60 %", "short"]);
+        let roomy = View { past: past(true), ..view() }.lines(80, 40, false);
+        assert_eq!(roomy.last().unwrap(), "past: all.csv ▓▓░ 60 %");
     }
 
     #[test]

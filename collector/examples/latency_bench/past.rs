@@ -3,10 +3,10 @@
 use crate::archive;
 use crate::rolled::{HOUR, Rolled, SUMS, series, sqlite_hours};
 use anyhow::Result;
-use collector::tiers::Day;
 use collector::tiers::warm::postgres::PostgresWarm;
 use collector::tiers::warm::settings::WarmSettings;
 use collector::tiers::warm::sqlite::SqliteWarm;
+use collector::tiers::{Day, WarmTier as _};
 use shared::reading::{MICROS_PER_SECOND, Timestamp};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
