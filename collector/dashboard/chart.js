@@ -16,6 +16,7 @@ const WEEK_DAYS = 7;
 const DAY_MS = 86_400_000;
 const LONG_MS = 10 * DAY_MS; // what goes up and down every day is a slab in a longer stretch: its mean is drawn, and a band
 const SETTLE_MS = 120; // a stretch that stands still for so long is asked for
+const AGAIN_MS = 10_000;
 const REFRESH_MS = 20_000; // buckets while time goes on
 const MARGIN = 0.3; // asked for on both sides, so that panning shows something at once
 const POINTS_MAX = 10_000;
@@ -52,6 +53,7 @@ export class Chart {
     removeEventListener("theme", this.themed);
     matchMedia("(prefers-color-scheme: dark)").removeEventListener("change", this.themed);
     clearTimeout(this.soon);
+    clearTimeout(this.again);
     this.asking?.abort();
     this.plot?.destroy();
   }
@@ -70,6 +72,7 @@ export class Chart {
 
   /** Asks for the stretch and a margin; a newer question takes the place of one that isn't answered yet. */
   async load() {
+    clearTimeout(this.again);
     this.asking?.abort();
     this.asking = new AbortController();
     this.loadedAt = Date.now();
@@ -94,11 +97,18 @@ export class Chart {
       this.draw(true);
       mark(this.element, "aria-busy", null);
       mark(this.element, "data-resolution", answer.resolution);
+      if ([answer, before].some((one) => one?.degraded.length)) this.later();
     } catch (error) {
       if (signal.aborted) return;
       mark(this.element, "aria-busy", null);
+      this.later();
       this.report(`chart ${this.series.series}`, error);
     }
+  }
+
+  /** What couldn't be had, or not all of it, is asked for again: nobody has to load the page anew. */
+  later() {
+    this.again = setTimeout(() => this.load(), AGAIN_MS);
   }
 
   /** A newest value has come. */

@@ -1,6 +1,6 @@
 //! The dashboard of the demo: real sensors, a real agent, and the past that the demo brings in, in a real browser.
 
-use crate::{BROWSER_WITHIN, programs, script, wanted};
+use crate::{programs, script, wanted};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,6 +10,8 @@ use tokio::process::{Child, Command};
 
 /// How long the demo may take to begin, its past included, and to end.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long everything in the browser may take: weeks are summed up meanwhile, when nobody else wants the processor.
+const BROWSER_WITHIN: Duration = Duration::from_secs(480);
 
 /// The demo. It is asked to end, so that it ends its children.
 struct Demo {
@@ -21,7 +23,7 @@ struct Demo {
 impl Demo {
     async fn start(data: &Path) -> Self {
         let mut command = Command::new(programs::built().join("examples/demo"));
-        command.args(["--any-ports", "--every", "1h", "--burst-after", "1h", "--data"]).arg(data);
+        command.args(["--any-ports", "--past", "4w", "--every", "1h", "--burst-after", "1h", "--data"]).arg(data);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the demo starts");
         let mut said = BufReader::new(child.stdout.take().expect("piped")).lines();
         let address = async {

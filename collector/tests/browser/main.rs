@@ -15,6 +15,7 @@ mod demo;
 mod seed;
 mod station;
 
+use collector::tiers::warm::settings::{Store, WarmSettings};
 use seed::{GATEWAY, people, places, seed};
 use services::postgres::Postgres;
 use services::redis::Redis;
@@ -55,7 +56,7 @@ async fn operators_see_and_do_all_of_it_in_a_real_browser() {
     // On disk at once: it is killed, and sessions shall be there when it is back.
     let mut redis = Redis::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]).await;
     let mut postgres = Postgres::start().await;
-    let warm = postgres.database().await;
+    let warm = WarmSettings { store: Some(Store::Postgres), ..postgres.database().await };
     let site = Site::new(&[GATEWAY], |config| {
         config.warm = warm;
         config.hot = redis.settings();

@@ -237,7 +237,7 @@ pub fn people(site: &Site, password: &str) {
     std::fs::write(&server, site.config.warm.password.as_ref().unwrap().reveal()).unwrap();
     let warm = &site.config.warm;
     let text = format!(
-        "data_dir = {:?}\n[warm]\nhost = {:?}\nport = {}\ndatabase = {:?}\nuser = {:?}\npassword_file = {server:?}\ntls = 'off'\n",
+        "data_dir = {:?}\n[warm]\nstore = 'postgres'\nhost = {:?}\nport = {}\ndatabase = {:?}\nuser = {:?}\npassword_file = {server:?}\ntls = 'off'\n",
         site.config.data_dir, warm.host, warm.port, warm.database, warm.user
     );
     std::fs::write(&config, text).unwrap();

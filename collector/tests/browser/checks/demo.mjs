@@ -37,16 +37,13 @@ export default ({ check: plain, browser, base, folder }) => {
       const runs = (await get("jobs/runs")).items, failed = runs.find(({ status }) => status === "failed");
       assert.equal(failed, undefined, JSON.stringify(failed));
       const done = (job) => runs.some((run) => run.job === job && run.status === "done");
-      const { dirty_buckets: behind } = (await get("health")).tiers.warm.state; // summed up when others are at rest
-      return done("anomaly_detection") && done("forecast") && (await get("quality")).items.length === SERIES && behind < 1_000;
-    }, 150_000);
+      return done("anomaly_detection") && done("forecast") && (await get("quality")).items.length === SERIES;
+    }, 120_000);
     console.log(`  live after ${at} s, the past was in after ${((performance.now() - began) / 1000).toFixed(1)} s`);
-    const { points, coverage } = await get(`history?node=DIST_001&metric=flow_rate&from=now-729d&resolution=1d`);
-    assert.ok(points.length > 720 && coverage > 0.98 && coverage < 0.999, `${points.length} days, ${coverage} known`);
     // Meters go on from the past without a step.
     for (const node of ["DIST_001", "DIST_002", "DIST_003", "PUMP_001"]) {
-      const { points } = await get(`history?node=${node}&metric=total_volume&from=now-62d&resolution=1d`);
-      assert.ok(points.length > 60 && points.every(({ resets, increase }) => !resets && increase >= 0 && increase < 6_000), `${node}: ${JSON.stringify(points.at(-1))}`);
+      const { points } = await get(`history?node=${node}&metric=total_volume&from=now-6d&resolution=1d`);
+      assert.ok(points.length > 5 && points.every(({ resets, increase }) => !resets && increase >= 0 && increase < 6_000), `${node}: ${JSON.stringify(points.at(-1))}`);
     }
   });
 
@@ -76,19 +73,6 @@ export default ({ check: plain, browser, base, folder }) => {
     await page.screenshot({ path: join(folder, "overview.png"), fullPage: true });
   });
 
-  check("from two years to five minutes, each in its resolution", `/#/node/DIST_001?span=${TWO_YEARS_S}`, async (page, get) => {
-    await settled(page);
-    const flow = chart(page, "Flow");
-    await flow.getByText(/1\sd buckets.*99\.\d\s% known/).waitFor();
-    await page.screenshot({ path: join(folder, "node-years.png"), fullPage: true });
-    const seen = await zoom(page, flow);
-    console.log(`  resolutions on the way: ${seen.join(", ")}`);
-    assert.deepEqual(seen, ["1d", "1h", "5m", "raw"]);
-    await flow.getByText(/all readings/).waitFor();
-    const { points } = await get("history?node=DIST_001&metric=flow_rate&from=now-5m&resolution=raw");
-    assert.ok(points.length > 10, "readings of this minute");
-  });
-
   check("what was bad or missing is seen, and a meter's hole is no hour of much", null, async (page, get) => {
     const now = Date.now();
     await page.goto(base + stretch("DIST_001", now - 10 * DAY, now - 8 * DAY));
@@ -98,9 +82,9 @@ export default ({ check: plain, browser, base, folder }) => {
     await settled(page);
     for (const name of ["Flow", "Pressure", "Volume"]) await chart(page, name).getByText(/8[56](\.\d)? % known/).waitFor(); // seven hours of 48
     const most = async () => numeral((await chart(page, "Volume").innerText()).match(/… ([\d.,]+) m³/)[1]);
-    await page.goto(base + stretch("DIST_001", now - 30 * DAY, now));
+    await page.goto(base + stretch("DIST_001", now - 20 * DAY, now));
     await chart(page, "Volume").getByText(/1\sh buckets/).waitFor();
-    const hours = (await get(`history?node=DIST_001&metric=total_volume&from=${iso(now - 30 * DAY)}&resolution=1h`)).points.map(({ increase }) => increase);
+    const hours = (await get(`history?node=DIST_001&metric=total_volume&from=${iso(now - 20 * DAY)}&resolution=1h`)).points.map(({ increase }) => increase);
     assert.ok(Math.max(...hours) > 200, "what the hole hid is in the API's next hour");
     assert.ok(await most() < 200, `${await most()} m³`);
     await page.screenshot({ path: join(folder, "node-month.png"), fullPage: true });
@@ -185,7 +169,7 @@ export default ({ check: plain, browser, base, folder }) => {
     assert.equal(await page.locator("#quality tbody tr").count(), SERIES);
     await page.locator("#gaps").getByText("Nothing is known to be missing.").waitFor();
     const audit = await page.locator("#audit").innerText();
-    assert.match(audit, /demo\s+brought in a file: 3\d\d,\d\d\d readings in 18,\d\d\d rows\s+the network's past/);
+    assert.match(audit, /demo\s+brought in a file: 1\d\d,\d\d\d readings in 7,\d\d\d rows\s+the network's past/);
     assert.match(audit, /started the job Forecasting/);
     await page.screenshot({ path: join(folder, "operations.png"), fullPage: true });
   });
@@ -204,6 +188,24 @@ export default ({ check: plain, browser, base, folder }) => {
     await has(page, "3 readings: 3 new or changed, 0 there already, 2 not taken.");
     const { points } = await get(`history?node=DIST_002&metric=flow_rate&from=${iso(begins)}&to=${iso(begins + HOUR)}&resolution=raw`);
     assert.deepEqual(points.map(({ value }) => value), [11.2, 11.9, 12.4]);
+  });
+
+  check("from two years to five minutes, each in its resolution", null, async (page, get) => {
+    // Years are summed up while nobody asks; before that an answer is put together from readings.
+    await until(page, async () => (await get("health")).tiers.warm.state.dirty_buckets < 1_000, 240_000);
+    const { points: days, coverage } = await get("history?node=DIST_001&metric=flow_rate&from=now-729d&resolution=1d");
+    assert.ok(days.length > 720 && coverage > 0.98 && coverage < 0.999, `${days.length} days, ${coverage} known`);
+    await page.goto(`${base}/#/node/DIST_001?span=${TWO_YEARS_S}`);
+    await settled(page);
+    const flow = chart(page, "Flow");
+    await flow.getByText(/1\sd buckets.*99\.\d\s% known/).waitFor();
+    await page.screenshot({ path: join(folder, "node-years.png"), fullPage: true });
+    const seen = await zoom(page, flow);
+    console.log(`  resolutions on the way: ${seen.join(", ")}`);
+    assert.deepEqual(seen, ["1d", "1h", "5m", "raw"]);
+    await flow.getByText(/all readings/).waitFor();
+    const { points } = await get("history?node=DIST_001&metric=flow_rate&from=now-5m&resolution=raw");
+    assert.ok(points.length > 10, "readings of this minute");
   });
 
   check("a sensor's value is on the screen within a second", null, async (page) => {
