@@ -123,6 +123,12 @@ async fn main() -> Result<()> {
         figure("a dashboard's question, half within", part(&lives, 0.5), "ms", Budget::None),
         figure("  99 % within", part(&lives, 0.99), "ms", Budget::AtMost(100.0)),
         figure("  questions", lives.len() as f64, "", Budget::None),
+        figure(
+            "  refused, because it was busy",
+            lives.iter().filter(|took| took.is_infinite()).count() as f64,
+            "",
+            Budget::None,
+        ),
         figure("collector's processor", cpu * 100.0, "% of a core", Budget::None),
         figure("collector's memory at most", peak as f64 / 1e6, "MB", Budget::None),
     ];
@@ -220,7 +226,7 @@ fn lines(first: usize) -> String {
     format!("/api/v1/history?series={}&from={from}&resolution=1h", series.join(","))
 }
 
-/// How long an answer took, milliseconds. Browsers take it packed.
+/// How long an answer took, milliseconds; for ever when the collector was too busy for it. Browsers take it packed.
 async fn ask(api: SocketAddr, path: &str) -> Result<f64> {
     let began = Instant::now();
     let mut socket = TcpStream::connect(api).await?;
@@ -229,6 +235,9 @@ async fn ask(api: SocketAddr, path: &str) -> Result<f64> {
     socket.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).await?;
+    if answer.starts_with(b"HTTP/1.1 503") {
+        return Ok(f64::INFINITY);
+    }
     let status = || String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
     anyhow::ensure!(answer.starts_with(b"HTTP/1.1 200"), "{path}: {}", status());
     Ok(began.elapsed().as_secs_f64() * 1e3)
