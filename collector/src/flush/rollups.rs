@@ -19,6 +19,8 @@ const ROUND_EVERY: Duration = Duration::from_secs(10);
 const REST: u32 = 9;
 /// but not longer than a bucket.
 const REST_MAX: Duration = Duration::from_secs(300);
+/// The part of its time that a slice is rested after.
+const REST_AFTER_SLICE: u32 = 4;
 /// After an error.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -46,8 +48,8 @@ async fn round(warm: &dyn WarmTier) -> Duration {
                 if done < SLICE {
                     return ROUND_EVERY.max((began.elapsed() * REST).min(REST_MAX));
                 }
-                // Buckets of all series end at one moment: half of the time is others'.
-                tokio::time::sleep(slice.elapsed()).await;
+                // Buckets of all series end at one moment, and a commit may wait for its turn.
+                tokio::time::sleep(slice.elapsed() / REST_AFTER_SLICE).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "rollups can't be refreshed; those buckets are answered from readings");
