@@ -258,8 +258,9 @@ fn version(as_json: bool) {
     }
 }
 
-/// Niceness of everything but answers: under full load it has a tenth of the processor, which is enough to take in what comes.
-const BEHIND_ANSWERS: i32 = 10;
+/// Niceness of everything but answers: under full load it has a quarter of the processor, more than it takes to take in what
+/// comes.
+const BEHIND_ANSWERS: i32 = 5;
 
 fn run_until_signal(path: &Path) -> anyhow::Result<()> {
     let config = Config::load(path)?;

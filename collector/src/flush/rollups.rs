@@ -15,10 +15,10 @@ const SLICE: u32 = 512;
 const ENDED_FOR: Duration = Duration::from_secs(90);
 /// What comes late makes buckets dirty again: rounds come not more often than this.
 const ROUND_EVERY: Duration = Duration::from_secs(10);
-/// Where a round takes long it rests so many times as long, which leaves nine tenths of the time to others,
-const REST: u32 = 9;
-/// but not longer than a bucket.
-const REST_MAX: Duration = Duration::from_secs(300);
+/// What makes them come late keeps on doing so: after a round that takes longer they come after as long a rest, up to this.
+const REST_MAX: Duration = Duration::from_secs(60);
+/// What was written last ends without a word.
+const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// The part of its time that a slice is rested after.
 const REST_AFTER_SLICE: u32 = 4;
 /// After an error.
@@ -30,7 +30,7 @@ pub async fn keep_rollups(warm: Arc<dyn WarmTier>, dirty: Arc<Notify>, stop: Can
         loop {
             let pause = round(&*warm).await;
             tokio::time::sleep(pause).await;
-            dirty.notified().await;
+            let _ = tokio::time::timeout(LOOK_EVERY, dirty.notified()).await;
         }
     };
     stop.run_until_cancelled(work).await;
@@ -46,7 +46,7 @@ async fn round(warm: &dyn WarmTier) -> Duration {
             Ok(done) => {
                 metrics::counter!("collector_rollups_refreshed_total").increment(u64::from(done));
                 if done < SLICE {
-                    return ROUND_EVERY.max((began.elapsed() * REST).min(REST_MAX));
+                    return ROUND_EVERY.max(began.elapsed().min(REST_MAX));
                 }
                 // Buckets of all series end at one moment, and a commit may wait for its turn.
                 tokio::time::sleep(slice.elapsed() / REST_AFTER_SLICE).await;

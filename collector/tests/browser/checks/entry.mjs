@@ -20,7 +20,7 @@ export default ({ check, browser, base }) => {
     await page.getByLabel("Reason", { exact: true }).fill("read from the dial");
     await page.getByRole("button", { name: "Store", exact: true }).click();
     await has(page, /Corrected: 31\.25 L\/s instead of [\d.]+ L\/s/);
-    await page.locator(".around").getByText("manual").waitFor();
+    await page.locator(".around tr", { hasText: "31.25" }).getByText("manual").waitFor();
     // A comma that may stand between thousands, as the page writes them, or begin a fraction: neither is stored.
     await page.getByLabel("Value", { exact: true }).fill("31,250");
     await page.getByRole("button", { name: "Store", exact: true }).click();
