@@ -237,8 +237,8 @@ async fn forecasts_are_made_from_what_is_stored_and_scored_against_what_came() {
         clock.fetch_add(DAY, Ordering::SeqCst);
         job.run(&Progress::default()).await.unwrap();
         let all = warm.forecasts().forecasts(flow, Timestamp(0), 20).await.unwrap();
-        assert_eq!(all.len(), day + 1);
-        let first = all.last().unwrap().scores.unwrap();
+        assert_eq!((all.len(), all[day].origin), (9 + 1 + day, made.origin));
+        let first = all[day].scores.unwrap();
         assert_eq!((first.day.hours, first.week.hours), (24, 168.min(24 * day as u32)));
         assert!(first.week.off < 1e-6 && first.week.within90 == first.week.hours, "{first:?}");
     }
