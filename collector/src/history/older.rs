@@ -2,7 +2,7 @@
 
 use super::around::around;
 use super::{History, Notes, plan};
-use crate::etl::ledger::Raw;
+use crate::etl::ledger::{DayEntry, Raw};
 use crate::tiers::{Damage, Day, SeriesId, StoredReading, TierError, TierFuture, merge};
 use shared::reading::Timestamp;
 
@@ -31,10 +31,14 @@ impl<T> Archived<T> {
 impl Archived<Vec<StoredReading>> {
     /// Days that never left this database are another one's, and its series have other numbers: an archive that is named by
     /// mistake, or a database that was made anew. Of days that are still here nothing is lost by it.
-    fn drop_foreign(&mut self, left: &[Day], place: &str) {
-        let before = self.found.len();
-        self.found.retain(|reading| left.contains(&Day::of(reading.at)));
-        let foreign = before - self.found.len();
+    fn drop_foreign(&mut self, left: &Left, place: &str) {
+        let mut foreign = 0;
+        self.found.retain(|reading| {
+            let day = Day::of(reading.at); // looked for quickly: a year has many readings and many days
+            let has_left = left.days.binary_search(&day).is_ok();
+            foreign += u32::from(!has_left && left.here.binary_search(&day).is_err());
+            has_left
+        });
         if foreign > 0 {
             self.lacks.push(format!(
                 "{foreign} readings in {place} are of days that this database never archived, and are not shown: is it another \
@@ -54,8 +58,10 @@ pub(super) struct Older {
 struct Left {
     /// It is before this.
     until: Timestamp,
-    /// The days of the stretch in question.
+    /// The days of the stretch in question, ascending,
     days: Vec<Day>,
+    /// and those of it, before `until`, that haven't left.
+    here: Vec<Day>,
 }
 
 /// What both said of a stretch.
@@ -85,7 +91,7 @@ impl History {
             Ok::<_, TierError>((found, self.left(from, to).await?))
         };
         let (warm, until, left) = match warm.await {
-            Ok((found, left)) => (Ok(found), left.until.max(from).min(to), Some(left.days)),
+            Ok((found, left)) => (Ok(found), left.until.max(from).min(to), Some(left)),
             Err(error) => (Err(error), to, None),
         };
         let cold = self.archived(series, (from, until), left, count_max).await;
@@ -143,25 +149,27 @@ impl History {
     async fn left(&self, from: Timestamp, to: Timestamp) -> Result<Left, TierError> {
         let until = self.warm.complete_from().await?;
         if until <= from {
-            return Ok(Left { until, days: Vec::new() });
+            return Ok(Left { until, days: Vec::new(), here: Vec::new() });
         }
         let (first, end) = Day::touching(from, to.min(until));
         let days = self.warm.days().days(first, end).await?;
-        let days = days.iter().filter(|entry| entry.raw != Raw::Here).map(|entry| entry.day).collect();
-        Ok(Left { until, days })
+        let (here, left): (Vec<_>, Vec<_>) = days.iter().partition(|entry| entry.raw == Raw::Here);
+        let days = |entries: Vec<&DayEntry>| entries.iter().map(|entry| entry.day).collect();
+        Ok(Left { until, days: days(left), here: days(here) })
     }
 
     async fn archived(
         &self,
         series: SeriesId,
         (from, to): (Timestamp, Timestamp),
-        left: Option<Vec<Day>>,
+        left: Option<Left>,
         count_max: u32,
     ) -> Result<Archived<Vec<StoredReading>>, TierError> {
         let Some(cold) = self.cold.as_ref().filter(|_| from < to) else { return Ok(self.no_archive(from, to)) };
         let found = around((from, to), count_max, |from, to, most| cold.range(series, from, to, most));
-        let (found, days) = futures::join!(found, self.held_days(from, to, left.as_deref()));
-        let mut archived = Archived::of(found?, days?, left.as_deref());
+        let gone = left.as_ref().map(|left| &left.days[..]);
+        let (found, days) = futures::join!(found, self.held_days(from, to, gone));
+        let mut archived = Archived::of(found?, days?, gone);
         if let Some(left) = &left {
             archived.drop_foreign(left, &cold.place());
         }
@@ -253,4 +261,24 @@ async fn last<'a>(look: impl Fn(bool) -> TierFuture<'a, Option<StoredReading>>) 
 
 fn newer(a: Option<StoredReading>, b: Option<StoredReading>) -> Option<StoredReading> {
     a.into_iter().chain(b).max_by(|a, b| a.at.cmp(&b.at).then(a.held.contest(&b.held)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::reading::{Held, Quality};
+
+    #[test]
+    fn only_days_that_nobody_here_knows_are_another_ones() {
+        let held = Held { value: Some(1.0), quality: Quality::GOOD, revision: 0 };
+        let reading = |day: i32| StoredReading { series: SeriesId(1), at: Day(day).start(), held };
+        let left = Left { until: Day(5).start(), days: vec![Day(1)], here: vec![Day(2)] };
+        let mut archived = Archived { found: vec![reading(1), reading(2)], held: true, lacks: Vec::new() };
+        archived.drop_foreign(&left, "/srv/cold");
+        assert_eq!((archived.found, archived.lacks), (vec![reading(1)], Vec::new()), "what is here is asked here");
+        let mut archived = Archived { found: vec![reading(1), reading(3)], held: true, lacks: Vec::new() };
+        archived.drop_foreign(&left, "/srv/cold");
+        assert_eq!(archived.found, [reading(1)]);
+        assert!(archived.lacks[0].starts_with("1 readings in /srv/cold are of days that"), "{:?}", archived.lacks);
+    }
 }
