@@ -1,5 +1,6 @@
 //! The order of every commit: the hot tier gets the readings, or the commit says that it didn't; the caches of their days
-//! are told; then the warm tier has them. What isn't in the spool is put into the hot tier last, and doubted first. When the hot tier lost something meanwhile, all of it once more.
+//! are told; then the warm tier has them. What isn't in the spool is put into the hot tier last, and doubted first. When the
+//! hot tier lost something meanwhile, all of it once more.
 
 use super::piece::Piece;
 use super::{FlushError, Flusher};
@@ -38,10 +39,12 @@ impl Flusher {
             let put: Option<&[StoredReading]> = match &stored {
                 Ok(_) => Some(&flush.readings),
                 Err(TierError::Overtaken { .. } | TierError::Broken { .. }) => Some(&[]),
-                Err(_) => None, // nobody knows whether it is stored: it stays in doubt
+                Err(_) => None,
             };
-            if let (Some(put), Some(doubt)) = (put, doubt) {
-                let _ = self.hot.put_after(put, doubt).await; // what it doesn't take stays in doubt, too
+            match (put, doubt) {
+                (Some(put), Some(doubt)) => drop(self.hot.put_after(put, doubt).await), // what it doesn't take stays in doubt
+                (None, Some(doubt)) => self.hot.leave(doubt),
+                (_, None) => {}
             }
             match stored {
                 Err(TierError::Overtaken { epoch }) => self.overtaken(epoch).await?,

@@ -295,6 +295,9 @@ pub trait HotTier: Send + Sync + 'static {
     /// lost meanwhile. Without readings: nothing of it was committed.
     fn put_after<'a>(&'a self, readings: &'a [StoredReading], doubt: Doubt) -> TierFuture<'a, ()>;
 
+    /// Nobody knows what became of the commit that was doubted: nothing is proved of that time until it is filled in.
+    fn leave(&self, _doubt: Doubt) {}
+
     /// Everything that is put from now on. A subscriber that is too slow misses some and is told how many.
     fn subscribe(&self) -> broadcast::Receiver<Arc<[StoredReading]>>;
 

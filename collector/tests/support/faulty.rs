@@ -323,6 +323,9 @@ impl HotTier for FaultyHot {
     fn doubt<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, Doubt> {
         self.answers(|| self.inner.doubt(readings))
     }
+    fn leave(&self, doubt: Doubt) {
+        self.inner.leave(doubt);
+    }
     fn put_after<'a>(&'a self, readings: &'a [StoredReading], doubt: Doubt) -> TierFuture<'a, ()> {
         self.answers(|| self.inner.put_after(readings, doubt))
     }

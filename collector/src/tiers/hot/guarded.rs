@@ -183,6 +183,10 @@ impl HotTier for Guarded {
         Box::pin(self.watched(self.inner.put_after(readings, doubt)))
     }
 
+    fn leave(&self, doubt: Doubt) {
+        self.inner.leave(doubt);
+    }
+
     fn subscribe(&self) -> broadcast::Receiver<Arc<[StoredReading]>> {
         self.inner.subscribe()
     }

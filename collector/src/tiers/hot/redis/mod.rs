@@ -488,12 +488,18 @@ impl HotTier for RedisHot {
     fn put_after<'a>(&'a self, readings: &'a [StoredReading], doubt: Doubt) -> TierFuture<'a, ()> {
         Box::pin(async move {
             let put = self.inner.put_after(readings, &doubt).await;
-            if put.is_err() && !doubt.0.is_empty() {
-                self.inner.lose(); // what it has not got is filled in
+            if put.is_err() {
+                self.leave(doubt); // what it has not got is filled in
             }
             self.feed.publish(readings).await;
             put
         })
+    }
+
+    fn leave(&self, doubt: Doubt) {
+        if !doubt.0.is_empty() {
+            self.inner.lose();
+        }
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<[StoredReading]>> {
