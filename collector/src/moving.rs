@@ -209,14 +209,16 @@ async fn holds_nothing_else(here: &dyn ColdTier, there: &dyn ColdTier, first: bo
     let all = (Day::FIRST, Day::LAST.next());
     let ours: BTreeSet<Day> = here.days(all.0, all.1).await?.into_iter().collect();
     let held = there.days(all.0, all.1).await?;
-    let mut other: Vec<Day> = held.iter().copied().filter(|day| !ours.contains(day)).collect();
-    for day in held.into_iter().filter(|day| first && other.is_empty() && ours.contains(day)) {
-        if there.proof(day).await? != Some(Proof::of(here.day(day)).await?) {
-            other.push(day);
-            break;
+    let mut other = held.iter().copied().find(|day| !ours.contains(day));
+    if first && other.is_none() {
+        for day in held {
+            if there.proof(day).await? != Some(Proof::of(here.day(day)).await?) {
+                other = Some(day);
+                break;
+            }
         }
     }
-    match other.first() {
+    match other {
         None => Ok(()),
         Some(day) => Err(MoveError::Wrong(format!(
             "the archive of the new configuration, {}, holds what isn't in the present one, the first is {day}: is it another \

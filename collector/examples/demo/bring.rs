@@ -2,6 +2,7 @@
 //! is noted beside the files, so that another start goes on where this one ended.
 
 use super::api::Client;
+use super::kept;
 use super::past::{self, Span};
 use super::programs;
 use super::sensors::SENSORS;
@@ -86,9 +87,7 @@ impl Past {
     }
 
     fn note(&self) -> anyhow::Result<()> {
-        let (path, aside) = (self.folder.join("past.json"), self.folder.join("past.new"));
-        fs::write(&aside, serde_json::to_vec_pretty(self)?)?;
-        Ok(fs::rename(aside, path)?)
+        Ok(kept::replace(&self.folder.join("past.json"), self)?)
     }
 
     /// Brings in what isn't there yet, lets the jobs look at it, and then waits for ever.

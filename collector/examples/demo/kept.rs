@@ -82,10 +82,15 @@ impl Kept {
     /// # Errors
     /// When it can't be written.
     pub(crate) fn save(&self, moment: &Moment) -> io::Result<()> {
-        let aside = self.0.with_extension("new");
-        fs::write(&aside, serde_json::to_vec(moment)?)?;
-        fs::rename(aside, &self.0)
+        replace(&self.0, moment)
     }
+}
+
+/// Writes a file that is whole at any moment, as it was or as it is to be.
+pub(crate) fn replace(path: &Path, content: &impl Serialize) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    fs::write(&aside, serde_json::to_vec(content)?)?;
+    fs::rename(aside, path)
 }
 
 #[cfg(test)]

@@ -86,8 +86,7 @@ impl Directory {
         let came = Instant::now();
         let last = self.last().clone();
         let holds = |last: &Last| {
-            let unchanged = last.known.doubt.is_none() && last.changes == self.warm.series_changes();
-            unchanged && came - last.at < STALE
+            last.known.doubt.is_none() && last.changes == self.warm.series_changes() && came - last.at < STALE
         };
         if let Some(last) = last.filter(holds) {
             if came - last.at >= FRESH && self.turn.try_lock().is_ok() {

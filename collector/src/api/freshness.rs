@@ -30,12 +30,12 @@ pub(super) async fn figures(api: &Api) -> String {
 /// When each node that has readings was heard of last.
 async fn newest(api: &Api) -> Option<BTreeMap<NodeId, Timestamp>> {
     let known = api.directory.get().await.ok()?;
-    let nodes: BTreeMap<_, _> = known.all().iter().map(|series| (series.id, &series.key.node)).collect();
-    let ids: Vec<_> = nodes.keys().copied().collect();
+    let ids: Vec<_> = known.all().iter().map(|series| series.id).collect();
     let (readings, _) = api.history.latest(&ids).await.ok()?;
     let mut newest = BTreeMap::new();
     for reading in readings {
-        let at = newest.entry((*nodes.get(&reading.series)?).clone()).or_insert(reading.at);
+        let node = &known.one(reading.series)?.key.node;
+        let at = newest.entry(node.clone()).or_insert(reading.at);
         *at = reading.at.max(*at);
     }
     Some(newest)

@@ -1,5 +1,4 @@
-//! Readings that come from people and files: written at once, past the spool. Only
-//! what is committed is shown.
+//! Readings that come from people and files: written at once, past the spool. Only what is committed is shown.
 
 use super::Flusher;
 use crate::tiers::{CommitReport, Flush, TierError, TierFuture};

@@ -55,9 +55,7 @@ impl Tiers {
         moved(config)?;
         let warm = warm::open(&config.warm, &config.warm_file()).await?;
         let asked = warm.clone();
-        // Before anybody else needs one. A server that is away isn't waited for: then they are opened when it is back.
-        let asked = answers.spawn(async move { asked.be_asked().await });
-        let _ = tokio::time::timeout(ASKED_WITHIN, asked).await;
+        open_on(answers, async move { asked.be_asked().await }).await;
         let (cold, sql): (Arc<dyn ColdTier>, _) = match config.cold.store() {
             cold::settings::Store::BigQuery => (config.cold.open(&config.cold_dir())?, None),
             cold::settings::Store::Parquet => {
@@ -82,12 +80,17 @@ impl Tiers {
                 };
                 let hot = Arc::new(hot);
                 let asked = hot.clone();
-                let asked = answers.spawn(async move { asked.be_asked().await });
-                let _ = tokio::time::timeout(ASKED_WITHIN, asked).await;
+                open_on(answers, async move { asked.be_asked().await }).await;
                 Ok(Self { warm, hot: hot.clone(), redis: Some(hot), cold, sql })
             }
         }
     }
+}
+
+/// Opens connections on the runtime that answers, before anybody else needs one. A server that is away isn't waited for: then
+/// they are opened when it is back.
+async fn open_on(answers: &Handle, opening: impl Future<Output = Result<(), TierError>> + Send + 'static) {
+    let _ = tokio::time::timeout(ASKED_WITHIN, answers.spawn(opening)).await;
 }
 
 /// The days that were archived; none while the warm tier can't say.

@@ -179,16 +179,9 @@ impl WarmSettings {
             Store::Postgres => (85, "85 to 36500 are possible with PostgreSQL: its views look back 80 days"),
         };
         found.unless((least..=36_500).contains(&self.keep_days), "warm.keep_days", self.keep_days, why);
-        // Without brackets more than one colon is an address of IPv6.
-        let port = |place: &String| match place.rsplit_once(':') {
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-                port.parse::<u16>().is_ok_and(|port| port > 0)
-            }
-            _ => !place.is_empty(),
-        };
-        let replica = self.replica.as_ref().is_none_or(port);
-        let named = self.replica.as_deref().unwrap_or_default();
-        found.unless(replica, "warm.replica", named, "`host` or `host:port` is needed");
+        let replica = self.replica.as_deref();
+        let fits = replica.is_none_or(|place| host_and_port(place).is_some());
+        found.unless(fits, "warm.replica", replica.unwrap_or_default(), "`host` or `host:port` is needed");
         let some = (1..=1_000).contains(&self.connections);
         found.unless(some, "warm.connections", self.connections, "1 to 1000 are possible");
         for (key, duration) in
@@ -199,6 +192,18 @@ impl WarmSettings {
         }
         found
     }
+}
+
+/// The host of `host` or `host:port`, and the port if it is said; `None` when it is neither. An address of IPv6 has colons of
+/// its own, and a port behind brackets only, which are left away.
+pub(super) fn host_and_port(place: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, Some(port.parse().ok().filter(|port| *port > 0)?))
+        }
+        _ => (place, None),
+    };
+    (!place.is_empty()).then(|| (host.trim_start_matches('[').trim_end_matches(']'), port))
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@
 use super::PostgresWarm;
 use super::fault::{Failure, failed};
 use super::time::PgTime;
-use crate::tiers::TierError;
 use crate::tiers::warm::rules::{self, Mark};
+use crate::tiers::{Bucket, TierError};
 use shared::reading::Timestamp;
 use sqlx::{Executor as _, PgConnection, Row as _};
 use std::collections::HashSet;
@@ -82,7 +82,8 @@ pub(super) async fn hold(connection: &mut PgConnection) -> Result<Horizon, Failu
 impl PostgresWarm {
     /// Before marks of buckets that ended by then are taken away.
     pub(super) async fn may_take(&self, by: Timestamp) -> Result<(), TierError> {
-        let by = PgTime::bounded(by).0;
+        // All buckets end with their time: what lies between two ends is not worth a turn alone.
+        let by = Bucket::FiveMinutes.start_of(PgTime::bounded(by).0);
         let sql = "SELECT until FROM rollup_horizon";
         let query = sqlx::query_scalar::<_, i64>(sql);
         let until = query.fetch_optional(&mut *self.writer().await?).await.map_err(failed)?;

@@ -2,7 +2,7 @@
 
 use super::fault::{failed, unavailable};
 use crate::tiers::TierError;
-use crate::tiers::warm::settings::{Tls, WarmSettings};
+use crate::tiers::warm::settings::{Tls, WarmSettings, host_and_port};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use std::time::Duration;
@@ -60,12 +60,11 @@ pub(super) fn options(settings: &WarmSettings) -> Result<PgConnectOptions, TierE
 
 /// The same for a replica, `host` or `host:port`.
 pub(super) fn replica_options(primary: PgConnectOptions, place: &str) -> PgConnectOptions {
-    // An address of IPv6 has colons of its own, and a port behind brackets only.
-    let split = place.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
-    let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    match split.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?))) {
-        Some((host, port)) => primary.host(&bare(host)).port(port),
-        None => primary.host(&bare(place)),
+    let (host, port) = host_and_port(place).unwrap_or((place, None)); // what is neither no configuration has
+    let there = primary.host(host);
+    match port {
+        Some(port) => there.port(port),
+        None => there,
     }
 }
 

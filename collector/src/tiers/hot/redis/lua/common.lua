@@ -1,8 +1,7 @@
 -- Every script works on one bucket of series; its keys share a hash tag, so that a cluster keeps them together:
 --   root     what is proved: `run`, the server's run id when it was made; `born`, its identity; `floor`, nothing before
 --            it is proved; `nf` and `fmax`, number and largest of the series' own floors; `nl`, number of newest
---            values, -1 when some were lost; `evicted`; `nd`, how often
---            something was doubted; `h<hour>`, records of that hour
+--            values, -1 when some were lost; `evicted`; `nd`, how often something was doubted; `h<hour>`, records of that hour
 --   floors   series -> its own floor
 --   i:<hour> series -> records of that hour; `t`, all of them, which must equal the root's
 --   d:<series>:<hour>   the records themselves; the length must equal what i:<hour> says
