@@ -50,17 +50,28 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC with as many digits as needed; the bare number where no calendar reaches.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.rfc3339();
-        match text.as_ref().and_then(|(text, length)| std::str::from_utf8(text.get(..*length)?).ok()) {
-            Some(text) => f.pad(text),
+        match self.rfc3339() {
+            Some(text) => f.pad(text.as_str()),
             None => write!(f, "{}us", self.0),
         }
     }
 }
 
+/// A moment as text.
+struct Rfc3339 {
+    text: [u8; 27],
+    length: usize,
+}
+
+impl Rfc3339 {
+    fn as_str(&self) -> &str {
+        self.text.get(..self.length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
+}
+
 impl Timestamp {
-    /// The text and its length. By hand, since answers have thousands of them: a tenth of the time.
-    fn rfc3339(self) -> Option<([u8; 27], usize)> {
+    /// By hand, since answers have thousands of them: a tenth of the time.
+    fn rfc3339(self) -> Option<Rfc3339> {
         let (seconds, micros) = (self.0.div_euclid(MICROS_PER_SECOND), self.0.rem_euclid(MICROS_PER_SECOND));
         let at = time::OffsetDateTime::from_unix_timestamp(seconds).ok()?;
         let (year, month, day) = at.to_calendar_date();
@@ -82,7 +93,7 @@ impl Timestamp {
         let digits = text[20..26].iter().rposition(|digit| *digit != b'0');
         let end = digits.map_or(19, |last| 20 + last + 1);
         text[end] = b'Z';
-        Some((text, end + 1))
+        Some(Rfc3339 { text, length: end + 1 })
     }
 }
 
@@ -114,7 +125,13 @@ impl std::str::FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_i64(self.0) }
+        if !serializer.is_human_readable() {
+            return serializer.serialize_i64(self.0);
+        }
+        match self.rfc3339() {
+            Some(text) => serializer.serialize_str(text.as_str()),
+            None => serializer.collect_str(self),
+        }
     }
 }
 
