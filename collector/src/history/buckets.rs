@@ -2,7 +2,7 @@
 
 use super::around::around;
 use super::older::{Archived, Older, Said};
-use super::{Answer, BucketPoint, History, Notes, Points, Question, Width, share};
+use super::{Answer, BucketPoint, CarriedIn, History, Notes, Points, Question, Width, share};
 use crate::rollup::{Rollup, Span, hold};
 use crate::tiers::{Bucket, Rollups, SeriesId, StoredReading, TierError, merge};
 use shared::reading::Timestamp;
@@ -15,7 +15,6 @@ type Sums = BTreeMap<Timestamp, Rollup>;
 
 impl History {
     pub(super) async fn buckets(&self, question: &Question, width: Width) -> Result<Answer, TierError> {
-        let series = question.series.id;
         let hold = hold(question.series.interval_ms, question.series.silence_ms_max);
         let from = width.start_of(question.from);
         let wanted = width.count(question.from, question.to);
@@ -24,27 +23,12 @@ impl History {
         let to = from.plus_micros(count.saturating_mul(width.micros()));
         let mut notes = Notes::default();
 
-        let mut sums = Sums::new();
-        let base = width.base();
-        let seam = match self.hot_part(series, (from, to), &mut notes).await {
-            Some((begins, newer)) => {
-                // The bucket the hot tier's part begins in is made from readings of both.
-                let seam = base.start_of(begins);
-                let older = if seam < begins {
-                    self.older(series, (seam, begins), u32::MAX, &mut notes).await?.readings
-                } else {
-                    Vec::new()
-                };
-                sum_up(&mut sums, base, &merge(older, newer), hold);
-                seam
-            }
-            None => to,
-        };
-        if from < seam {
-            sums.extend(self.sums_of_older(series, base, (from, seam), hold, question.now, &mut notes).await?);
-        }
-        let (mut open, mut before) = self.carried_in(&question.series, from, &mut notes).await;
-        let sums = widen(sums, |at| width.start_of(at), hold);
+        let (sums, carried) = futures::join!(
+            self.sums(question, width.base(), (from, to), &mut notes),
+            self.carried_in(&question.series, from)
+        );
+        let CarriedIn { mut open, mut before } = notes.hear(carried);
+        let sums = widen(sums?, |at| width.start_of(at), hold);
         let mut points = Vec::new();
         let mut covered = 0;
         for n in 0..count {
@@ -72,6 +56,37 @@ impl History {
             recomputed: notes.recomputed,
             degraded: notes.degraded,
         })
+    }
+
+    /// The sums of a stretch that begins and ends with a bucket.
+    async fn sums(
+        &self,
+        question: &Question,
+        base: Bucket,
+        (from, to): (Timestamp, Timestamp),
+        notes: &mut Notes,
+    ) -> Result<Sums, TierError> {
+        let series = question.series.id;
+        let hold = hold(question.series.interval_ms, question.series.silence_ms_max);
+        let mut sums = Sums::new();
+        let seam = match self.hot_part(series, (from, to), notes).await {
+            Some((begins, newer)) => {
+                // The bucket the hot tier's part begins in is made from readings of both.
+                let seam = base.start_of(begins);
+                let older = if seam < begins {
+                    self.older(series, (seam, begins), u32::MAX, notes).await?.readings
+                } else {
+                    Vec::new()
+                };
+                sum_up(&mut sums, base, &merge(older, newer), hold);
+                seam
+            }
+            None => to,
+        };
+        if from < seam {
+            sums.extend(self.sums_of_older(series, base, (from, seam), hold, question.now, notes).await?);
+        }
+        Ok(sums)
     }
 
     /// Stored rollups, which outlive the readings they were made from, and what is out of date summed up anew. When the

@@ -135,6 +135,21 @@ impl Notes {
             self.degraded.push(what);
         }
     }
+
+    /// Takes over what is doubted about something, and gives that.
+    fn hear<T>(&mut self, (said, doubts): (T, Notes)) -> T {
+        doubts.degraded.into_iter().for_each(|what| self.lacks(what));
+        said
+    }
+}
+
+/// What is known when a stretch begins.
+#[derive(Clone, Copy, Default)]
+struct CarriedIn {
+    /// The value that holds,
+    open: Option<Sample>,
+    /// and the last usable one before it.
+    before: Option<Sample>,
 }
 
 impl History {
@@ -203,17 +218,6 @@ impl History {
         Ok((series.iter().filter_map(|id| newest.remove(id)).collect(), degraded))
     }
 
-    /// From when on the hot tier answers for a series; `None` when it can't.
-    async fn hot_floor(&self, series: SeriesId, notes: &mut Notes) -> Option<Timestamp> {
-        match self.hot.complete_from(series).await {
-            Ok(floor) => floor,
-            Err(error) => {
-                notes.lacks(format!("{error}: {UNCOMMITTED}"));
-                None
-            }
-        }
-    }
-
     /// What the hot tier can prove of `[from, to)`: where its part begins, and its readings.
     async fn hot_part(
         &self,
@@ -221,16 +225,11 @@ impl History {
         (from, to): (Timestamp, Timestamp),
         notes: &mut Notes,
     ) -> Option<(Timestamp, Vec<StoredReading>)> {
-        let begins = self.hot_floor(series, notes).await?.max(from);
-        if begins >= to {
-            return None;
-        }
-        match self.hot.range(series, begins, to).await {
-            Ok(Some(readings)) => {
-                notes.hot = true;
-                Some((begins, readings))
+        match self.all_or_part_of_hot(series, (from, to)).await {
+            Ok(part) => {
+                notes.hot |= part.is_some();
+                part
             }
-            Ok(None) => None, // its floor has just moved on: the warm tier answers for all
             Err(error) => {
                 notes.lacks(format!("{error}: {UNCOMMITTED}"));
                 None
@@ -238,13 +237,34 @@ impl History {
         }
     }
 
+    /// Mostly it has all, and needn't be asked from when on first.
+    async fn all_or_part_of_hot(
+        &self,
+        series: SeriesId,
+        (from, to): (Timestamp, Timestamp),
+    ) -> Result<Option<(Timestamp, Vec<StoredReading>)>, TierError> {
+        if let Some(readings) = self.hot.range(series, from, to).await? {
+            return Ok(Some((from, readings)));
+        }
+        let Some(begins) = self.hot.complete_from(series).await?.map(|floor| floor.max(from)) else { return Ok(None) };
+        if begins >= to {
+            return Ok(None);
+        }
+        // `None` when its floor has just moved on: the warm tier answers for all.
+        Ok(self.hot.range(series, begins, to).await?.map(|readings| (begins, readings)))
+    }
+
     async fn raw(&self, question: &Question) -> Result<Answer, TierError> {
         let mut notes = Notes::default();
         let span = (question.from, question.to);
-        let (readings, until) = self.page(question.series.id, span, question.points_max, &mut notes).await?;
+        let (page, carried) = futures::join!(
+            self.page(question.series.id, span, question.points_max, &mut notes),
+            self.carried_in(&question.series, question.from)
+        );
+        let (readings, until) = page?;
         let covered = Cover::new(question, until);
         let inside = covered.add(None, &readings);
-        let (open, _) = self.carried_in(&question.series, question.from, &mut notes).await;
+        let open = notes.hear(carried).open;
         Ok(Answer {
             points: Points::Raw(readings),
             from: question.from,
@@ -270,7 +290,8 @@ impl History {
             readings.iter().for_each(|reading| sieve.take(reading));
             from = until;
         }
-        let (open, _) = self.carried_in(&question.series, question.from, &mut notes).await;
+        let carried = self.carried_in(&question.series, question.from).await;
+        let open = notes.hear(carried).open;
         let taken = sieve.taken();
         Ok(Answer {
             points: Points::Raw(sieve.finish()),
@@ -305,29 +326,27 @@ impl History {
         Ok((readings, until))
     }
 
-    /// The value that holds when the stretch begins, and the last usable one before it.
-    async fn carried_in(
-        &self,
-        series: &SeriesInfo,
-        from: Timestamp,
-        notes: &mut Notes,
-    ) -> (Option<Sample>, Option<Sample>) {
+    /// What holds when a stretch begins, and notes of its own: it is asked for beside what lies in the stretch.
+    async fn carried_in(&self, series: &SeriesInfo, from: Timestamp) -> (CarriedIn, Notes) {
         let hold = hold(series.interval_ms, series.silence_ms_max);
         let usable = |r: &StoredReading| {
             let held: &Held = &r.held;
             held.value.filter(|_| held.quality.is_usable()).map(|value| Sample { at: r.at, value })
         };
-        let mut quiet = Notes::default(); // what is wrong with the hot tier is said once
         let near = from.plus_micros(-hold);
+        let mut quiet = Notes::default(); // what is wrong with the hot tier is said once
         let hot = self.hot_part(series.id, (near, from), &mut quiet).await.map(|(_, readings)| readings);
         let hot = hot.unwrap_or_default();
         let (last_hot, usable_hot) = (hot.last().copied(), hot.iter().rev().find_map(usable));
-        // When the hot tier knows both, nothing that is wrong with the others matters.
-        let doubts = if last_hot.is_some() && usable_hot.is_some() { &mut quiet } else { notes };
-        let (last_older, usable_older) = self.last_older(series.id, from, doubts).await;
-        let last = last_hot.into_iter().chain(last_older).max_by(|a, b| a.at.cmp(&b.at).then(a.held.contest(&b.held)));
-        let before = usable_hot.into_iter().chain(usable_older.as_ref().and_then(usable)).max_by_key(|s| s.at);
-        (last.as_ref().and_then(usable), before)
+        let mut notes = Notes::default();
+        // All others lie before what the hot tier knows.
+        let (last_older, usable_older) = match (last_hot, usable_hot) {
+            (Some(_), Some(_)) => (None, None),
+            _ => self.last_older(series.id, from, &mut notes).await,
+        };
+        let last = last_hot.or(last_older);
+        let before = usable_hot.or(usable_older.as_ref().and_then(usable));
+        (CarriedIn { open: last.as_ref().and_then(usable), before }, notes)
     }
 }
 
