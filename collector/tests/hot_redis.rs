@@ -291,6 +291,13 @@ impl Run {
     }
 
     async fn take(&mut self, step: Step) {
+        self.happen(step).await;
+        for who in 0..self.collectors.len() {
+            self.ask_newest(who).await;
+        }
+    }
+
+    async fn happen(&mut self, step: Step) {
         let now = self.bench.now.load(Ordering::SeqCst);
         match step {
             Step::Put(who, what) => {
@@ -350,7 +357,6 @@ impl Run {
             Step::Ask(who, series, from, length) => {
                 let from = Timestamp(now + from * MINUTE);
                 self.ask(who, SeriesId(series), from, from.plus_micros(length * MINUTE)).await;
-                self.ask_newest(who).await;
                 let whole = self.collectors[who].tier.complete_from(SeriesId(series)).await;
                 if let Ok(Some(from)) = whole {
                     self.ask(who, SeriesId(series), from, Timestamp(now + HOUR)).await;
@@ -362,7 +368,9 @@ impl Run {
     /// What is sure to be newest is.
     async fn ask_newest(&mut self, who: usize) {
         let all = [SeriesId(1), SeriesId(2), SeriesId(65)];
-        let Ok(newest) = self.collectors[who].tier.newest(&all).await else { return };
+        let tier = &self.collectors[who].tier;
+        let (Ok(newest), Ok(held)) = (tier.newest(&all).await, tier.latest(&all).await) else { return };
+        assert_eq!(newest.readings, held, "what it knows itself is what lies there");
         if self.owed.is_some() {
             return;
         }
@@ -415,6 +423,30 @@ fn an_answer_is_right_whatever_happens_to_redis() {
         })
         .unwrap();
     assert!(answered.get() > 100, "it says nothing at all too often: {}", answered.get());
+}
+
+#[tokio::test]
+async fn newest_values_that_it_knows_are_not_read_again() {
+    let bench = Bench::new(&["--save", ""]).await;
+    let (tier, other) = (bench.empty_tier().await, bench.tier());
+    let series: Vec<_> = (1..=1_000).map(SeriesId).collect();
+    let all = |at: i64| -> Vec<_> { (1..=1_000).map(|series| reading(series, START + at, at as f64)).collect() };
+    tier.put(&all(1)).await.unwrap();
+    assert_eq!(tier.newest(&series).await.unwrap().readings, all(1));
+    let told = async || -> u64 {
+        let info: String = bench.redis.command(&["INFO", "stats"]).await;
+        let line = info.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap();
+        line.trim().parse().unwrap()
+    };
+    tier.put(&all(2)).await.unwrap();
+    tier.put_live(&all(3)).await.unwrap();
+    let before = told().await;
+    assert_eq!(tier.newest(&series).await.unwrap().readings, all(3));
+    let bytes = told().await - before;
+    assert!(bytes < 1_000 * 24, "{bytes} bytes say more than 64 versions");
+    other.put(&all(4)[..100]).await.unwrap();
+    let mixed = [&all(4)[..100], &all(3)[100..]].concat();
+    assert_eq!(tier.newest(&series).await.unwrap().readings, mixed, "what another one put is read");
 }
 
 #[tokio::test]

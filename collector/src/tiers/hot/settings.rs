@@ -54,6 +54,8 @@ pub enum Store {
     Redis,
 }
 
+/// Ten minutes, in microseconds.
+const MARGIN: i64 = 600 * 1_000_000;
 /// 32 bytes each.
 const READINGS_MAX_MEMORY: u64 = 4_000_000;
 /// About 15 bytes each.
@@ -130,10 +132,11 @@ impl HotSettings {
         })
     }
 
-    /// How long readings stay, microseconds.
+    /// How long readings stay, microseconds: a little longer than was said, so that a question about just that time, which
+    /// takes a moment and needs the value before, is answered from here.
     #[must_use]
     pub fn age(&self) -> i64 {
-        i64::from(self.ttl_hours) * 3_600 * 1_000_000
+        i64::from(self.ttl_hours) * 3_600 * 1_000_000 + MARGIN
     }
 
     /// What can't be used.

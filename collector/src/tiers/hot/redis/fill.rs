@@ -157,7 +157,7 @@ impl Inner {
         let held: BTreeSet<_> = self.held(series, (from, to)).await?.iter().map(record::newest).collect();
         readings.retain(|reading| !held.contains(&record::newest(reading)));
         for batch in batches(&readings, from) {
-            self.put_batch(&batch).await?;
+            self.put_batch(batch).await?;
         }
         Ok(readings.len() as u64)
     }

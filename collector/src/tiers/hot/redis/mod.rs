@@ -17,6 +17,8 @@ mod evict;
 mod feed;
 mod fill;
 mod link;
+mod mirror;
+mod newest;
 mod record;
 mod shelf;
 
@@ -31,12 +33,14 @@ use crate::tiers::{Doubt, HotState, HotTier, Newest, SeriesId, StoredReading, Ti
 use batch::{BUCKETS, Batch, bucket_of};
 use feed::Feed;
 use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _};
 use link::Link;
+use mirror::{Mirror, Version};
 use record::{HOUR, hour_of};
 use redis::{Script, ScriptInvocation};
 use shared::reading::Timestamp;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{self, AtomicBool};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{broadcast, watch};
@@ -74,12 +78,13 @@ struct Inner {
 }
 
 /// What this process knows of a bucket.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Bucket {
     /// Identity of its root; 0: not met yet.
     born: u64,
     /// Its records, when last heard.
     records: u64,
+    mirror: Mirror,
 }
 
 struct Scripts {
@@ -134,7 +139,7 @@ impl RedisHot {
             readings_max: settings.readings_max(),
             future_max,
             scripts: Scripts::new(),
-            buckets: Mutex::new(vec![Bucket::default(); BUCKETS as usize]),
+            buckets: Mutex::new((0..BUCKETS).map(|_| Bucket::default()).collect()),
             lost: watch::channel(0).0,
             adopted: AtomicBool::new(true),
             fault: Mutex::default(),
@@ -230,12 +235,12 @@ impl Inner {
             rounds.entry(*round).or_default().push(batch);
         }
         for round in rounds.into_values() {
-            try_join_all(round.iter().map(|batch| self.put_batch(batch))).await?;
+            few_at_once(round.into_iter().map(|batch| self.put_batch(batch))).await?;
         }
         self.make_room().await
     }
 
-    async fn put_batch(&self, batch: &Batch) -> Result<(), TierError> {
+    async fn put_batch(&self, batch: Batch) -> Result<(), TierError> {
         let now = (self.now)();
         let mut call = self.call(&self.scripts.put, batch.bucket);
         call.arg(identity()).arg(self.floor_at_birth()).arg(hour_of(self.horizon())).arg(HOUR_MAX);
@@ -243,9 +248,10 @@ impl Inner {
         for run in &batch.runs {
             call.arg(run.series.0).arg(run.hour).arg(run.time_to_live(now, self.age)).arg(&run.records[..]);
         }
-        add_newest(&mut call, batch);
-        let (born, records): (u64, u64) = self.link.tell(&call).await?;
+        add_newest(&mut call, &batch);
+        let (born, records, changed, count): (u64, u64, bool, u64) = self.link.tell(&call).await?;
         self.note(batch.bucket, born, Some(records));
+        self.note_newest(batch.bucket, Version { born, count }, changed, batch.newest);
         Ok(())
     }
 
@@ -253,10 +259,11 @@ impl Inner {
         let put = async |batch: Batch| {
             let mut call = self.call(&self.scripts.latest, batch.bucket);
             add_newest(&mut call, &batch);
-            self.link.offer::<()>(&call).await
+            let (born, changed, count): (u64, bool, u64) = self.link.offer(&call).await?;
+            self.note_newest(batch.bucket, Version { born, count }, changed, batch.newest);
+            Ok::<_, TierError>(())
         };
-        try_join_all(batch::newest(readings).into_iter().map(put)).await?;
-        Ok(())
+        few_at_once(batch::newest(readings).into_iter().map(put)).await
     }
 
     fn is_adopted(&self) -> bool {
@@ -280,36 +287,6 @@ impl Inner {
         let found: BTreeMap<_, _> =
             try_join_all(by_bucket(series).into_iter().map(ask)).await?.into_iter().flatten().collect();
         Ok(series.iter().filter_map(|id| found.get(id).copied()).collect())
-    }
-
-    async fn newest(&self, series: &[SeriesId]) -> Result<Newest, TierError> {
-        if !self.is_adopted() {
-            return Ok(Newest { readings: Vec::new(), unsure: series.to_vec() });
-        }
-        let kept = self.horizon().0.clamp(0, EXACT_MAX);
-        let ask = async |(bucket, ids): (u32, Vec<SeriesId>)| {
-            let mut call = self.call(&self.scripts.newest, bucket);
-            call.arg(kept);
-            ids.iter().for_each(|id| {
-                call.arg(id.0);
-            });
-            let found: Vec<Vec<u8>> = self.link.ask(&call).await?;
-            let Some((floor, values)) = found.split_first() else { return Ok(Vec::new()) };
-            let (floor, (values, floors)) = (number(floor), values.split_at(ids.len().min(values.len())));
-            let of_one = |(n, id): (usize, &SeriesId)| {
-                let reading = record::from_newest(*id, values.get(n)?)?;
-                let own = floors.get(n).and_then(|own| number(own)).unwrap_or(i64::MIN);
-                Some((*id, (reading, floor.is_some_and(|floor| reading.at.0 >= floor.max(own)))))
-            };
-            Ok::<_, TierError>(ids.iter().enumerate().filter_map(of_one).collect::<Vec<_>>())
-        };
-        let found: HashMap<_, _> =
-            try_join_all(by_bucket(series).into_iter().map(ask)).await?.into_iter().flatten().collect();
-        let known = |id: &SeriesId| found.get(id).copied();
-        Ok(Newest {
-            readings: series.iter().filter_map(|id| Some(known(id)?.0)).collect(),
-            unsure: series.iter().filter(|id| !known(id).is_some_and(|(_, sure)| sure)).copied().collect(),
-        })
     }
 
     async fn complete_from(&self, series: SeriesId) -> Result<Option<Timestamp>, TierError> {
@@ -396,6 +373,14 @@ impl Inner {
             bytes: None,
         }))
     }
+}
+
+/// What is put goes over one connection, whose calls Redis works off in one go: of those that are on their way, who asks
+/// waits for all.
+const PUT_AT_ONCE: usize = 4;
+
+async fn few_at_once(puts: impl Iterator<Item = impl Future<Output = Result<(), TierError>>>) -> Result<(), TierError> {
+    futures::stream::iter(puts).buffer_unordered(PUT_AT_ONCE).try_collect().await
 }
 
 fn by_bucket(series: &[SeriesId]) -> BTreeMap<u32, Vec<SeriesId>> {

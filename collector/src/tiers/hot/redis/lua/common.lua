@@ -1,7 +1,7 @@
 -- Every script works on one bucket of series; its keys share a hash tag, so that a cluster keeps them together:
 --   root     what is proved: `run`, the server's run id when it was made; `born`, its identity; `floor`, nothing before
 --            it is proved; `nf` and `fmax`, number and largest of the series' own floors; `nl`, number of newest
---            values, -1 when some were lost; `evicted`; `nd`, how often something was doubted; `h<hour>`, records of that hour
+--            values, -1 when some were lost; `lv`, their version; `evicted`; `nd`, how often something was doubted; `h<hour>`, records of that hour
 --   floors   series -> its own floor
 --   i:<hour> series -> records of that hour; `t`, all of them, which must equal the root's
 --   d:<series>:<hour>   the records themselves; the length must equal what i:<hour> says
@@ -96,9 +96,11 @@ end
 -- Whether none of the newest values was lost since the root was made.
 local function has_latest() return root_number('nl') == redis.call('HLEN', latest) end
 
--- ARGV has series and value, ... from `first` on.
+-- ARGV has series and value, ... from `first` on. Gives whether any is newer than what is held, 1 or 0, and the version of
+-- what is held now, which is nothing without a root.
 local function offer_latest(first)
-  local counts, fresh = valid(), 0
+  local proved, fresh, changed = valid(), 0, 0
+  local counts = proved
   if counts and not has_latest() then redis.call('HSET', root, 'nl', -1) end
   counts = counts and has_latest()
   while first <= #ARGV do
@@ -111,8 +113,12 @@ local function offer_latest(first)
       end
       if not held[i] then fresh = fresh + 1 end
     end
-    if #set > 0 then redis.call('HSET', latest, unpack(set)) end
+    if #set > 0 then
+      redis.call('HSET', latest, unpack(set))
+      changed = 1
+    end
     first = first + 2 * CHUNK
   end
   if counts and fresh > 0 then redis.call('HINCRBY', root, 'nl', fresh) end
+  return changed, proved and redis.call('HINCRBY', root, 'lv', changed) or 0
 end

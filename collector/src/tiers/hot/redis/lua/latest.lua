@@ -1,2 +1,4 @@
 -- prefix; then series and newest value, ...
-offer_latest(2)
+-- Gives the root's identity, whether anything is newer, and the version of the newest values; 0 when there is no root.
+local changed, version = offer_latest(2)
+return { valid() and redis.call('HGET', root, 'born') or 0, changed, version }

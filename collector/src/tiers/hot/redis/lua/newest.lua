@@ -1,13 +1,13 @@
 -- prefix, start of what is kept; then series, ...
--- Gives from when on none that is stored can be newer than the newest value, or nothing; the newest value of each, empty when
--- there is none; and when some have a floor of their own, that of each, empty for those that have none.
+-- Gives from when on none that is stored can be newer than the newest value, the root's identity and the version of the
+-- newest values, or three times nothing; how many series have a floor of their own; then the newest value of each, empty
+-- when there is none; and when some have a floor of their own, that of each, empty for those that have none.
 local kept, first = tonumber(ARGV[2]), 3
-local sure, own = valid() and has_latest(), false
-local out = { '' }
-if sure then
+local out = { '', '', '', '0' }
+if valid() and has_latest() then
   mend_floors()
-  out[1] = num(math.max(kept, root_number('floor')))
-  own = root_number('nf') > 0
+  local known = redis.call('HMGET', root, 'born', 'lv', 'nf')
+  out = { num(math.max(kept, root_number('floor'))), known[1], known[2] or '0', known[3] }
 end
 local function append(hash)
   for n = first, #ARGV, CHUNK do
@@ -16,5 +16,5 @@ local function append(hash)
   end
 end
 append(latest)
-if own then append(floors) end
+if out[4] ~= '0' then append(floors) end
 return out

@@ -1,6 +1,6 @@
 -- prefix, identity and floor of a new root, oldest hour kept, most records of a series and hour, number of runs; then
 -- per run series, hour, milliseconds to live, records; then series and newest value, ...
--- Gives the root's identity and the bucket's records.
+-- Gives the root's identity, the bucket's records, whether anything is newer, and the version of the newest values.
 local oldest, most, runs = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 if not valid() then make(ARGV[2], ARGV[3]) end
 
@@ -61,5 +61,5 @@ for hour, of in pairs(opened) do
   redis.call('HINCRBY', index_key(hour), 't', of.grown)
   redis.call('HINCRBY', root, 'h' .. hour, of.grown)
 end
-offer_latest(4 * runs + 7)
-return { redis.call('HGET', root, 'born'), total() }
+local changed, version = offer_latest(4 * runs + 7)
+return { redis.call('HGET', root, 'born'), total(), changed, version }
