@@ -8,9 +8,8 @@ Connects to the broker on 127.0.0.1:PORT as edge node G/RTU7 with a device PUMP1
 
 import sys
 import threading
-import time
 
-from pysparkplug import DataType, Device, EdgeNode, Message, Metric, NData, QoS, Topic, MessageType
+from pysparkplug import Client, DataType, Device, EdgeNode, Message, Metric, NData, QoS, Topic, MessageType
 
 AT = 1_767_323_045_000  # milliseconds
 TYPES = [
@@ -28,6 +27,22 @@ TYPES = [
 ]
 
 
+class Born(Client):
+    """Knows when all births are said. The edge node calls itself connected before its first one: what is updated from
+    then on goes into that birth, or is said before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.births = threading.Event()
+
+    def connect(self, *place, callback, **more):
+        def give_birth(client):
+            callback(client)
+            self.births.set()
+
+        super().connect(*place, callback=give_birth, **more)
+
+
 def metric(name, datatype, value, ms, alias=None, **more):
     return Metric(timestamp=AT + ms, name=name, datatype=datatype, value=value, alias=alias, **more)
 
@@ -35,17 +50,17 @@ def metric(name, datatype, value, ms, alias=None, **more):
 def main():
     node = [metric(name, datatype, value, 0, alias) for alias, (name, datatype, value) in enumerate(TYPES)]
     node.append(metric("Unwanted", DataType.STRING, "x", 0, 99))
-    edge = EdgeNode("G", "RTU7", node)
+    client = Born()
+    edge = EdgeNode("G", "RTU7", node, client)
     edge.register(Device("PUMP1", [metric("Flow", DataType.INT16, -1, 0, 0)]))
     edge.connect("127.0.0.1", port=int(sys.argv[1]), blocking=False)
-    while not edge._connected:
-        time.sleep(0.01)
+    client.births.wait()
 
     def by_alias(alias, datatype, value, ms):
         data = NData(timestamp=AT + ms, seq=edge._seq, metrics=(metric(None, datatype, value, ms, alias),))
         topic = Topic(message_type=MessageType.NDATA, group_id="G", edge_node_id="RTU7")
         message = Message(topic=topic, payload=data, qos=QoS.AT_MOST_ONCE, retain=False)
-        edge._client.publish(message, include_dtypes=False)
+        client.publish(message, include_dtypes=False)
 
     edge.update([metric("Double", DataType.DOUBLE, 2.5, 1000)])
     by_alias(0, DataType.INT8, -7, 2000)
