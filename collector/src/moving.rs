@@ -4,6 +4,7 @@
 //! is committed to the new warm tier after the next start.
 
 use crate::config::Config;
+use crate::tiers::cold::lost;
 use crate::tiers::warm::postgres::PostgresWarm;
 use crate::tiers::warm::settings::Store;
 use crate::tiers::warm::sqlite::SqliteWarm;
@@ -193,14 +194,13 @@ async fn archive_is_whole(source: &SqliteWarm, archive: &dyn ColdTier) -> Result
     let entries = source.days().days(all.0, all.1).await?;
     let missing: Vec<Day> =
         entries.iter().filter(|one| one.exported > 0 && !there.contains(&one.day)).map(|one| one.day).collect();
-    match missing.first() {
-        None => Ok(()),
-        Some(first) => Err(MoveError::Wrong(format!(
-            "the archive of the present configuration lacks {} days that were archived, the first is {first}; is its folder \
-             there?",
-            missing.len()
-        ))),
+    if missing.is_empty() {
+        return Ok(());
     }
+    Err(MoveError::Wrong(format!(
+        "the archive of the present configuration: {}",
+        lost::words(&archive.place(), &missing)
+    )))
 }
 
 /// What the new archive holds must be ours: days of another installation would be answered under our series' numbers.

@@ -551,7 +551,7 @@ async fn past_days_are_looked_up_before_someone_asks() {
     cache.end(&touched).await;
     assert!(found(3).await.is_err() && found(2).await.is_ok());
     let done = job.run(&Progress::default()).await.unwrap();
-    assert_eq!(done.detail, "7 readings into the hot tier, 1 days of rollups looked up");
+    assert_eq!(done.detail, "7 readings into the hot tier, 1 day of rollups looked up");
     assert_eq!(found(3).await.unwrap()[0].1.good, 2);
 }
 

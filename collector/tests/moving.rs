@@ -290,7 +290,7 @@ async fn nothing_is_moved_while_the_archive_is_not_there() {
     let installation = Installation::new(server.database().await).await;
     std::fs::remove_dir_all(installation.from.cold_dir()).unwrap();
     let refused = installation.go().await.unwrap_err().to_string();
-    assert!(refused.contains("lacks 1 days that were archived, the first is 2024-10-04"), "{refused}");
+    assert!(refused.contains("doesn't have 1 day that were archived there (2024-10-04)"), "{refused}");
     assert_eq!(moving::Note::read(&installation.from.data_dir), None, "nothing was begun");
 }
 

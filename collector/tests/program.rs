@@ -113,7 +113,7 @@ async fn check_misses_days_of_the_archive() {
     warm.close().await;
     let output = collector(&["check", "-c", site.write_config("").to_str().unwrap()]);
     let said = text(&output.stdout);
-    assert!(said.contains("1 days that were archived are not in") && said.contains("2024-10-04"), "{said}");
+    assert!(said.contains("doesn't have 1 day that were archived there") && said.contains("2024-10-04"), "{said}");
     std::fs::write(site.config.warm_file(), "no database").unwrap();
     let output = collector(&["check", "-c", site.write_config("").to_str().unwrap()]);
     assert!(output.status.code() == Some(2) && text(&output.stdout).contains("warm.sqlite"), "{output:?}");

@@ -8,6 +8,7 @@ use crate::config::{Config, LoadError};
 use crate::revocation;
 use crate::run;
 use crate::tiers::cold::bigquery::BigQueryCold;
+use crate::tiers::cold::lost;
 use crate::tiers::cold::settings::Store;
 use crate::tiers::hot;
 use crate::tiers::warm::postgres::PostgresWarm;
@@ -193,18 +194,12 @@ fn files(config: &Config, folder: &Path, findings: &mut Findings) {
         Ok(days) => days.into_iter().collect(),
         Err(error) => return findings.add("[cold]", Verdict::Warning, error.to_string()),
     };
-    let lost: Vec<&Day> = archived.iter().filter(|day| !there.contains(day)).collect();
-    let place = folder.display();
-    match lost.first() {
-        None => findings.add("[cold]", Verdict::Ok, format!("Parquet files in {place}")),
-        Some(first) => {
-            let detail = format!(
-                "{} days that were archived are not in {place}, the first is {first}: is it the right folder, and mounted? what \
-                 was lost is put back from a copy",
-                lost.len()
-            );
-            findings.add("[cold]", Verdict::Warning, detail);
-        }
+    let lost: Vec<Day> = archived.into_iter().filter(|day| !there.contains(day)).collect();
+    let place = folder.display().to_string();
+    if lost.is_empty() {
+        findings.add("[cold]", Verdict::Ok, format!("Parquet files in {place}"));
+    } else {
+        findings.add("[cold]", Verdict::Warning, lost::words(&place, &lost));
     }
 }
 

@@ -128,11 +128,11 @@ async fn a_damaged_day_that_has_left_is_told_until_it_is_put_back() {
     // What comes late for it waits in the database, what comes for others doesn't.
     world.store(1..3, 60).await;
     let failed = run(&world.sync()).await.unwrap_err();
-    assert!(failed.contains("2024-10-06: ") && failed.contains("merged into 1 days"), "{failed}");
+    assert!(failed.contains("2024-10-06: ") && failed.contains("merged into 1 day"), "{failed}");
     std::fs::write(&file, whole).unwrap();
     ask(&world, &world.series[0], 0..7, Resolution::Raw).await;
     assert!(until(async || alarm.why().is_none()).await, "and as soon as a read has found it sound");
-    assert_eq!(run(&world.sync()).await.unwrap(), "no day has changed; late readings merged into 1 days that had left");
+    assert_eq!(run(&world.sync()).await.unwrap(), "no day has changed; late readings merged into 1 day that had left");
     world.archive_is_true(30).await;
     stop.cancel();
     watching.await.unwrap();

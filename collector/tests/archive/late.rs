@@ -74,7 +74,7 @@ async fn everything_is_right_after_three_weeks_and_after_a_hundred_days() {
         let written = world.faulty.written.load(Ordering::SeqCst);
         let done = world.sync().run(&Progress::default()).await.unwrap();
         let words = if has_left {
-            "no day has changed; late readings merged into 1 days that had left"
+            "no day has changed; late readings merged into 1 day that had left"
         } else {
             "1 day archived"
         };

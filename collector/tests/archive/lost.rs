@@ -103,7 +103,7 @@ async fn days_that_are_gone_are_told_and_nothing_is_put_in_their_place() {
     for (from, to) in files {
         std::fs::rename(to, from).unwrap();
     }
-    assert_eq!(run(&world.sync()).await.unwrap(), "no day has changed; late readings merged into 1 days that had left");
+    assert_eq!(run(&world.sync()).await.unwrap(), "no day has changed; late readings merged into 1 day that had left");
     assert_eq!(world.alarm.why(), None);
     world.archive_is_true(30).await;
 }

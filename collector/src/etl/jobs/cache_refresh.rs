@@ -2,6 +2,7 @@
 //! before someone asks for them.
 
 use crate::etl::{Job, JobError, Now, Outcome, Progress};
+use crate::tiers::cold::lost::counted;
 use crate::tiers::hot::days::{DAY, DayCache, SeriesDay};
 use crate::tiers::{Bucket, SeriesId, TierError, TierFuture, WarmTier};
 use futures::future::BoxFuture;
@@ -76,7 +77,7 @@ impl CacheRefresh {
         };
         metrics::counter!("collector_cache_days_refreshed_total").increment(kept);
         let readings = filled?;
-        let detail = format!("{readings} readings into the hot tier, {kept} days of rollups looked up");
+        let detail = format!("{readings} readings into the hot tier, {} of rollups looked up", counted(kept));
         Ok(Outcome { rows: readings, detail })
     }
 }

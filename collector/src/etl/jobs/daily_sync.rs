@@ -7,6 +7,7 @@ use crate::etl::ledger::{DayEntry, Raw};
 use crate::etl::lost::Lost;
 use crate::etl::{Job, JobError, Now, Outcome, Progress};
 use crate::inbox::{Inbox, Reach, Taken};
+use crate::tiers::cold::lost::counted;
 use crate::tiers::cold::rows::MICROS_PER_DAY;
 use crate::tiers::{ColdTier, Day, TierError, WarmTier};
 use futures::future::BoxFuture;
@@ -63,7 +64,7 @@ impl Done {
             days => format!("{days} days archived"),
         }];
         if self.late > 0 {
-            words.push(format!("late readings merged into {} days that had left", self.late));
+            words.push(format!("late readings merged into {} that had left", counted(self.late)));
         }
         if self.overtaken > 0 {
             words.push(format!("{} changed meanwhile and are still to be archived", self.overtaken));

@@ -17,12 +17,18 @@ pub struct Damage {
 /// Where, how many, the first of them, and what may be done.
 #[must_use]
 pub fn words(place: &str, days: &[Day]) -> String {
-    let count = if days.len() == 1 { "1 day".to_owned() } else { format!("{} days", days.len()) };
+    let count = counted(days.len() as u64);
     format!(
         "{place} doesn't have {count} that were archived there ({}): is it mounted, and is it what [cold] should name? \
          If files were lost, put them back from a copy; what the database still has, daily_sync archives again",
         some(days)
     )
+}
+
+/// So many days.
+#[must_use]
+pub fn counted(days: u64) -> String {
+    if days == 1 { "1 day".to_owned() } else { format!("{days} days") }
 }
 
 /// What is damaged, of which days, and which of them are nowhere else.
