@@ -188,6 +188,40 @@ async fn what_nobody_came_back_for_stays_in_doubt(bench: Bench<impl HotTier>) {
     bench.tier.put_after(&[], other).await.unwrap();
 }
 
+async fn what_is_withdrawn_shows_nowhere_and_all_else_is_right(bench: Bench<impl HotTier>) {
+    let good = [reading(A, 1_000, 1.0), reading(A, 2_000, 2.0), reading(B, 3_000, 3.0)];
+    let refused = [reading(A, 2_500, 6.0), reading(A, 3_000, 6.0)];
+    bench.tier.put(&[&good[..], &refused].concat()).await.unwrap();
+    bench.tier.withdraw(&refused).await.unwrap();
+    assert_eq!(bench.tier.latest(&[A, B]).await.unwrap(), good[1..]);
+    let proved = bench.tier.range(A, at(0), at(HOUR)).await.unwrap();
+    assert!(proved.as_deref().is_none_or(|found| *found == good[..2]), "{proved:?}");
+    assert_eq!(bench.tier.range(B, at(0), at(HOUR)).await.unwrap(), Some(vec![good[2]]), "another series");
+    // What is late is no newest value, or it isn't sure of that.
+    bench.tier.put(&[reading(A, 1_500, 1.5)]).await.unwrap();
+    let newest = bench.tier.newest(&[A]).await.unwrap();
+    assert!(newest.readings == good[1..2] || newest.unsure == [A], "{newest:?}");
+    bench.tier.put(&[reading(A, 4_000, 4.0)]).await.unwrap();
+    assert_eq!(bench.tier.range(A, at(3_001), at(HOUR)).await.unwrap(), Some(vec![reading(A, 4_000, 4.0)]));
+    let newest = bench.tier.newest(&[A, B]).await.unwrap();
+    assert_eq!(newest, Newest { readings: vec![reading(A, 4_000, 4.0), good[2]], unsure: vec![] });
+}
+
+async fn what_is_withdrawn_leaves_what_it_had_won_against(bench: Bench<impl HotTier>) {
+    let good = reading(A, 1_000, 1.0);
+    let refused = StoredReading { held: Held { value: Some(6.0), quality: Quality::MANUAL, revision: 7 }, ..good };
+    let stored = StoredReading { held: Held { value: Some(1.0), quality: Quality::MANUAL, revision: 1 }, ..good };
+    bench.tier.put(&[good, refused, stored]).await.unwrap();
+    bench.tier.withdraw(&[refused]).await.unwrap();
+    let proved = bench.tier.range(A, at(0), at(HOUR)).await.unwrap();
+    assert!(proved.as_ref().is_none_or(|found| *found == [stored]), "{proved:?}");
+    let newest = bench.tier.newest(&[A]).await.unwrap();
+    assert!(newest.readings == [stored] || newest.readings.is_empty() && newest.unsure == [A], "{newest:?}");
+    // Once more, and of a series that it never heard of: nothing happens.
+    bench.tier.withdraw(&[refused, reading(B, 1_000, 1.0)]).await.unwrap();
+    assert_eq!(bench.tier.newest(&[A]).await.unwrap().readings, newest.readings);
+}
+
 async fn subscribers_see_stored_and_live_values(bench: Bench<impl HotTier>) {
     let mut feed = bench.tier.subscribe();
     bench.tier.put(&[reading(A, 0, 1.0)]).await.unwrap();
@@ -221,6 +255,8 @@ macro_rules! whole_contract {
             what_was_evicted_is_not_claimed
             what_is_about_to_be_committed_is_not_claimed_until_it_is_put
             what_nobody_came_back_for_stays_in_doubt
+            what_is_withdrawn_shows_nowhere_and_all_else_is_right
+            what_is_withdrawn_leaves_what_it_had_won_against
             subscribers_see_stored_and_live_values
         }
     };

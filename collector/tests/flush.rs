@@ -129,6 +129,29 @@ async fn a_poisonous_row_goes_aside_and_everything_else_is_committed() {
     assert_eq!((&gaps["items"][0]["first"], &gaps["items"][0]["reason"]), (&30.into(), &"rejected".into()), "{gaps}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_warm_tier_refuses_shows_no_more_though_the_hot_tier_had_it() {
+    let site = Site::new(&["STATION_7"], |_| {});
+    let (collector, warm, _) = site.start_faulty().await;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    let at = |n: i64| now_minus(100) + n * SECOND;
+    let shown = |n: i64, value: f64| (Timestamp(at(n)), Some(value));
+    client.block(1, one(hash, at(0), 0.0)).await;
+    collector.wait_for_history("DIST_001", &[shown(0, 0.0)]).await;
+    warm.away.store(true, SeqCst);
+    // One row of a block, and a whole one.
+    client.block(2, block(hash, TimeBase::Utc, &[(0, at(1), 1.0), (0, at(2), 666.0)])).await;
+    client.block(3, one(hash, at(3), 667.0)).await;
+    collector.wait_for_history("DIST_001", &[shown(0, 0.0), shown(1, 1.0), shown(2, 666.0), shown(3, 667.0)]).await;
+    warm.refuses.lock().unwrap().extend([666.0, 667.0]);
+    warm.away.store(false, SeqCst);
+    client.wait_committed(seqs([2, 3])).await;
+    assert_eq!(collector.history("DIST_001").await, [shown(0, 0.0), shown(1, 1.0)]);
+    assert_eq!(collector.get("latest").await["items"][0]["value"], 1.0, "{}", collector.get("latest").await);
+    client.block(4, one(hash, at(4), 4.0)).await;
+    collector.wait_for_history("DIST_001", &[shown(0, 0.0), shown(1, 1.0), shown(4, 4.0)]).await;
+}
+
 /// A moment that doesn't move while a test asks for it.
 fn now_minus(seconds: i64) -> i64 {
     static NOW: std::sync::OnceLock<i64> = std::sync::OnceLock::new();

@@ -34,11 +34,15 @@ const NOW: Timestamp = Timestamp((FIRST.0 as i64 + DAYS as i64) * 24 * 60 * MINU
 const HOT_FROM: Timestamp = Timestamp(NOW.0 - 600 * MINUTE);
 /// Few, so that it evicts.
 const HOT_READINGS_MAX: usize = 150;
+/// What nobody else says, and what wins against all that they say.
+const REFUSED: Held = Held { value: Some(666.0), quality: Quality::MANUAL, revision: 9 };
 
 #[derive(Clone, Debug)]
 enum Step {
     /// Readings (series, minute, value, kind of quality) arrive, near each other.
     Arrive(Vec<(usize, i64, i8, u8)>),
+    /// Readings arrive that the warm tier refuses, of moments of which there are others: which of those.
+    Refuse(Vec<usize>),
     /// The first days are archived, and what came late for those that had left; those that are proved leave the warm tier.
     Archive {
         days: i32,
@@ -65,6 +69,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => (0..minutes - 90).prop_flat_map(near).prop_map(Step::Arrive),
         2 => (minutes - 700..minutes - 90).prop_flat_map(near).prop_map(Step::Arrive),
+        1 => prop::collection::vec(any::<usize>(), 1..5).prop_map(Step::Refuse),
         2 => (1..DAYS, any::<bool>()).prop_map(|(days, drop)| Step::Archive { days, drop }),
         1 => Just(Step::Tidy),
         1 => Just(Step::RefreshRollups),
@@ -135,6 +140,7 @@ impl World {
     async fn step(&mut self, step: Step) {
         match step {
             Step::Arrive(readings) => self.arrive(&readings).await,
+            Step::Refuse(which) => self.refuse(&which).await,
             Step::Archive { days, drop } => self.archive(days, drop).await,
             Step::Tidy => drop(self.cold.tidy(Day(FIRST.0 + 60)).await),
             Step::RefreshRollups => drop(self.warm.refresh_rollups(40).await),
@@ -176,6 +182,18 @@ impl World {
             let readings = std::mem::take(&mut self.pending);
             self.warm.commit(Flush { readings, ..Flush::default() }).await.unwrap();
         }
+    }
+
+    /// The hot tier has them, and loses them again.
+    async fn refuse(&self, which: &[usize]) {
+        let recent: Vec<_> = self.truth.keys().filter(|(_, at)| *at >= HOT_FROM).collect();
+        let refused = |n: &usize| {
+            let (series, at) = **recent.get(n % recent.len().max(1))?;
+            Some(StoredReading { series, at, held: REFUSED })
+        };
+        let refused: Vec<_> = which.iter().filter_map(refused).collect();
+        let put = self.hot.put(&refused).await;
+        assert_eq!(put.is_ok(), self.hot.withdraw(&refused).await.is_ok());
     }
 
     fn reading(&self, (series, minute, value, kind): (usize, i64, i8, u8)) -> StoredReading {

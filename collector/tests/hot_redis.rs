@@ -23,6 +23,8 @@ const MINUTE: i64 = 60 * MICROS_PER_SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const START: i64 = 500_000 * HOUR + 20 * MINUTE;
 const FUTURE_MAX: i64 = 10 * MINUTE;
+/// A value that nothing else has.
+const REFUSED: f64 = 666.0;
 
 struct Bench {
     redis: Redis,
@@ -110,6 +112,8 @@ enum Step {
     Doubt(usize, u32, i64),
     /// What it was about to commit.
     Enter(usize, Entered),
+    /// That comes to it, and the warm tier refuses it: series and minutes after now.
+    Refuse(usize, u32, i64),
     /// It is told what others owe, and makes the tier forget.
     Settle(usize),
     Pass(i64),
@@ -154,6 +158,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (who.clone(), series.clone(), -1_600i64..10).prop_map(|(who, s, at)| Step::Doubt(who, s, at)),
         4 => (who.clone(), prop_oneof![4 => Just(Entered::Done), 1 => Just(Entered::Refused), 1 => Just(Entered::Died)])
             .prop_map(|(who, how)| Step::Enter(who, how)),
+        3 => (who.clone(), series.clone(), -1_600i64..10).prop_map(|(who, s, at)| Step::Refuse(who, s, at)),
         1 => who.clone().prop_map(Step::Settle),
         2 => (0i64..600).prop_map(Step::Pass),
         1 => Just(Step::FlushAll),
@@ -260,6 +265,12 @@ impl Run {
         }
     }
 
+    async fn refuse(&mut self, who: usize, reading: StoredReading) {
+        let tier = &self.collectors[who].tier;
+        let refused = async || tier.put(&[reading]).await.is_ok() && tier.withdraw(&[reading]).await.is_ok();
+        eventually("it is withdrawn", Duration::from_secs(20), refused).await;
+    }
+
     async fn settle(&mut self, who: usize) {
         if let Some(owed) = self.owed.take() {
             let tier = &self.collectors[who].tier;
@@ -319,6 +330,11 @@ impl Run {
                 self.doubt(who, reading(series, (now / MINUTE + minutes) * MINUTE, value)).await;
             }
             Step::Enter(who, how) => self.enter(who, how).await,
+            Step::Refuse(who, series, minutes) => {
+                let held = Held { value: Some(REFUSED), quality: Quality::GOOD, revision: (minutes % 2 != 0).into() };
+                let at = Timestamp((now / MINUTE + minutes) * MINUTE);
+                self.refuse(who, StoredReading { series: SeriesId(series), at, held }).await;
+            }
             Step::Settle(who) => self.settle(who).await,
             Step::Pass(minutes) => {
                 self.bench.now.fetch_add(minutes * MINUTE, Ordering::SeqCst);
@@ -365,12 +381,13 @@ impl Run {
         }
     }
 
-    /// What is sure to be newest is.
+    /// What is sure to be newest is, and nothing shows that was refused.
     async fn ask_newest(&mut self, who: usize) {
         let all = [SeriesId(1), SeriesId(2), SeriesId(65)];
         let tier = &self.collectors[who].tier;
         let (Ok(newest), Ok(held)) = (tier.newest(&all).await, tier.latest(&all).await) else { return };
         assert_eq!(newest.readings, held, "what it knows itself is what lies there");
+        assert!(held.iter().all(|r| r.held.value != Some(REFUSED)), "{held:?}");
         if self.owed.is_some() {
             return;
         }

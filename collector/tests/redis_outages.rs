@@ -23,6 +23,7 @@ use shared::catalogue::CatalogueHash;
 use shared::ids::GatewayId;
 use shared::reading::Timestamp;
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use support::*;
 
@@ -436,6 +437,43 @@ async fn what_the_warm_tier_refuses_of_people_shows_nowhere() {
     assert!(until(by_hot).await, "{}", a.get(&path).await);
     assert_eq!(a.history(NODE).await, expected);
     tokio::join!(a.stop(), b.stop());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_warm_tier_refuses_while_it_hangs_goes_from_there_when_it_is_back() {
+    let redis = Redis::start().await;
+    let site = site(&redis);
+    let (collector, warm, _) = site.start_faulty().await;
+    let mut flow = Flow::new(&collector).await;
+    flow.send(3).await;
+    flow.committed().await;
+    flow.is_answered_by_hot_alone(&collector).await;
+    warm.away.store(true, SeqCst);
+    flow.send(2).await;
+    flow.is_answered_by_hot_alone(&collector).await;
+    // The last one is refused.
+    redis.signal(Signal::STOP);
+    warm.refuses.lock().unwrap().push(flow.sent as f64);
+    warm.away.store(false, SeqCst);
+    flow.committed().await;
+    let refused = flow.sent;
+    flow.late.insert(refused);
+    collector.wait_for_history(NODE, &flow.expected()).await;
+    redis.signal(Signal::CONT);
+    flow.is_answered_by_hot_alone(&collector).await;
+    let latest = collector.get(&format!("latest?node={NODE}")).await;
+    assert_eq!(latest["items"][0]["value"], (refused - 1) as f64, "{latest}");
+    // The same while it is there; it is sure of all that is left.
+    warm.away.store(true, SeqCst);
+    flow.send(2).await;
+    flow.is_answered_by_hot_alone(&collector).await;
+    warm.refuses.lock().unwrap().push(flow.sent as f64);
+    warm.away.store(false, SeqCst);
+    flow.committed().await;
+    flow.late.insert(flow.sent);
+    assert_eq!(flow.asked(&collector).await, (flow.expected().len(), vec!["hot".to_owned()]));
+    assert_eq!(collector.history(NODE).await, flow.expected());
+    collector.stop().await;
 }
 
 /// It answers every question, and takes nothing, or will drop what it took.

@@ -19,17 +19,21 @@ pub const TOLD_EVERY: Duration = Duration::from_millis(100);
 /// After an error of the disk.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Records of the spool whose readings the hot tier has.
+/// Records of the spool whose readings the hot tier has, and those that it mustn't get.
 #[derive(Debug, Default)]
 pub struct Followed {
     records: Mutex<Records>,
     /// One flush at a time.
     pub(super) flushing: tokio::sync::Mutex<()>,
+    /// Held from when records are read until they are put.
+    following: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Records {
     held: SeqRanges,
+    /// Something of these is refused; they are still in the spool.
+    refused: SeqRanges,
     /// The hot tier's epoch in which they were put there; 0: not known yet.
     epoch: u64,
 }
@@ -59,17 +63,30 @@ impl Followed {
         self.lock().held.contains(record)
     }
 
+    /// Something of a record is refused: from when this returns nobody puts it ahead, and nobody is about to.
+    pub(super) async fn refuse(&self, record: Seq) {
+        self.lock().refused.insert_one(record);
+        drop(self.following.lock().await);
+    }
+
+    fn is_refused(&self, record: Seq) -> bool {
+        self.lock().refused.contains(record)
+    }
+
     /// Forgets what is committed.
     pub fn forget(&self, records: &SeqRanges) {
         let mut followed = self.lock();
-        records.iter().for_each(|range| followed.held.remove(range));
+        for range in records.iter() {
+            followed.held.remove(range);
+            followed.refused.remove(range);
+        }
     }
 
     /// The hot tier lost something, and this epoch has begun: whatever is not committed is put again.
     pub fn begin(&self, epoch: u64) {
         let mut followed = self.lock();
         if followed.epoch < epoch {
-            *followed = Records { held: SeqRanges::new(), epoch };
+            (followed.held, followed.epoch) = (SeqRanges::new(), epoch);
         }
     }
 }
@@ -83,8 +100,10 @@ impl Flusher {
                 epoch = self.followed.epoch();
                 next = Seq::FIRST;
             }
+            let following = self.followed.following.lock().await;
             match self.read(next).await {
                 Ok(raws) if raws.is_empty() => {
+                    drop(following);
                     if !matches!(stop.run_until_cancelled(appended.changed()).await, Some(Ok(()))) {
                         return;
                     }
@@ -93,11 +112,13 @@ impl Flusher {
                     let began = Instant::now();
                     next = raws.last().map_or(next, |raw| raw.record.next());
                     self.put_ahead(raws).await;
+                    drop(following);
                     if self.hot_is_shared {
                         stop.run_until_cancelled(tokio::time::sleep_until(began + TOLD_EVERY)).await;
                     }
                 }
                 Err(error) => {
+                    drop(following);
                     tracing::error!(%error, "can't follow what is stored");
                     if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
                         return;
@@ -118,6 +139,10 @@ impl Flusher {
         let (mut records, mut readings) = (SeqRanges::new(), Vec::new());
         for raw in raws {
             // Times that need a clock fix are the flusher's business, and so is everything out of order.
+            // What is refused the flusher puts and withdraws.
+            if self.followed.is_refused(raw.record) {
+                continue;
+            }
             let utc = matches!(&raw.parsed, Parsed::Block { block: Ok(block), catalogue: Some(_), .. }
                 if block.header.base == TimeBase::Utc);
             if !utc {

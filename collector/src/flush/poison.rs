@@ -1,10 +1,12 @@
 //! A transaction that the warm tier refuses for its content is cut in halves until what it refuses is alone: that is
-//! set aside, and the rest is committed.
+//! set aside, and the rest is committed. The hot tier got it before; it goes from there first, so that it is settled
+//! nowhere while it shows somewhere.
 
 use super::piece::{Content, Piece, compose, late, lost};
 use super::{FlushError, Flusher};
 use crate::resolve::{Origin, Sorted};
-use crate::tiers::{CommitReport, Flush, HotTurn, Quarantined, StoredReading, StreamSeqs, TierError};
+use crate::tiers::{CommitReport, Flush, HotTier as _, HotTurn, Quarantined, StoredReading, StreamSeqs, TierError};
+use shared::ids::Seq;
 use std::iter::once;
 use std::ops::Range;
 
@@ -43,11 +45,13 @@ impl Flusher {
     /// What can be stored of a piece that is refused as a whole.
     async fn commit_without_poison(&self, piece: &Piece, error: &TierError, turn: HotTurn) -> Result<(), FlushError> {
         match &piece.content {
-            Content::Rows { origin, bytes, sorted } => self.commit_rows(origin, bytes, sorted, (error, turn)).await,
+            Content::Rows { origin, bytes, sorted } => {
+                self.commit_rows((piece.record, origin), bytes, sorted, (error, turn)).await
+            }
             Content::Park(parked) => {
                 let (gateway, stream, seq, received) =
                     (parked.gateway.clone(), parked.stream, parked.seq, parked.received);
-                self.give_up(&Origin { gateway, stream, seq, received }, &parked.bytes, error).await
+                self.give_up(&Origin { gateway, stream, seq, received }, &parked.bytes, (error, turn)).await
             }
             Content::Gap(of) => {
                 let (gateway, gap) = (&of.gateway, of.gap);
@@ -65,7 +69,7 @@ impl Flusher {
     /// Commits the rows that are taken; the others go to quarantine, and the block aside.
     async fn commit_rows(
         &self,
-        origin: &Origin,
+        (record, origin): (Seq, &Origin),
         bytes: &[u8],
         sorted: &Sorted,
         (error, turn): (&TierError, HotTurn),
@@ -83,27 +87,47 @@ impl Flusher {
                 Err(error) => return Err(error.into()),
             }
         }
+        let turn = self.withdraw(record, refused.iter().map(|(reading, _)| *reading).collect(), turn).await;
         if taken == 0 {
-            return self.give_up(origin, bytes, error).await;
+            return self.give_up(origin, bytes, (error, turn)).await;
         }
         let why = format!("the warm tier refuses {} of its readings: {error}", refused.len());
         self.set_aside(&origin.gateway, origin.stream, origin.seq, bytes.to_vec(), why).await?;
         let mut quarantine = sorted.quarantine.clone();
         quarantine.extend(refused.into_iter().map(|(reading, why)| quarantined(origin, &reading, why)));
         let (settled, late) = (vec![settles(origin)], Vec::from_iter(late(origin, sorted)));
-        let flush = Flush { settled: settled.clone(), quarantine, late: late.clone(), ..Flush::default() };
+        let hot = Some(turn);
+        let flush = Flush { settled: settled.clone(), quarantine, late: late.clone(), hot, ..Flush::default() };
         match self.warm.commit(flush).await {
             // It can't even be quarantined; its bytes are kept.
-            Err(TierError::Broken { .. }) => self.warm.commit(Flush { settled, late, ..Flush::default() }).await?,
+            Err(TierError::Broken { .. }) => self.warm.commit(Flush { settled, late, hot, ..Flush::default() }).await?,
             other => other?,
         };
         Ok(())
     }
 
-    async fn give_up(&self, origin: &Origin, bytes: &[u8], error: &TierError) -> Result<(), FlushError> {
+    /// Takes refused readings out of the hot tier, or has the commit that settles them say that it couldn't be told.
+    async fn withdraw(&self, record: Seq, refused: Vec<StoredReading>, turn: HotTurn) -> HotTurn {
+        self.followed.refuse(record).await;
+        let Some(last) = refused.iter().map(|reading| reading.at).max() else { return turn };
+        if self.hot.withdraw(&refused).await.is_ok() {
+            return turn;
+        }
+        let until = last.plus_micros(1);
+        self.hot.pass_by(until);
+        HotTurn { missed: turn.missed.max(Some(until)), ..turn }
+    }
+
+    async fn give_up(
+        &self,
+        origin: &Origin,
+        bytes: &[u8],
+        (error, turn): (&TierError, HotTurn),
+    ) -> Result<(), FlushError> {
         let why = format!("the warm tier refuses it: {error}");
         self.set_aside(&origin.gateway, origin.stream, origin.seq, bytes.to_vec(), why).await?;
-        let flush = Flush { settled: vec![settles(origin)], gaps: vec![lost(origin, None)], ..Flush::default() };
+        let (settled, gaps) = (vec![settles(origin)], vec![lost(origin, None)]);
+        let flush = Flush { settled, gaps, hot: Some(turn), ..Flush::default() };
         self.warm.commit(flush).await?;
         Ok(())
     }

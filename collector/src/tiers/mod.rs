@@ -298,6 +298,10 @@ pub trait HotTier: Send + Sync + 'static {
     /// Nobody knows what became of the commit that was doubted: nothing is proved of that time until it is filled in.
     fn leave(&self, _doubt: Doubt) {}
 
+    /// These were put, and the warm tier refuses them for good: they show nowhere any more, unless as a value of
+    /// [`HotTier::put_live`] that comes again. Whatever else was put is as it was, or is no more proved.
+    fn withdraw<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, ()>;
+
     /// Everything that is put from now on. A subscriber that is too slow misses some and is told how many.
     fn subscribe(&self) -> broadcast::Receiver<Arc<[StoredReading]>>;
 

@@ -323,6 +323,9 @@ impl HotTier for FaultyHot {
     fn doubt<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, Doubt> {
         self.answers(|| self.inner.doubt(readings))
     }
+    fn withdraw<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, ()> {
+        self.answers(|| self.inner.withdraw(readings))
+    }
     fn leave(&self, doubt: Doubt) {
         self.inner.leave(doubt);
     }

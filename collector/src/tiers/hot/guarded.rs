@@ -2,7 +2,8 @@
 //!
 //! Readings that it could not take are stored in the warm tier nevertheless, which notes in the same transaction that
 //! something is owed ([`crate::tiers::HotLedger`]). From then on this one proves nothing here, until it was told to
-//! forget what is before that. So neither its outage nor a crash meanwhile shows as a hole.
+//! forget what is before that. So neither its outage nor a crash meanwhile shows as a hole. What it holds and the warm tier
+//! refused it is told as soon as it answers.
 
 use crate::tiers::{Doubt, HotState, HotTier, Newest, SeriesId, StoredReading, TierError, TierFuture};
 use shared::reading::Timestamp;
@@ -14,6 +15,8 @@ use tokio::sync::broadcast;
 /// A tier that doesn't answer a `put` within this is taken for dead.
 const PUT_WITHIN: Duration = Duration::from_secs(2);
 const TIER: &str = "hot tier";
+/// Most refused readings that wait for it to be back; of more the oldest stay there until they are a day old.
+const REFUSED_MAX: usize = 65_536;
 /// Stands for: nothing is owed.
 const NOTHING: i64 = i64::MIN;
 
@@ -22,6 +25,8 @@ pub struct Guarded {
     inner: Arc<dyn HotTier>,
     /// Readings before this may have passed it by, from here; [`NOTHING`] when none did.
     owed: AtomicI64,
+    /// What the warm tier refused, and may be there still.
+    refused: Mutex<Vec<StoredReading>>,
     /// Why it took nothing the last time.
     down: Mutex<Option<String>>,
     /// What it holds is not all there is.
@@ -32,7 +37,8 @@ impl Guarded {
     /// Guards `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn HotTier>) -> Self {
-        Self { inner, owed: AtomicI64::new(NOTHING), down: Mutex::default(), silent: AtomicBool::new(false) }
+        let (owed, silent) = (AtomicI64::new(NOTHING), AtomicBool::new(false));
+        Self { inner, owed, refused: Mutex::default(), down: Mutex::default(), silent }
     }
 
     /// Whether it failed last time.
@@ -81,7 +87,18 @@ impl Guarded {
         }
     }
 
+    fn refused(&self) -> MutexGuard<'_, Vec<StoredReading>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn settle(&self) -> Result<(), TierError> {
+        let refused = std::mem::take(&mut *self.refused());
+        if !refused.is_empty()
+            && let Err(error) = self.inner.withdraw(&refused).await
+        {
+            self.withdraw_later(refused);
+            return Err(error);
+        }
         let owed = self.owed.load(Ordering::Acquire);
         if owed != NOTHING {
             self.inner.forget(Timestamp(owed)).await?;
@@ -89,6 +106,17 @@ impl Guarded {
             let _ = self.owed.compare_exchange(owed, NOTHING, Ordering::AcqRel, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    fn withdraw_later(&self, readings: impl IntoIterator<Item = StoredReading>) {
+        let mut refused = self.refused();
+        refused.extend(readings);
+        let too_many = refused.len().saturating_sub(REFUSED_MAX);
+        if too_many > 0 {
+            refused.drain(..too_many);
+            metrics::counter!("collector_hot_refused_left_total").increment(too_many as u64);
+            tracing::error!(too_many, "readings that were set aside may show for a day once the hot tier is back");
+        }
     }
 
     async fn watched<T>(&self, call: impl Future<Output = Result<T, TierError>>) -> Result<T, TierError> {
@@ -185,6 +213,26 @@ impl HotTier for Guarded {
 
     fn leave(&self, doubt: Doubt) {
         self.inner.leave(doubt);
+    }
+
+    fn withdraw<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, ()> {
+        Box::pin(async move {
+            let down = self.lock().clone(); // who has waited for it once needn't do so for each block
+            let gone = match down {
+                Some(why) => Err(TierError::Unavailable { tier: TIER, why }),
+                None => {
+                    let settled = async {
+                        self.settle().await?;
+                        self.inner.withdraw(readings).await
+                    };
+                    self.watched(settled).await
+                }
+            };
+            if gone.is_err() {
+                self.withdraw_later(readings.iter().copied());
+            }
+            gone
+        })
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<[StoredReading]>> {

@@ -120,6 +120,17 @@ impl Table {
         self.readings = self.readings - before + series.readings.len();
     }
 
+    /// What is refused may have won against another reading of its moment, which is gone: nothing is proved up to there.
+    fn withdraw(&mut self, refused: &[StoredReading], horizon: Timestamp) {
+        for reading in refused {
+            if let Some(series) = self.series.get_mut(&reading.series) {
+                series.take_out(reading);
+                series.floor = series.floor.max(Some(reading.at.plus_micros(1)));
+            }
+        }
+        self.expire_all(horizon);
+    }
+
     /// Makes room: the longest series gives up its oldest quarter, and can prove less from then on.
     fn evict(&mut self, readings_max: usize) {
         while self.readings > readings_max {
@@ -138,7 +149,7 @@ impl Table {
 
     fn expire_all(&mut self, horizon: Timestamp) {
         let floor = self.floor.max(horizon);
-        self.series.values_mut().for_each(|s| s.expire(floor));
+        self.series.values_mut().for_each(|s| s.expire(s.floor.unwrap_or(floor).max(floor)));
         self.readings = self.series.values().map(|s| s.readings.len()).sum();
     }
 }
@@ -164,6 +175,14 @@ impl Series {
                 }
             }
             _ => self.readings.insert(place, (at, held)),
+        }
+    }
+
+    fn take_out(&mut self, refused: &StoredReading) {
+        let there = (refused.at, refused.held);
+        self.readings.retain(|held| *held != there);
+        if self.latest == Some(there) {
+            self.latest = self.readings.back().copied();
         }
     }
 
@@ -258,6 +277,12 @@ impl HotTier for MemoryHot {
             }
         }
         self.publish(readings);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn withdraw<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, ()> {
+        let mut table = self.lock();
+        table.withdraw(readings, self.horizon());
         Box::pin(async { Ok(()) })
     }
 

@@ -155,15 +155,20 @@ impl Inner {
             return Ok(0);
         }
         let held: BTreeSet<_> = self.held(series, (from, to)).await?.iter().map(record::newest).collect();
+        let newest = readings.last().copied();
         readings.retain(|reading| !held.contains(&record::newest(reading)));
         for batch in batches(&readings, from) {
             self.put_batch(batch).await?;
+        }
+        // It may be held and be no newest value all the same: who withdrew another one from there has died.
+        if let Some(held) = newest.filter(|newest| readings.last() != Some(newest)) {
+            self.tell_newest(&[held]).await?;
         }
         Ok(readings.len() as u64)
     }
 
     /// What is there, whether it is all or not.
-    async fn held(
+    pub(super) async fn held(
         &self,
         series: SeriesId,
         (from, to): (Timestamp, Timestamp),

@@ -143,12 +143,6 @@ impl Link {
         self.run(call, &self.asking).await
     }
 
-    /// Runs a script that puts what may as well be lost.
-    pub(super) async fn offer<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, TierError> {
-        self.not_quiet()?;
-        self.tell(call).await
-    }
-
     /// Runs a script for someone who tries until it works.
     pub(super) async fn tell<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, TierError> {
         self.run(call, &self.putting).await
@@ -181,7 +175,11 @@ impl Link {
         field(&memory, "used_memory").parse().ok()
     }
 
-    fn not_quiet(&self) -> Result<(), TierError> {
+    /// Whether it is worth asking.
+    ///
+    /// # Errors
+    /// When it didn't answer a moment ago.
+    pub(super) fn not_quiet(&self) -> Result<(), TierError> {
         let quiet = *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
         match quiet {
             Some(until) if Instant::now() < until => Err(self.unavailable("it didn't answer a moment ago")),

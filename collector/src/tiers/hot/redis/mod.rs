@@ -21,6 +21,7 @@ mod mirror;
 mod newest;
 mod record;
 mod shelf;
+mod withdraw;
 
 pub use days::RedisDays;
 pub use fill::{Filled, Seen, Source};
@@ -98,6 +99,7 @@ struct Scripts {
     doubt: Script,
     trust: Script,
     look: Script,
+    withdraw: Script,
     lower: Script,
     shelf: Script,
     days: Script,
@@ -117,6 +119,7 @@ impl Scripts {
             doubt: script(include_str!("lua/doubt.lua")),
             trust: script(include_str!("lua/trust.lua")),
             look: script(include_str!("lua/look.lua")),
+            withdraw: script(include_str!("lua/withdraw.lua")),
             lower: script(include_str!("lua/lower.lua")),
             shelf: Script::new(include_str!("lua/shelf.lua")),
             days: script(include_str!("lua/days.lua")),
@@ -256,10 +259,15 @@ impl Inner {
     }
 
     async fn put_live(&self, readings: &[StoredReading]) -> Result<(), TierError> {
+        self.link.not_quiet()?; // they may as well be lost
+        self.tell_newest(readings).await
+    }
+
+    async fn tell_newest(&self, readings: &[StoredReading]) -> Result<(), TierError> {
         let put = async |batch: Batch| {
             let mut call = self.call(&self.scripts.latest, batch.bucket);
             add_newest(&mut call, &batch);
-            let (born, changed, count): (u64, bool, u64) = self.link.offer(&call).await?;
+            let (born, changed, count): (u64, bool, u64) = self.link.tell(&call).await?;
             self.note_newest(batch.bucket, Version { born, count }, changed, batch.newest);
             Ok::<_, TierError>(())
         };
@@ -485,6 +493,16 @@ impl HotTier for RedisHot {
         if !doubt.0.is_empty() {
             self.inner.lose();
         }
+    }
+
+    fn withdraw<'a>(&'a self, readings: &'a [StoredReading]) -> TierFuture<'a, ()> {
+        Box::pin(async move {
+            let gone = self.inner.withdraw(readings).await;
+            if gone.is_err() {
+                self.inner.lose(); // what is in doubt is filled in
+            }
+            gone
+        })
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<[StoredReading]>> {
