@@ -4,7 +4,7 @@
 mod services;
 
 use collector::history::{History, POINTS_MAX, Question, Resolution, Width};
-use collector::tiers::hot::days::{DAY, DayCache, Days, Kept, MemoryDays, SeriesDay};
+use collector::tiers::hot::days::{DAY, DayCache, Days, Kept, MemoryDays, SeriesDay, ToKeep};
 use collector::tiers::hot::memory::MemoryHot;
 use collector::tiers::hot::redis::{RedisDays, RedisHot};
 use collector::tiers::warm::sqlite::SqliteWarm;
@@ -22,8 +22,16 @@ const NEXT: SeriesDay = SeriesDay { day: 20_001, ..A };
 const OTHER: SeriesDay = SeriesDay { series: SeriesId(2), ..A };
 const BUCKET: Bucket = Bucket::Hour;
 
+async fn find_in(days: &impl Days, of: SeriesDay, bucket: Bucket) -> Result<Kept, TierError> {
+    Ok(days.find(of.series, &[of.day], bucket).await?.remove(0))
+}
+
+async fn find(days: &impl Days, of: SeriesDay) -> Kept {
+    find_in(days, of, BUCKET).await.unwrap()
+}
+
 async fn version(days: &impl Days, of: SeriesDay) -> u64 {
-    match days.find(of, BUCKET).await.unwrap() {
+    match find(days, of).await {
         Kept::Nothing(version) => version,
         other => panic!("{other:?}"),
     }
@@ -31,15 +39,35 @@ async fn version(days: &impl Days, of: SeriesDay) -> u64 {
 
 async fn keep(days: &impl Days, of: SeriesDay, bytes: &[u8]) {
     let version = version(days, of).await;
-    days.keep(of, BUCKET, version, bytes.to_vec()).await.unwrap();
+    keep_under(days, of, version, bytes).await;
+}
+
+async fn keep_under(days: &impl Days, SeriesDay { series, day }: SeriesDay, version: u64, bytes: &[u8]) {
+    days.keep(series, BUCKET, &[ToKeep { day, version, what: bytes.to_vec() }]).await.unwrap();
 }
 
 async fn what_is_kept_is_found(days: impl Days) {
     keep(&days, A, b"a").await;
     keep(&days, NEXT, b"").await;
-    assert_eq!(days.find(A, BUCKET).await.unwrap(), Kept::Day(b"a".to_vec()));
-    assert_eq!(days.find(NEXT, BUCKET).await.unwrap(), Kept::Day(vec![]));
-    assert!(matches!(days.find(A, Bucket::FiveMinutes).await.unwrap(), Kept::Nothing(_)), "another width");
+    assert_eq!(find(&days, A).await, Kept::Day(b"a".to_vec()));
+    assert_eq!(find(&days, NEXT).await, Kept::Day(vec![]));
+    assert!(matches!(find_in(&days, A, Bucket::FiveMinutes).await.unwrap(), Kept::Nothing(_)), "another width");
+}
+
+async fn many_days_are_kept_and_found_in_their_order(days: impl Days) {
+    let all: Vec<i64> = (0..100).map(|n| A.day - n).collect();
+    let found = days.find(A.series, &all, BUCKET).await.unwrap();
+    let version = |kept: &Kept| if let Kept::Nothing(version) = kept { *version } else { panic!("{kept:?}") };
+    let every_other = all.iter().zip(&found).step_by(2);
+    let to_keep =
+        every_other.map(|(day, kept)| ToKeep { day: *day, version: version(kept), what: day.to_be_bytes().into() });
+    days.keep(A.series, BUCKET, &to_keep.collect::<Vec<_>>()).await.unwrap();
+    for (n, (day, kept)) in all.iter().zip(days.find(A.series, &all, BUCKET).await.unwrap()).enumerate() {
+        match n % 2 {
+            0 => assert_eq!(kept, Kept::Day(day.to_be_bytes().into())),
+            _ => assert_eq!(kept, found[n]),
+        }
+    }
 }
 
 async fn exactly_what_changed_is_thrown_out(days: impl Days) {
@@ -47,25 +75,25 @@ async fn exactly_what_changed_is_thrown_out(days: impl Days) {
         keep(&days, of, b"x").await;
     }
     days.begin(&[A]).await.unwrap();
-    assert_eq!(days.find(A, BUCKET).await.unwrap(), Kept::Changing);
+    assert_eq!(find(&days, A).await, Kept::Changing);
     days.end(&[A]).await.unwrap();
-    assert!(matches!(days.find(A, BUCKET).await.unwrap(), Kept::Nothing(_)));
+    assert!(matches!(find(&days, A).await, Kept::Nothing(_)));
     for of in [NEXT, OTHER] {
-        assert_eq!(days.find(of, BUCKET).await.unwrap(), Kept::Day(b"x".to_vec()));
+        assert_eq!(find(&days, of).await, Kept::Day(b"x".to_vec()));
     }
 }
 
 async fn what_was_read_before_a_change_is_not_kept_after_it(days: impl Days) {
     let before = version(&days, A).await;
     days.begin(&[A]).await.unwrap();
-    days.keep(A, BUCKET, before, b"old".to_vec()).await.unwrap();
-    assert_eq!(days.find(A, BUCKET).await.unwrap(), Kept::Changing);
+    keep_under(&days, A, before, b"old").await;
+    assert_eq!(find(&days, A).await, Kept::Changing);
     days.end(&[A]).await.unwrap();
-    days.keep(A, BUCKET, before, b"old".to_vec()).await.unwrap();
+    keep_under(&days, A, before, b"old").await;
     let after = version(&days, A).await;
     assert_ne!(after, before);
-    days.keep(A, BUCKET, before, b"old".to_vec()).await.unwrap();
-    assert_eq!(days.find(A, BUCKET).await.unwrap(), Kept::Nothing(after));
+    keep_under(&days, A, before, b"old").await;
+    assert_eq!(find(&days, A).await, Kept::Nothing(after));
 }
 
 async fn all_can_be_thrown_out(days: impl Days) {
@@ -73,13 +101,14 @@ async fn all_can_be_thrown_out(days: impl Days) {
     let before = version(&days, NEXT).await;
     days.drop_all().await.unwrap();
     assert_ne!(version(&days, NEXT).await, before);
-    assert!(matches!(days.find(A, BUCKET).await.unwrap(), Kept::Nothing(_)));
+    assert!(matches!(find(&days, A).await, Kept::Nothing(_)));
 }
 
 macro_rules! whole_contract {
     ($make:expr) => {
         whole_contract! { $make;
             what_is_kept_is_found
+            many_days_are_kept_and_found_in_their_order
             exactly_what_changed_is_thrown_out
             what_was_read_before_a_change_is_not_kept_after_it
             all_can_be_thrown_out
@@ -129,7 +158,7 @@ async fn a_redis_that_came_back_with_an_old_copy_shows_nothing_of_it() {
     services::eventually(
         "it is connected again",
         std::time::Duration::from_secs(20),
-        async || matches!(days.find(A, BUCKET).await, Ok(found) if matches!(found, Kept::Nothing(_))),
+        async || matches!(find_in(&days, A, BUCKET).await, Ok(found) if matches!(found, Kept::Nothing(_))),
     )
     .await;
 }
@@ -150,11 +179,11 @@ impl Flaky {
 }
 
 impl Days for Flaky {
-    fn find(&self, of: SeriesDay, bucket: Bucket) -> TierFuture<'_, Kept> {
-        self.answers(|| self.inner.find(of, bucket))
+    fn find<'a>(&'a self, series: SeriesId, days: &'a [i64], bucket: Bucket) -> TierFuture<'a, Vec<Kept>> {
+        self.answers(|| self.inner.find(series, days, bucket))
     }
-    fn keep(&self, of: SeriesDay, bucket: Bucket, version: u64, bytes: Vec<u8>) -> TierFuture<'_, ()> {
-        self.answers(|| self.inner.keep(of, bucket, version, bytes))
+    fn keep<'a>(&'a self, series: SeriesId, bucket: Bucket, days: &'a [ToKeep<Vec<u8>>]) -> TierFuture<'a, ()> {
+        self.answers(|| self.inner.keep(series, bucket, days))
     }
     fn begin<'a>(&'a self, days: &'a [SeriesDay]) -> TierFuture<'a, ()> {
         self.answers(|| self.inner.begin(days))
@@ -243,8 +272,8 @@ async fn late_data_of_an_outage_shows_once_the_cache_is_back() {
     while bench.warm.refresh_rollups(100).await.unwrap() > 0 {}
     let whole = DAYS * 24 * 60;
     bench.same_answers(0, 0, whole, Width::Hour).await;
-    let of = SeriesDay { series: bench.series[0].id, day: FIRST_DAY };
-    assert!(bench.cache.find(of, Bucket::Hour, bench.now).await.is_ok(), "it is kept");
+    let found = bench.cache.find(bench.series[0].id, &[FIRST_DAY], Bucket::Hour, bench.now).await;
+    assert!(found[0].is_ok(), "it is kept");
     bench.flaky.away.store(true, Ordering::SeqCst);
     bench.commit(vec![bench.reading(0, 30, 1e6)]).await;
     while bench.warm.refresh_rollups(100).await.unwrap() > 0 {}

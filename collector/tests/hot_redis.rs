@@ -4,7 +4,7 @@
 
 mod services;
 
-use collector::tiers::hot::days::{Days as _, Kept, SeriesDay};
+use collector::tiers::hot::days::{Days as _, Kept, SeriesDay, ToKeep};
 use collector::tiers::hot::redis::{RedisHot, Seen, Source};
 use collector::tiers::hot::settings::HotSettings;
 use collector::tiers::hot::shelf::{Kind, Shelf as _};
@@ -564,8 +564,9 @@ async fn all_there_is(tier: &RedisHot) {
     tier.state().await.unwrap();
     days.begin(&[day(1), day(2)]).await.unwrap();
     days.end(&[day(1), day(2)]).await.unwrap();
-    if let Kept::Nothing(version) = days.find(day(1), Bucket::Hour).await.unwrap() {
-        days.keep(day(1), Bucket::Hour, version, vec![1]).await.unwrap();
+    let SeriesDay { series: of, day: one } = day(1);
+    if let Kept::Nothing(version) = days.find(of, &[one], Bucket::Hour).await.unwrap()[0] {
+        days.keep(of, Bucket::Hour, &[ToKeep { day: one, version, what: vec![1] }]).await.unwrap();
     }
     days.drop_all().await.unwrap();
     for kind in [Kind::Session, Kind::Attempt] {

@@ -13,7 +13,7 @@ use collector::etl::jobs::data_quality::{DataQuality, bounds};
 use collector::etl::schedule::{Schedule, zone};
 use collector::etl::store::{Finished, JobStore, Status, Why};
 use collector::etl::{Job, JobError, Outcome, Pace, Planned, Progress, RunRefused, Scheduler};
-use collector::tiers::hot::days::{DayCache, MemoryDays, SeriesDay};
+use collector::tiers::hot::days::{DayCache, MemoryDays};
 use collector::tiers::warm::postgres::PostgresWarm;
 use collector::tiers::warm::sqlite::SqliteWarm;
 use collector::tiers::{AuditWanted, Audited, Bucket, Flush, StoredReading, WarmTier};
@@ -540,7 +540,7 @@ async fn past_days_are_looked_up_before_someone_asks() {
         done.detail, "7 readings into the hot tier, 9 days of rollups looked up",
         "of eight days hours, of one five minutes"
     );
-    let found = async |day: i64| cache.find(SeriesDay { series, day: 20_500 - day }, Bucket::Hour, now).await;
+    let found = async |day: i64| cache.find(series, &[20_500 - day], Bucket::Hour, now).await.remove(0);
     for day in 1..9 {
         let day_of = |day: i64| Timestamp((20_500 - day) * DAY);
         let wanted = warm.rollups(series, Bucket::Hour, day_of(day), day_of(day - 1)).await.unwrap().clean;

@@ -15,7 +15,7 @@ pub use standing::Standing;
 
 use crate::analytics::anomaly::{Finding, Found, GRACE_MAX, Taught, Watch, add, past, settle};
 use crate::analytics::store::{Anomaly, State, Wanted};
-use crate::tiers::hot::days::{ACTIVE, Days, Kept};
+use crate::tiers::hot::days::{ACTIVE, Days, Kept, ToKeep};
 use crate::tiers::{Bucket, SeriesId, SeriesInfo, TierError, WarmTier};
 use shared::reading::Timestamp;
 use std::collections::{BTreeMap, HashMap};
@@ -117,8 +117,9 @@ impl Anomalies {
         let whole = active.len() <= ACTIVE_MAX as usize;
         let active: Vec<Anomaly> = active.into_values().rev().take(ACTIVE_MAX as usize).collect();
         if let (Some(days), Some(version), true) = (&self.kept, version, whole)
-            && let Ok(bytes) = postcard::to_allocvec(&(FORMAT, &active))
-            && let Err(error) = days.keep(ACTIVE, Bucket::Hour, version, bytes).await
+            && let Ok(what) = postcard::to_allocvec(&(FORMAT, &active))
+            && let Err(error) =
+                days.keep(ACTIVE.series, Bucket::Hour, &[ToKeep { day: ACTIVE.day, version, what }]).await
         {
             tracing::debug!(%error, "active anomalies are not in the hot tier");
         }
@@ -133,13 +134,14 @@ impl Anomalies {
             self.tell_others().await;
             return Err(None);
         }
-        match days.find(ACTIVE, Bucket::Hour).await {
-            Ok(Kept::Day(bytes)) => match postcard::from_bytes::<(u8, Vec<Anomaly>)>(&bytes) {
+        let found = days.find(ACTIVE.series, &[ACTIVE.day], Bucket::Hour).await;
+        match found.ok().and_then(|mut found| found.pop()) {
+            Some(Kept::Day(bytes)) => match postcard::from_bytes::<(u8, Vec<Anomaly>)>(&bytes) {
                 Ok((FORMAT, active)) if !self.doubt.load(Ordering::SeqCst) => Ok(active),
                 _ => Err(None),
             },
-            Ok(Kept::Nothing(version)) => Err(Some(version)),
-            Ok(Kept::Changing) | Err(_) => Err(None),
+            Some(Kept::Nothing(version)) => Err(Some(version)),
+            Some(Kept::Changing) | None => Err(None),
         }
     }
 

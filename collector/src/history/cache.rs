@@ -1,9 +1,8 @@
 //! Rollups of past days, from the cache where they are there.
 
 use super::History;
-use crate::tiers::hot::days::{DAY, DayCache, SeriesDay};
+use crate::tiers::hot::days::{DAY, DayCache, ToKeep};
 use crate::tiers::{Bucket, Rollups, SeriesId, TierError};
-use futures::future::join_all;
 use shared::reading::Timestamp;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ const DAYS_MAX: i64 = 400;
 #[derive(Default)]
 struct Gap {
     span: Option<(Timestamp, Timestamp)>,
-    days: Vec<(SeriesDay, u64)>,
+    days: Vec<(i64, u64)>,
 }
 
 impl History {
@@ -37,14 +36,13 @@ impl History {
             return self.warm.rollups(series, base, from, to).await;
         };
         cache.ask(series);
-        let days: Vec<i64> = (first..=last).collect();
-        let find = async |day: &i64| {
-            let whole = from.0 <= day * DAY && (day + 1) * DAY <= to.0;
-            if whole { cache.find(SeriesDay { series, day: *day }, base, now).await } else { Err(None) }
-        };
+        let is_whole = |day: &i64| from.0 <= day * DAY && (day + 1) * DAY <= to.0;
+        let whole: Vec<i64> = (first..=last).filter(is_whole).collect();
+        let mut found = cache.find(series, &whole, base, now).await.into_iter();
         let (mut rollups, mut gap) = (Rollups::default(), Gap::default());
-        for (day, found) in days.iter().zip(join_all(days.iter().map(find)).await) {
-            match found {
+        for day in first..=last {
+            let of_day = if is_whole(&day) { found.next().unwrap_or(Err(None)) } else { Err(None) };
+            match of_day {
                 Ok(kept) => {
                     self.close(cache, series, base, &mut gap, &mut rollups).await?;
                     rollups.clean.extend(kept);
@@ -52,7 +50,7 @@ impl History {
                 Err(version) => {
                     let begins = gap.span.map_or(from.max(Timestamp(day * DAY)), |(begins, _)| begins);
                     gap.span = Some((begins, to.min(Timestamp((day + 1) * DAY))));
-                    gap.days.extend(version.map(|version| (SeriesDay { series, day: *day }, version)));
+                    gap.days.extend(version.map(|version| (day, version)));
                 }
             }
         }
@@ -71,14 +69,12 @@ impl History {
     ) -> Result<(), TierError> {
         let Gap { span: Some((from, to)), days } = std::mem::take(gap) else { return Ok(()) };
         let found = self.warm.rollups(series, base, from, to).await?;
-        for (of, version) in days {
-            let within = |at: Timestamp| at.0.div_euclid(DAY) == of.day;
-            if !found.dirty.iter().any(|start| within(*start)) {
-                let begins = found.clean.partition_point(|(start, _)| start.0.div_euclid(DAY) < of.day);
-                let of_day = found.clean[begins..].iter().take_while(|(start, _)| within(*start));
-                cache.keep(of, base, version, &of_day.copied().collect::<Vec<_>>()).await;
-            }
-        }
+        let right = |(day, version): (i64, u64)| {
+            let is_dirty = found.dirty.iter().any(|start| start.0.div_euclid(DAY) == day);
+            let before = |end: i64| found.clean.partition_point(|(start, _)| start.0.div_euclid(DAY) < end);
+            (!is_dirty).then(|| ToKeep { day, version, what: &found.clean[before(day)..before(day + 1)] })
+        };
+        cache.keep(series, base, &days.into_iter().filter_map(right).collect::<Vec<_>>()).await;
         rollups.clean.extend(found.clean);
         rollups.dirty.extend(found.dirty);
         Ok(())

@@ -3,7 +3,7 @@
 
 use crate::etl::{Job, JobError, Now, Outcome, Progress};
 use crate::tiers::cold::lost::counted;
-use crate::tiers::hot::days::{DAY, DayCache, SeriesDay};
+use crate::tiers::hot::days::{DAY, DayCache, SeriesDay, ToKeep};
 use crate::tiers::{Bucket, SeriesId, TierError, TierFuture, WarmTier};
 use futures::future::BoxFuture;
 use shared::reading::Timestamp;
@@ -56,11 +56,11 @@ impl CacheRefresh {
         progress.of(wanted.len() as u64);
         let mut kept = 0;
         for (of, bucket) in wanted {
-            if let Err(Some(version)) = cache.look(of, bucket, now).await {
+            if let Some(Err(Some(version))) = cache.look(of.series, &[of.day], bucket, now).await.pop() {
                 let (from, to) = (Timestamp(of.day * DAY), Timestamp((of.day + 1) * DAY));
                 let found = self.warm.rollups(of.series, bucket, from, to).await?;
                 if found.dirty.is_empty() {
-                    cache.keep(of, bucket, version, &found.clean).await;
+                    cache.keep(of.series, bucket, &[ToKeep { day: of.day, version, what: &found.clean }]).await;
                     kept += 1;
                 }
             }

@@ -44,13 +44,24 @@ pub enum Kept {
     Changing,
 }
 
+/// A day of a series that is to be kept, and under which version.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ToKeep<T> {
+    /// The day, counted from 1970 in UTC.
+    pub day: i64,
+    /// As it was found.
+    pub version: u64,
+    /// What is kept.
+    pub what: T,
+}
+
 /// Where days are kept. What is given back is only ever what was kept under the version that still holds.
 pub trait Days: Send + Sync + 'static {
-    /// What is known of a day.
-    fn find(&self, of: SeriesDay, bucket: Bucket) -> TierFuture<'_, Kept>;
+    /// What is known of days of a series, in their order.
+    fn find<'a>(&'a self, series: SeriesId, days: &'a [i64], bucket: Bucket) -> TierFuture<'a, Vec<Kept>>;
 
-    /// Keeps a day, if that is still its version.
-    fn keep(&self, of: SeriesDay, bucket: Bucket, version: u64, bytes: Vec<u8>) -> TierFuture<'_, ()>;
+    /// Keeps days of a series, each if that is still its version.
+    fn keep<'a>(&'a self, series: SeriesId, bucket: Bucket, days: &'a [ToKeep<Vec<u8>>]) -> TierFuture<'a, ()>;
 
     /// Something of these days is about to change.
     fn begin<'a>(&'a self, days: &'a [SeriesDay]) -> TierFuture<'a, ()>;
@@ -135,58 +146,63 @@ impl DayCache {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The rollups of a past day that someone asks for; it is counted whether they are there.
-    ///
-    /// # Errors
-    /// As [`DayCache::look`].
-    pub async fn find(
-        &self,
-        of: SeriesDay,
-        bucket: Bucket,
-        now: Timestamp,
-    ) -> Result<Vec<(Timestamp, Rollup)>, Option<u64>> {
-        let found = self.look(of, bucket, now).await;
-        if is_settled(of, now) {
-            let outcome = if found.is_ok() { "hit" } else { "miss" };
-            metrics::counter!("collector_cache_lookups_total", "outcome" => outcome).increment(1);
+    /// The rollups of days that someone asks for; of past ones it is counted whether they are there.
+    pub async fn find(&self, series: SeriesId, days: &[i64], bucket: Bucket, now: Timestamp) -> Vec<Found> {
+        let found = self.look(series, days, bucket, now).await;
+        let settled = days.iter().zip(&found).filter(|(day, _)| is_settled(**day, now)).map(|(_, found)| found.is_ok());
+        let (hits, misses): (Vec<_>, Vec<_>) = settled.partition(|hit| *hit);
+        for (outcome, count) in [("hit", hits.len()), ("miss", misses.len())] {
+            metrics::counter!("collector_cache_lookups_total", "outcome" => outcome).increment(count as u64);
         }
         found
     }
 
-    /// The rollups of a past day.
-    ///
-    /// # Errors
-    /// When they are not there, with the version under which they may be kept, if they may.
-    pub async fn look(
-        &self,
-        of: SeriesDay,
-        bucket: Bucket,
-        now: Timestamp,
-    ) -> Result<Vec<(Timestamp, Rollup)>, Option<u64>> {
-        if !is_settled(of, now) {
-            return Err(None);
-        }
-        let Some(faults) = self.healed().await else { return Err(None) };
-        let found = match self.days.find(of, bucket).await {
-            Ok(Kept::Day(bytes)) => postcard::from_bytes(&bytes).map_err(|_| None),
-            Ok(Kept::Nothing(version)) => Err(Some(version)),
-            Ok(Kept::Changing) | Err(_) => Err(None),
-        };
-        // What could not be told while this was looked for makes it worthless.
-        if self.faults.load(Ordering::SeqCst) == faults { found } else { Err(None) }
+    /// The rollups of days, in their order.
+    pub async fn look(&self, series: SeriesId, days: &[i64], bucket: Bucket, now: Timestamp) -> Vec<Found> {
+        let settled: Vec<i64> = days.iter().copied().filter(|day| is_settled(*day, now)).collect();
+        let mut found = self.look_settled(series, &settled, bucket).await.into_iter();
+        let of_day = |day: &i64| if is_settled(*day, now) { found.next().unwrap_or(Err(None)) } else { Err(None) };
+        days.iter().map(of_day).collect()
     }
 
-    /// Keeps a day's rollups, none of which is out of date.
-    pub async fn keep(&self, of: SeriesDay, bucket: Bucket, version: u64, rollups: &[(Timestamp, Rollup)]) {
-        let Ok(bytes) = postcard::to_allocvec(rollups) else { return };
-        if let Err(error) = self.days.keep(of, bucket, version, bytes).await {
-            tracing::debug!(%error, "a day of rollups is not cached");
+    async fn look_settled(&self, series: SeriesId, days: &[i64], bucket: Bucket) -> Vec<Found> {
+        if days.is_empty() {
+            return Vec::new();
+        }
+        let Some(faults) = self.healed().await else { return Vec::new() };
+        let Ok(found) = self.days.find(series, days, bucket).await else { return Vec::new() };
+        // What could not be told while this was looked for makes it worthless.
+        if self.faults.load(Ordering::SeqCst) != faults {
+            return Vec::new();
+        }
+        let read = |kept| match kept {
+            Kept::Day(bytes) => postcard::from_bytes(&bytes).map_err(|_| None),
+            Kept::Nothing(version) => Err(Some(version)),
+            Kept::Changing => Err(None),
+        };
+        found.into_iter().map(read).collect()
+    }
+
+    /// Keeps days' rollups, none of which is out of date.
+    pub async fn keep(&self, series: SeriesId, bucket: Bucket, days: &[ToKeep<&[(Timestamp, Rollup)]>]) {
+        let written = |of: &ToKeep<&[(Timestamp, Rollup)]>| {
+            let what = postcard::to_allocvec(of.what).ok()?;
+            Some(ToKeep { day: of.day, version: of.version, what })
+        };
+        let days: Vec<_> = days.iter().filter_map(written).collect();
+        if !days.is_empty()
+            && let Err(error) = self.days.keep(series, bucket, &days).await
+        {
+            tracing::debug!(%error, "days of rollups are not cached");
         }
     }
 }
 
-fn is_settled(of: SeriesDay, now: Timestamp) -> bool {
-    (of.day + 1).saturating_mul(DAY).saturating_add(SETTLED) <= now.0
+/// A day's rollups; or, when they are not there, the version under which they may be kept, if they may.
+pub type Found = Result<Vec<(Timestamp, Rollup)>, Option<u64>>;
+
+fn is_settled(day: i64, now: Timestamp) -> bool {
+    (day + 1).saturating_mul(DAY).saturating_add(SETTLED) <= now.0
 }
 
 /// The past days among these readings' days.
@@ -226,28 +242,41 @@ impl MemoryDays {
     }
 }
 
-impl Days for MemoryDays {
-    fn find(&self, of: SeriesDay, bucket: Bucket) -> TierFuture<'_, Kept> {
-        let mut table = self.lock();
-        if table.versions.len() >= 4 * DAYS_MAX {
-            table.clear();
+impl Table {
+    fn find(&mut self, of: SeriesDay, bucket: Bucket, fresh: impl FnOnce() -> u64) -> Kept {
+        if self.versions.len() >= 4 * DAYS_MAX {
+            self.clear();
         }
-        let version = *table.versions.entry(of).or_insert_with(|| Some(self.fresh()));
-        let found = match (version, table.days.get(&(of, bucket == Bucket::Hour))) {
+        let version = *self.versions.entry(of).or_insert_with(|| Some(fresh()));
+        match (version, self.days.get(&(of, bucket == Bucket::Hour))) {
             (None, _) => Kept::Changing,
             (Some(version), Some((kept, bytes))) if *kept == version => Kept::Day(bytes.clone()),
             (Some(version), _) => Kept::Nothing(version),
-        };
+        }
+    }
+
+    fn keep(&mut self, of: SeriesDay, bucket: Bucket, version: u64, bytes: &[u8]) {
+        if self.days.len() >= DAYS_MAX {
+            // Whoever is looking at these days finds them again; a version that is gone is never used again.
+            self.clear();
+        } else if self.versions.get(&of) == Some(&Some(version)) {
+            self.days.insert((of, bucket == Bucket::Hour), (version, bytes.to_vec()));
+        }
+    }
+}
+
+impl Days for MemoryDays {
+    fn find<'a>(&'a self, series: SeriesId, days: &'a [i64], bucket: Bucket) -> TierFuture<'a, Vec<Kept>> {
+        let mut table = self.lock();
+        let find = |day: &i64| table.find(SeriesDay { series, day: *day }, bucket, || self.fresh());
+        let found = days.iter().map(find).collect();
         Box::pin(async { Ok(found) })
     }
 
-    fn keep(&self, of: SeriesDay, bucket: Bucket, version: u64, bytes: Vec<u8>) -> TierFuture<'_, ()> {
+    fn keep<'a>(&'a self, series: SeriesId, bucket: Bucket, days: &'a [ToKeep<Vec<u8>>]) -> TierFuture<'a, ()> {
         let mut table = self.lock();
-        if table.days.len() >= DAYS_MAX {
-            // Whoever is looking at these days finds them again; a version that is gone is never used again.
-            table.clear();
-        } else if table.versions.get(&of) == Some(&Some(version)) {
-            table.days.insert((of, bucket == Bucket::Hour), (version, bytes));
+        for ToKeep { day, version, what } in days {
+            table.keep(SeriesDay { series, day: *day }, bucket, *version, what);
         }
         Box::pin(async { Ok(()) })
     }

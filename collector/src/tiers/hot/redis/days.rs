@@ -2,12 +2,15 @@
 
 use super::batch::{BUCKETS, bucket_of};
 use super::{Inner, RedisHot, identity};
-use crate::tiers::hot::days::{Days, Kept, SeriesDay};
-use crate::tiers::{Bucket, TierError, TierFuture};
+use crate::tiers::hot::days::{Days, Kept, SeriesDay, ToKeep};
+use crate::tiers::{Bucket, SeriesId, TierError, TierFuture};
 use futures::future::try_join_all;
 use redis::ScriptInvocation;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Most days in one call, so that none holds up Redis for long: of five minutes a day takes about 50 KB.
+const DAYS_AT_ONCE: usize = 32;
 
 /// On the same connection as the hot tier.
 pub struct RedisDays(Arc<Inner>);
@@ -51,27 +54,41 @@ fn width(bucket: Bucket) -> &'static str {
     }
 }
 
+/// Version and what is kept, if anything.
+fn kept(version: &[u8], bytes: Option<Vec<u8>>) -> Kept {
+    let version = std::str::from_utf8(version).ok().and_then(|text| text.parse().ok());
+    match (version, bytes) {
+        (Some(_), Some(bytes)) => Kept::Day(bytes),
+        (Some(version), None) => Kept::Nothing(version),
+        (None, _) => Kept::Changing,
+    }
+}
+
 impl Days for RedisDays {
-    fn find(&self, of: SeriesDay, bucket: Bucket) -> TierFuture<'_, Kept> {
+    fn find<'a>(&'a self, series: SeriesId, days: &'a [i64], bucket: Bucket) -> TierFuture<'a, Vec<Kept>> {
         Box::pin(async move {
-            let mut call = self.call(bucket_of(of.series), "find");
-            call.arg(of.series.0).arg(of.day).arg(width(bucket));
-            let found: Vec<Vec<u8>> = self.0.link.ask(&call).await?;
-            let mut found = found.into_iter();
-            let version = found.next().and_then(|text| String::from_utf8(text).ok()?.parse().ok());
-            Ok(match (version, found.next()) {
-                (Some(_), Some(bytes)) => Kept::Day(bytes),
-                (Some(version), None) => Kept::Nothing(version),
-                (None, _) => Kept::Changing,
-            })
+            let find = async |some: &[i64]| {
+                let mut call = self.call(bucket_of(series), "find");
+                call.arg(series.0).arg(width(bucket)).arg(some);
+                let found: Vec<(Vec<u8>, Option<Vec<u8>>)> = self.0.link.ask(&call).await?;
+                Ok::<_, TierError>(found.into_iter().map(|(version, bytes)| kept(&version, bytes)).collect::<Vec<_>>())
+            };
+            Ok(try_join_all(days.chunks(DAYS_AT_ONCE).map(find)).await?.concat())
         })
     }
 
-    fn keep(&self, of: SeriesDay, bucket: Bucket, version: u64, bytes: Vec<u8>) -> TierFuture<'_, ()> {
+    fn keep<'a>(&'a self, series: SeriesId, bucket: Bucket, days: &'a [ToKeep<Vec<u8>>]) -> TierFuture<'a, ()> {
         Box::pin(async move {
-            let mut call = self.call(bucket_of(of.series), "keep");
-            call.arg(of.series.0).arg(of.day).arg(width(bucket)).arg(version).arg(bytes);
-            self.0.link.ask(&call).await
+            let keep = async |some: &[ToKeep<Vec<u8>>]| {
+                let mut call = self.call(bucket_of(series), "keep");
+                call.arg(series.0).arg(width(bucket));
+                for ToKeep { day, version, what } in some {
+                    call.arg(*day).arg(*version).arg(&what[..]);
+                }
+                self.0.link.ask::<()>(&call).await
+            };
+            try_join_all(days.chunks(DAYS_AT_ONCE).map(keep)).await?;
+            Ok(())
         })
     }
 

@@ -13,25 +13,34 @@ end
 local function versions_key(day) return p .. 'v:' .. gen .. ':' .. day end
 local function day_key(series, day, bucket) return p .. 'a:' .. gen .. ':' .. series .. ':' .. day .. ':' .. bucket end
 
-if verb == 'find' then
-  local series, day, bucket = ARGV[5], ARGV[6], ARGV[7]
+-- Version, and what is kept under it or nothing.
+local function find(series, day, bucket)
   local key = versions_key(day)
   local version = redis.call('HGET', key, series)
-  if version == 'x' then return { 'x' } end
+  if version == 'x' then return { 'x', false } end
   if not version then
     redis.call('HSET', key, series, fresh)
     redis.call('PEXPIRE', key, ttl)
-    return { fresh }
+    return { fresh, false }
   end
   local kept = redis.call('GET', day_key(series, day, bucket))
   if kept and string.sub(kept, 1, #version + 1) == version .. ':' then
     return { version, string.sub(kept, #version + 2) }
   end
-  return { version }
+  return { version, false }
+end
+
+if verb == 'find' then
+  local found = {}
+  for i = 7, #ARGV do found[#found + 1] = find(ARGV[5], ARGV[i], ARGV[6]) end
+  return found
 elseif verb == 'keep' then
-  local series, day, bucket, version = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-  if redis.call('HGET', versions_key(day), series) == version then
-    redis.call('SET', day_key(series, day, bucket), version .. ':' .. ARGV[9], 'PX', ttl)
+  local series, bucket = ARGV[5], ARGV[6]
+  for i = 7, #ARGV, 3 do
+    local day, version = ARGV[i], ARGV[i + 1]
+    if redis.call('HGET', versions_key(day), series) == version then
+      redis.call('SET', day_key(series, day, bucket), version .. ':' .. ARGV[i + 2], 'PX', ttl)
+    end
   end
 elseif verb == 'begin' or verb == 'end' then
   for i = 5, #ARGV, 2 do
