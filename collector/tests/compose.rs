@@ -154,6 +154,7 @@ fn the_dockerfile_builds_what_the_workspace_has() {
     let rust = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let wanted = rust.lines().find_map(|line| line.strip_prefix("rust-version = \"")?.split('"').next()).unwrap();
     assert!(text.contains(&format!("FROM rust:{wanted}-")), "the workspace needs {wanted}");
+    assert!(!text.contains("# syntax="), "one image more that a build would need");
     for path in ["docker/Dockerfile", "docker/mosquitto.conf", ".dockerignore"] {
         assert!(root().join(path).is_file(), "{path}");
     }
