@@ -138,6 +138,14 @@ fn the_dashboard_is_reached_over_tls_by_those_who_log_in() {
     assert!(image.contains(&health));
 }
 
+#[test]
+fn the_passwords_get_neither_into_an_image_nor_into_git() {
+    for (file, line) in [(".dockerignore", ".env"), (".gitignore", "/.env")] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        assert!(text.lines().any(|found| found == line), "{file}");
+    }
+}
+
 /// Every `--bin`, `--example` and `COPY --from` of the Dockerfile is something that there is.
 #[test]
 fn the_dockerfile_builds_what_the_workspace_has() {
