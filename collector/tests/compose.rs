@@ -257,6 +257,50 @@ async fn any_password_is_the_brokers_password() {
     assert!(!refused.status.success() && said.contains("MQTT_USER in .env"), "{refused:?}");
 }
 
+/// The broker as docker/mosquitto.conf has it, with a folder and a port of its own; what it says is in `log`.
+fn broker(folder: &Path, port: u16) -> Service {
+    let text = std::fs::read_to_string(root().join("docker/mosquitto.conf")).unwrap();
+    let text = text
+        .replace(
+            "listener 1883\nallow_anonymous false\n",
+            &format!("user root\nlistener {port} 127.0.0.1\nallow_anonymous true\n"),
+        )
+        .replace("password_file /run/mosquitto/password\n", "")
+        .replace("/mosquitto/data", folder.to_str().unwrap());
+    let config = folder.join("mosquitto.conf");
+    std::fs::write(&config, text).unwrap();
+    let command = format!("exec mosquitto -c '{}' >>'{}' 2>&1", config.display(), folder.join("log").display());
+    Service::start(&["sh", "-c", &command], None, Signal::TERM, Stdio::null())
+}
+
+fn holds(path: &Path, what: &str) -> bool {
+    std::fs::read(path).is_ok_and(|bytes| bytes.windows(what.len()).any(|part| part == what.as_bytes()))
+}
+
+/// A sensor that heard it was taken doesn't send it again: it waits for an agent that is away, though the broker is killed.
+#[tokio::test]
+async fn what_the_broker_acknowledged_outlives_it_and_what_it_says_is_seen_at_once() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let log = folder.path().join("log");
+    let client = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(["-p", &port.to_string(), "-t", "meters/DIST_002", "-q", "1"]).args(arguments);
+        command.output().unwrap()
+    };
+    let mut service = broker(folder.path(), port);
+    eventually("the broker says that it runs", Duration::from_secs(20), async || holds(&log, " running")).await;
+    assert!(client("mosquitto_sub", &["-c", "-i", "gateway", "-E"]).status.success());
+    assert!(client("mosquitto_pub", &["-m", "flow 12.5"]).status.success());
+    let kept = folder.path().join("mosquitto.db");
+    eventually("the message is on its disk", Duration::from_secs(20), async || holds(&kept, "flow 12.5")).await;
+    service.kill();
+    std::fs::remove_file(&log).unwrap();
+    let _service = broker(folder.path(), port);
+    eventually("the broker says that it runs", Duration::from_secs(20), async || holds(&log, " running")).await;
+    let heard = client("mosquitto_sub", &["-c", "-i", "gateway", "-C", "1", "-W", "10"]);
+    assert_eq!(String::from_utf8_lossy(&heard.stdout), "flow 12.5\n");
+}
+
 /// Who logs in to the broker is said in one place.
 #[test]
 fn the_demos_agent_is_the_user_of_the_broker() {
