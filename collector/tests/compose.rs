@@ -111,6 +111,8 @@ fn images_are_pinned_and_what_is_built_or_mounted_exists() {
     }
     for (name, service) in services(&compose) {
         let image = service["image"].as_str().unwrap();
+        let never = service["pull_policy"].as_str() == Some("never");
+        assert_eq!(never, built.contains(image), "{name}: {image} is in no registry, or only there");
         if service["build"].is_badvalue() {
             assert!(built.contains(image) || image.contains(':') && !image.ends_with(":latest"), "{name}: {image}");
         } else {
