@@ -1,8 +1,10 @@
 //! The write buffer when tiers fail, refuse, lose answers, and come back.
 
+mod services;
 mod support;
 
 use collector::tiers::WarmTier as _;
+use services::disk::SmallDisk;
 use shared::block::TimeBase;
 use shared::catalogue::CatalogueHash;
 use shared::reading::Timestamp;
@@ -167,6 +169,77 @@ async fn warm_history(site: &Site, collector: Collector) -> Vec<(Timestamp, Opti
     history
 }
 
+/// Blocks of random values are large.
+fn large(hash: CatalogueHash, start: i64, seq: u64) -> Vec<u8> {
+    let row = |n: u64| {
+        let mixed = (seq * 1_000 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (0, start + (seq * 1_000 + n) as i64 * 10_000, mixed as f64 / 1e10)
+    };
+    block(hash, TimeBase::Utc, &(0..LARGE).map(row).collect::<Vec<_>>())
+}
+
+/// Readings of a large block.
+const LARGE: u64 = 600;
+
+/// All of its own folder lies on it: spool, SQLite, archive.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_nothing_is_taken_that_could_be_lost_and_all_goes_on_when_there_is_room() {
+    let unproved = "that a collector whose disk was full has lost nothing";
+    let Some(disk) = SmallDisk::or_say(64, unproved) else { return };
+    let site = Site::new(&["STATION_7"], |config| {
+        config.data_dir = disk.path().join("data");
+        config.spool.disk_free_min = shared::config::ByteSize::b(0);
+        config.buffer.flush_interval = Duration::from_millis(10).into();
+    });
+    let collector = site.start().await;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    let (start, mut last) = (now_minus(100_000), 0);
+    for round in 1..=3 {
+        // It writes while the room ends.
+        let first = last + 1;
+        last += 20;
+        for seq in first..=last {
+            client.block(seq, large(hash, start, seq)).await;
+        }
+        client.wait_stored(seqs([last - 10])).await;
+        disk.fill();
+        let mut refused = client.answered(last).await;
+        while refused.is_empty() {
+            last += 1;
+            assert!(last < 10_000, "it is never full");
+            client.block(last, large(hash, start, last)).await;
+            refused = client.answered(last).await;
+        }
+        assert!(refused.iter().all(|(_, reason, _, retry)| *reason == RejectReason::Unavailable && *retry));
+        assert!(refused[0].2.contains("the collector can't store now"), "{refused:?}");
+        assert_eq!(client.wait_window().await, 0, "round {round}: the gateway keeps what it has");
+        let health = within(collector.get("health")).await;
+        assert!(health["status"] == "degraded" && health.to_string().contains("No space left"), "{health}");
+        disk.make_room();
+        assert!(client.wait_window().await > 0);
+        // As an agent does: whatever isn't acknowledged comes again, as often as it is refused.
+        let all_again = async {
+            for seq in first..=last {
+                client.block(seq, large(hash, start, seq)).await;
+                while !client.answered(seq).await.is_empty() {
+                    client.block(seq, large(hash, start, seq)).await;
+                }
+            }
+        };
+        within(all_again).await;
+        client.wait_committed(seqs(1..=last)).await;
+    }
+    disk.fill();
+    collector.stop().await;
+    let refused = site.try_start().await.err().expect("room for what every start writes").to_string();
+    assert!(refused.contains("No space left") && refused.contains(&*disk.path().to_string_lossy()), "{refused}");
+    disk.make_room();
+    site.start().await.stop().await;
+    let warm = collector::tiers::warm::sqlite::SqliteWarm::open(&site.config.warm_file()).await.unwrap();
+    assert_eq!(warm.count_readings().await.unwrap(), last * LARGE, "each of them once");
+    warm.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_spool_stops_gateways_until_there_is_room_again() {
     let site = Site::new(&["STATION_7"], |config| {
@@ -178,16 +251,9 @@ async fn a_full_spool_stops_gateways_until_there_is_room_again() {
     client.block(1, one(hash, now_minus(100_000), 0.0)).await;
     client.wait_committed(seqs([1])).await;
     warm.away.store(true, SeqCst);
-    // Blocks of random values are large: the spool's 16 MiB are soon full.
-    let large = |seq: u64| {
-        let rows: Vec<_> = (0..600)
-            .map(|n| {
-                let mixed = (seq * 1000 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                (0, now_minus(100_000) + (seq * 1000 + n) as i64 * 10_000, mixed as f64 / 1e10)
-            })
-            .collect();
-        block(hash, TimeBase::Utc, &rows)
-    };
+    // The spool's 16 MiB are soon full.
+    let start = now_minus(100_000);
+    let large = |seq: u64| large(hash, start, seq);
     let (mut seq, mut refused) = (1, Vec::new());
     while refused.is_empty() {
         seq += 1;

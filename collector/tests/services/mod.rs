@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, unreachable_pub)] // no test binary needs all of them
 
 pub mod bigquery;
+pub mod disk;
 pub mod meddler;
 pub mod postgres;
 pub mod redis;
@@ -81,14 +82,6 @@ impl Drop for Service {
 
 pub fn is_root() -> bool {
     rustix::process::getuid().is_root()
-}
-
-/// Whether a program of ours may have mounts of its own.
-pub fn can_mount() -> bool {
-    let folder = tempfile::tempdir().unwrap();
-    let mount = format!("mount -t tmpfs -o size=1m none {}", folder.path().display());
-    let tried = Command::new("unshare").args(["--mount", "sh", "-c", &mount]).stderr(Stdio::null()).status();
-    is_root() && tried.is_ok_and(|status| status.success())
 }
 
 pub fn free_port() -> u16 {

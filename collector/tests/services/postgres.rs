@@ -1,12 +1,13 @@
 //! PostgreSQL as Debian packages it.
 
+use super::disk::SmallDisk;
 use super::{Service, eventually, free_port, is_root};
 use collector::tiers::warm::settings::{Secret, Timescale, Tls, WarmSettings};
 use rustix::process::Signal;
 use shared::config::HumanDuration;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -19,8 +20,8 @@ pub struct Postgres {
     service: Option<Service>,
     folder: tempfile::TempDir,
     settings: Vec<String>,
-    /// Size of the disk that only the server sees, at [`Self::small_disk`].
-    small_disk_mib: Option<u32>,
+    /// Where its data is.
+    data: PathBuf,
     pub port: u16,
     databases: AtomicU32,
 }
@@ -45,6 +46,15 @@ pub fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Makes an empty cluster.
+fn init(folder: &Path, data: &Path, arguments: &[&str]) {
+    let secret = folder.join("password");
+    std::fs::write(&secret, PASSWORD).unwrap();
+    let secret = format!("--pwfile={}", secret.display());
+    let all = ["-U", "postgres", &secret, "-E", "UTF8", "--locale=C", "-N", "-D", data.to_str().unwrap()];
+    run("initdb", &[&all[..], arguments].concat());
+}
+
 /// A folder that belongs to the server's user.
 pub fn folder() -> tempfile::TempDir {
     let folder = tempfile::Builder::new().prefix("postgres-").tempdir().unwrap();
@@ -65,66 +75,47 @@ impl Postgres {
         Self::start_in(Self::made(authentication), settings).await
     }
 
-    /// A server that sees a small disk besides its own; needs root and a kernel that lets it mount.
-    pub async fn start_with_small_disk(mib: u32) -> Self {
-        Self::started(Self::made("trust"), &["fsync=off"], Some(mib)).await
+    /// A server all of whose data lies on a small disk, its log in small pieces.
+    pub async fn start_on(disk: &SmallDisk) -> Self {
+        let (folder, data) = (folder(), disk.path().join("data"));
+        init(folder.path(), &data, &["-A", "trust", "--wal-segsize=1"]);
+        Self::started(folder, data, &["fsync=off"]).await
     }
 
     /// A folder with an empty cluster in it.
     fn made(authentication: &str) -> tempfile::TempDir {
         let folder = folder();
-        let secret = folder.path().join("password");
-        std::fs::write(&secret, PASSWORD).unwrap();
-        let data = folder.path().join("data");
-        let secret_argument = format!("--pwfile={}", secret.display());
-        let arguments = ["-U", "postgres", "-A", authentication, &secret_argument, "-E", "UTF8", "--locale=C", "-N"];
-        run("initdb", &[&arguments[..], &["-D", data.to_str().unwrap()]].concat());
+        init(folder.path(), &folder.path().join("data"), &["-A", authentication]);
         folder
     }
 
     /// A server on a folder that has `data` in it.
     pub async fn start_in(folder: tempfile::TempDir, settings: &[&str]) -> Self {
-        Self::started(folder, settings, None).await
+        let data = folder.path().join("data");
+        Self::started(folder, data, settings).await
     }
 
-    async fn started(folder: tempfile::TempDir, settings: &[&str], small_disk_mib: Option<u32>) -> Self {
+    async fn started(folder: tempfile::TempDir, data: PathBuf, settings: &[&str]) -> Self {
         let settings = settings.iter().map(|s| (*s).to_owned()).collect();
-        let databases = AtomicU32::new(0);
-        let mut server = Self { service: None, folder, settings, small_disk_mib, port: free_port(), databases };
+        let mut server =
+            Self { service: None, folder, settings, data, port: free_port(), databases: AtomicU32::new(0) };
         server.restart().await;
         server
-    }
-
-    pub fn small_disk(&self) -> PathBuf {
-        self.folder.path().join("small")
-    }
-
-    pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
     }
 
     /// Starts it again after [`Self::kill`], and waits until it answers.
     pub async fn restart(&mut self) {
         self.service = None;
-        let (program, data, port) = (programs().join("postgres"), self.data(), self.port.to_string());
-        let log = self.folder.path().join("log");
-        let mut command = vec![program.to_str().unwrap(), "-D", data.to_str().unwrap(), "-p", &port, "-k", ""];
+        let (program, port) = (programs().join("postgres"), self.port.to_string());
+        let (data, log) = (self.data.to_str().unwrap(), self.folder.path().join("log"));
+        let mut command = vec![program.to_str().unwrap(), "-D", data, "-p", &port, "-k", ""];
         command.extend(["-c", "listen_addresses=127.0.0.1", "-c", "logging_collector=off", "-c", "max_connections=40"]);
         for setting in &self.settings {
             command.extend(["-c", setting]);
         }
-        let small = self.small_disk();
-        let (script, user) = match self.small_disk_mib {
-            None => (format!("exec \"$@\" 2>>{}", log.display()), Some("postgres")),
-            Some(mib) => {
-                let mount = format!("mount -t tmpfs -o size={mib}m none {0} && chown postgres {0}", small.display());
-                let drop = "setpriv --pdeathsig QUIT --reuid postgres --regid postgres --clear-groups";
-                (format!("mkdir -p {} && {mount} && exec {drop} \"$@\" 2>>{}", small.display(), log.display()), None)
-            }
-        };
-        let own_mounts: &[&str] = if user.is_none() { &["unshare", "--mount"] } else { &[] };
-        let shell: Vec<&str> = [own_mounts, &["sh", "-c", &script, "sh"], &command].concat();
-        self.service = Some(Service::start(&shell, user, Signal::QUIT, Stdio::null()));
+        let script = format!("exec \"$@\" 2>>{}", log.display());
+        let shell: Vec<&str> = [&["sh", "-c", &script, "sh"], &command[..]].concat();
+        self.service = Some(Service::start(&shell, Some("postgres"), Signal::QUIT, Stdio::null()));
         let answers = async || self.admin("postgres").await.is_ok();
         eventually("PostgreSQL answers", Duration::from_secs(60), answers).await;
     }

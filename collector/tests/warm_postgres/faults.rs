@@ -3,6 +3,7 @@
 use super::*;
 use collector::tiers::TierError;
 use collector::tiers::warm::settings::Store;
+use services::disk::SmallDisk;
 use services::postgres::{PASSWORD, Postgres};
 use std::time::Duration;
 use support::{Client, Collector, Site, now, seqs};
@@ -110,38 +111,60 @@ async fn end_sessions(server: &Postgres) {
     server.execute("postgres", sql).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_named_and_all_is_stored_when_there_is_room() {
-    if !services::can_mount() {
-        println!("skipped: nothing can be mounted here");
-        return;
-    }
-    let server = Postgres::start_with_small_disk(40).await;
-    let small = server.small_disk();
-    server.execute("postgres", &format!("CREATE TABLESPACE small LOCATION '{}'", small.display())).await;
-    server.execute("postgres", "CREATE DATABASE tight TABLESPACE small").await;
-    let settings = server.settings("tight");
-    let site = site(&settings);
+/// Room for some hundred readings more is wanted in vain, in the tables or in the log, and then there is room again.
+async fn full_and_room_again(disk: &SmallDisk, server: &mut Postgres, settings: &WarmSettings, log_too: bool) {
+    let site = site(settings);
     let collector = site.start().await;
     let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
     let start = now() - 100_000 * SECOND;
     client.block(1, full_block(hash, start, 1)).await;
     client.wait_committed(seqs([1])).await;
-    // Only the server sees the disk, so it must fill it.
-    let fill = small.join("fill");
-    let run = |command: String| format!("COPY (SELECT 1) TO PROGRAM '{command}'");
-    server.execute("tight", &run(format!("cat >/dev/null; cat /dev/zero >{} || true", fill.display()))).await;
+    disk.fill();
+    if log_too {
+        // A server that can't write its log ends all sessions, and itself when it can't start again.
+        let mut connection = server.options(&settings.database).connect().await.unwrap();
+        let write =
+            "SELECT pg_logical_emit_message(false, '', repeat(random()::text, 100000)) FROM generate_series(1, 50)";
+        assert!(sqlx::query(write).execute(&mut connection).await.is_err(), "there is room yet");
+        assert!(sqlx::query("SELECT 1").execute(&mut connection).await.is_err(), "the session lives on");
+    }
     for seq in 2..=300 {
         client.block(seq, full_block(hash, start, seq)).await;
     }
     client.wait_stored(seqs(1..=300)).await;
     refused_once_more(&collector, 0.0).await;
-    let tier = PostgresWarm::new(&settings).unwrap();
+    let tier = PostgresWarm::new(settings).unwrap();
     let readings = (0..200_000).map(|n| good(SeriesId(1), start - n, 0.0)).collect();
-    let error = tier.commit(Flush { readings, ..Flush::default() }).await.unwrap_err().to_string();
-    assert!(error.contains("the server's disk is full"), "{error}");
-    server.execute("tight", &run(format!("cat >/dev/null; rm {}", fill.display()))).await;
+    let error = tier.commit(Flush { readings, ..Flush::default() }).await.unwrap_err();
+    assert!(matches!(error, TierError::Unavailable { .. }), "nothing is set aside for it: {error:?}");
+    assert!(log_too || error.to_string().contains("the server's disk is full"), "{error}");
+    disk.make_room();
+    if log_too {
+        server.restart().await; // as systemd does, again and again
+    }
     client.wait_committed(seqs(1..=300)).await;
-    assert_eq!(ask(&server, &settings, "SELECT count(*) FROM readings").await, "30000");
+    let stored = ask(server, settings, "SELECT count(*) || ' ' || sum(value) FROM readings").await;
+    assert_eq!(stored, format!("{} {}", 300 * BLOCK, 300 * BLOCK * (300 * BLOCK - 1) / 2));
     assert_eq!(set_aside(&site), 0);
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_named_and_all_is_stored_when_there_is_room() {
+    let unproved = "that all is stored when the disk of PostgreSQL's tables was full";
+    let Some(disk) = SmallDisk::or_say(40, unproved) else { return };
+    let mut server = Postgres::start().await;
+    server.execute("postgres", &format!("CREATE TABLESPACE small LOCATION '{}'", disk.path().display())).await;
+    server.execute("postgres", "CREATE DATABASE tight TABLESPACE small").await;
+    let settings = server.settings("tight");
+    full_and_room_again(&disk, &mut server, &settings, false).await;
+}
+
+/// All of it, its log, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_a_full_disk_ends_loses_nothing() {
+    let Some(disk) = SmallDisk::or_say(100, "that nothing is lost when a full disk ends PostgreSQL") else { return };
+    let mut server = Postgres::start_on(&disk).await;
+    let settings = server.database().await;
+    full_and_room_again(&disk, &mut server, &settings, true).await;
 }
