@@ -297,6 +297,29 @@ async fn when_the_leader_dies_another_takes_over_and_begins_again_what_it_did() 
     survivors.ended(Status::Done).await;
 }
 
+/// A run that can't say any more that it lives must be over before another one may be begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_database_dies_a_run_ends_and_is_begun_again_when_that_is_back() {
+    let mut server = Postgres::start().await;
+    let warm = Arc::new(PostgresWarm::open(&server.database().await).await.unwrap());
+    let two = two(warm.clone(), Duration::from_millis(400));
+    two.marked().await;
+    for (n, run) in [1, 3, 5].into_iter().enumerate() {
+        two.clock.fetch_add(3_600 * SECOND, Ordering::SeqCst);
+        two.runs(run).await;
+        server.kill();
+        assert!(until(async || two.job.at_work.load(Ordering::SeqCst) == 0).await, "it ends itself");
+        server.restart().await;
+        two.runs(run + 1).await;
+        two.job.may_end.add_permits(1);
+        two.ended(Status::Done).await;
+        let runs = warm.jobs().runs(None, 10).await.unwrap();
+        assert_eq!((runs.len(), runs[1].status), (2 * (n + 1), Status::Interrupted), "{runs:?}");
+        assert_eq!((runs[0].due, runs[0].attempt), (runs[1].due, 2), "{runs:?}");
+    }
+    assert_eq!(two.job.most.load(Ordering::SeqCst), 1, "never two at a time");
+}
+
 /// A job that panics, fails, or takes too long is a run that says so, and nothing else is touched.
 #[tokio::test]
 async fn a_job_that_panics_or_fails_says_so() {

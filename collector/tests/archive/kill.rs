@@ -1,11 +1,13 @@
-//! kill -9 at random moments of export and cleanup, over a month into which readings come late: in the end the archive
-//! is the truth row by row, the warm tier holds exactly what it should, and rollups are those of the readings.
+//! kill -9 at random moments of export and cleanup, of who does it or of the database, over a month into which readings come
+//! late: in the end the archive is the truth row by row, the warm tier holds exactly what it should, and rollups are those of
+//! the readings.
 //!
 //! `ARCHIVE_KILL_ROUNDS=500 cargo test -p collector --test archive kill` for more rounds, `ARCHIVE_KILL_SEED` for
 //! another fate.
 
 use crate::services::postgres::{Postgres, settings};
-use crate::world::{FIRST, HOUR, World, open_cold, open_warm, reading, some};
+use crate::support::{until as until_so, within};
+use crate::world::{FIRST, HOUR, World, open_cold, open_warm, reading, refresh_all, some};
 use collector::etl::jobs::cleanup::Cleanup;
 use collector::etl::jobs::daily_sync::DailySync;
 use collector::etl::{Job, Progress};
@@ -152,6 +154,55 @@ async fn all_is_right_in_the_end(mut world: World, port: u16) {
         "{rounds} rounds, seed {seed}; killed while a day was written: {half_written}; late for days that had left: {too_late}"
     );
     assert!(too_late > 0);
+    all_is_right(&mut world).await;
+}
+
+/// The jobs of a process that lives on.
+#[tokio::test(flavor = "multi_thread")]
+async fn whenever_postgresql_is_killed_jobs_say_so_and_the_next_run_goes_on() {
+    let mut server = Postgres::start().await;
+    let warm = Arc::new(PostgresWarm::open(&settings(server.port, DATABASE)).await.unwrap());
+    let mut world = World::on(warm, tempfile::tempdir().unwrap()).await;
+    let (rounds, seed) = (number("ARCHIVE_KILL_ROUNDS", 10), number("ARCHIVE_KILL_SEED", 20_241_004));
+    let mut dice = Dice(seed.max(1));
+    let (mut stored, mut failed) = (0, [0, 0]);
+    for round in 0..rounds {
+        let until = (DAYS * (round as i32 + 1) / rounds as i32).max(1);
+        let mut readings = some(&world.series, stored..until, 200);
+        let (series, day) = (&world.series[dice.roll(3) as usize], dice.roll(until as u64) as i32);
+        readings.push(reading(series, day, dice.roll(24 * 3_600) as i64 * 1_000_000 + 1, dice.roll(9) as f64));
+        world.put(&readings).await;
+        refresh_all(&*world.warm).await; // cleanup would wait for that
+        stored = until;
+        world.set_clock(until, 3);
+        let jobs = [Box::new(world.sync()) as Box<dyn Job>, Box::new(world.cleanup(KEPT))];
+        let working = tokio::spawn(async move {
+            let mut ended = Vec::new();
+            for job in jobs {
+                ended.push(job.run(&Progress::default()).await.map_err(|error| error.to_string()));
+            }
+            ended
+        });
+        // The first job takes some 30 ms, the second one longer.
+        tokio::time::sleep(Duration::from_millis(dice.roll(if round % 2 == 0 { 40 } else { 300 }))).await;
+        server.kill();
+        server.restart().await;
+        for (job, ended) in within(working).await.unwrap().into_iter().enumerate() {
+            let Err(why) = ended else { continue };
+            failed[job] += 1;
+            assert!(why.contains("PostgreSQL"), "{why}");
+        }
+        let alarm = world.alarm.why().unwrap_or_default();
+        assert!(alarm.is_empty() || alarm.contains("PostgreSQL"), "it says nothing about the archive: {alarm}");
+        assert!(until_so(async || world.warm.complete_from().await.is_ok()).await, "it is back");
+    }
+    println!("{rounds} rounds, seed {seed}; daily_sync failed {}, cleanup {}", failed[0], failed[1]);
+    assert!(failed[0] + failed[1] > 0, "it was never killed in the middle");
+    all_is_right(&mut world).await;
+    assert_eq!(world.alarm.why(), None);
+}
+
+async fn all_is_right(world: &mut World) {
     world.set_clock(DAYS, 3);
     for _ in 0..2 {
         world.sync().run(&Progress::default()).await.unwrap();

@@ -10,6 +10,7 @@ mod support;
 mod collectors;
 mod days;
 mod faults;
+mod killed;
 mod migrate;
 mod outage;
 mod replica;
