@@ -210,6 +210,59 @@ async fn it_goes_on_where_it_was_stopped() {
     same(&installation).await;
 }
 
+/// Stopped between a day's last row and the look at what is there of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_wasnt_compared_before_is_compared_then() {
+    let server = Postgres::start().await;
+    let installation = Installation::new(server.database().await).await;
+    let second = format!("readings of {}", FIRST.next());
+    let begun = AtomicBool::new(false);
+    let mut hear = |what: &str, _: u64, _: u64| begun.store(what == second, Ordering::Relaxed);
+    let mut work = Box::pin(moving::move_all(&installation.from, &installation.to, &mut hear));
+    poll_fn(|context| {
+        assert!(work.as_mut().poll(context).is_pending());
+        if begun.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    drop(work);
+    let lost =
+        "DELETE FROM moved WHERE what LIKE '%compared'; DELETE FROM readings WHERE ts = (SELECT min(ts) FROM readings)";
+    server.execute(&installation.to.warm.database, lost).await;
+    let refused = installation.go().await.unwrap_err().to_string();
+    assert!(refused.contains("readings of 2024-10-04: 288 rows"), "{refused}");
+}
+
+/// The new database dies, and a person calls it again when that is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_moment_the_new_database_has_all_of_it_in_the_end() {
+    let mut server = Postgres::start().await;
+    let installation = Installation::new(server.database().await).await;
+    let (mut kills, mut heard) = (0, BTreeSet::new());
+    loop {
+        // Killed in the middle of days and of some tables, and once more when nothing is left but to tidy up.
+        let mut hear = |what: &str, done: u64, total: u64| {
+            let is_last = what.starts_with("archive") && done == total;
+            let in_a_day = what.starts_with("readings of") && done > 0;
+            if heard.insert((what.to_owned(), done)) && (heard.len() % 11 == 0 || in_a_day || is_last) {
+                server.kill();
+                kills += 1;
+            }
+        };
+        let moving = Box::pin(moving::move_all(&installation.from, &installation.to, &mut hear));
+        match support::within(moving).await {
+            Ok(_) => break,
+            Err(error) => assert!(error.to_string().contains("PostgreSQL"), "{error}"),
+        }
+        server.restart().await;
+        if moving::Note::read(&installation.from.data_dir).is_some_and(|note| note.done) {
+            break;
+        }
+    }
+    assert!(kills > 8, "it was killed {kills} times");
+    same(&installation).await;
+    Tiers::open(&installation.to).await.unwrap();
+}
+
 /// A table may have hundreds of millions of rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn it_goes_on_within_a_table_too() {

@@ -98,7 +98,8 @@ async fn one_day(
     progress: &mut (dyn FnMut(&str, u64, u64) + Send),
 ) -> Result<u64, TierError> {
     let what = format!("readings of {day}");
-    if let Some(before) = to.has_come(&what).await? {
+    let compared = format!("{what}, compared");
+    if let Some(before) = to.has_come(&compared).await? {
         return Ok(before.rows);
     }
     let mut done = 0;
@@ -107,9 +108,13 @@ async fn one_day(
         done += rows;
         progress(&what, done, 0);
     };
-    let sent = to.receive_day(day, &what, from.days().rows(day), step).await?;
+    let sent = match to.has_come(&what).await? {
+        Some(before) => before, // it was stopped then
+        None => to.receive_day(day, &what, from.days().rows(day), step).await?,
+    };
     let there = Proof::of(to.days().rows(day)).await?;
     if there == sent {
+        to.note(&compared, sent).await?;
         return Ok(sent.rows);
     }
     let why = format!("{what}: {sent} were sent, {there} are there; someone else writes into this database");

@@ -113,6 +113,11 @@ impl PostgresWarm {
         Ok(found.map(|(rows, xor)| Proof { rows: rows.cast_unsigned(), xor: xor.unwrap_or(0).cast_unsigned() }))
     }
 
+    /// Notes that `what` has come over, or what else is known of it.
+    pub(in crate::tiers::warm) async fn note(&self, what: &str, proof: Proof) -> Result<(), TierError> {
+        mark(&mut *self.writer().await?, what, proof).await
+    }
+
     /// How many rows of a table have come over that hasn't as a whole.
     pub(in crate::tiers::warm) async fn part_of(&self, table: &Table) -> Result<u64, TierError> {
         Ok(self.has_come(&part(table)).await?.map_or(0, |part| part.rows))
