@@ -127,6 +127,24 @@ async fn a_series_keeps_its_number_and_its_owner(tier: impl WarmTier) {
     assert!(tier.series_for(&gateway(), &entries[..1]).await.unwrap()[0].is_err());
 }
 
+async fn the_version_of_series_changes_with_them_and_with_nothing_else(tier: impl WarmTier) {
+    let (first, other) = (flow("DIST_001"), GatewayId::new("STATION_8").unwrap());
+    let key = SeriesKey { node: first.node.clone(), metric: first.metric.clone(), channel: first.channel.clone() };
+    let mut seen = vec![tier.series_version().await.unwrap()];
+    let slower = Entry { interval_ms: 60_000, ..first.clone() };
+    for entries in [&[first.clone()][..], &[first.clone(), flow("DIST_002")], &[slower.clone()]] {
+        tier.series_for(&gateway(), entries).await.unwrap();
+        seen.push(tier.series_version().await.unwrap());
+    }
+    tier.hand_over(&key, &gateway(), &other).await.unwrap();
+    seen.push(tier.series_version().await.unwrap());
+    assert_eq!(seen.iter().collect::<std::collections::BTreeSet<_>>().len(), seen.len(), "{seen:?}");
+    let series = tier.series_for(&other, &[slower]).await.unwrap()[0].clone().unwrap();
+    put(&tier, &[good(series, 0, 1.0)]).await;
+    refresh_all(&tier).await;
+    assert_eq!(tier.series_version().await.unwrap(), seen[4]);
+}
+
 async fn readings_come_back_as_they_were(tier: impl WarmTier) {
     let series = one_series(&tier).await;
     let values = [0.1 + 0.2, f64::MIN_POSITIVE, -1e300, f64::MAX, 5e-324, 0.0];
@@ -624,6 +642,7 @@ macro_rules! every_promise {
     ($with:ident, $make:expr) => {
         $with! { $make;
             a_series_keeps_its_number_and_its_owner
+            the_version_of_series_changes_with_them_and_with_nothing_else
             readings_come_back_as_they_were
             repeating_a_flush_changes_nothing
             latest_never_goes_back_in_time

@@ -31,6 +31,13 @@ pub(super) struct Known {
 }
 
 impl Known {
+    fn of(all: Vec<SeriesInfo>) -> Self {
+        let places = all.iter().enumerate().map(|(place, series)| (series.id, place)).collect();
+        let names = all.iter().map(|series| Arc::new(SeriesName::of(series))).collect();
+        let tag = XxHash64::oneshot(0, format!("{all:?}").as_bytes());
+        Self { all: Arc::new(all), names: Arc::new(names), places: Arc::new(places), tag, doubt: None }
+    }
+
     /// All of them.
     pub(super) fn all(&self) -> &[SeriesInfo] {
         &self.all
@@ -60,6 +67,8 @@ struct Last {
     at: Instant,
     /// The changes that it knows of.
     changes: u64,
+    /// What the warm tier was at when they were read, or before.
+    version: Option<String>,
 }
 
 pub(super) struct Directory {
@@ -109,20 +118,27 @@ impl Directory {
             return Ok(last.known.clone());
         }
         let (begun, changes) = (Instant::now(), self.warm.series_changes());
-        let known = match (self.warm.series(None).await, last) {
-            (Ok(all), Some(last)) if all == *last.known.all => Known { doubt: None, ..last.known },
-            (Ok(all), _) => {
-                let places = all.iter().enumerate().map(|(place, series)| (series.id, place)).collect();
-                let names = all.iter().map(|series| Arc::new(SeriesName::of(series))).collect();
-                let tag = XxHash64::oneshot(0, format!("{all:?}").as_bytes());
-                Known { all: Arc::new(all), names: Arc::new(names), places: Arc::new(places), tag, doubt: None }
+        let (known, version) = match (self.unless_known(last.as_ref()).await, last) {
+            (Ok((known, version)), _) => (known, Some(version)),
+            (Err(error), Some(last)) => {
+                (Known { doubt: Some(format!("{error}: new series are missing")), ..last.known }, last.version)
             }
-            (Err(error), Some(last)) => Known { doubt: Some(format!("{error}: new series are missing")), ..last.known },
             (Err(error), None) => return Err(error),
         };
         // A failure holds from its end on: whoever waited for it needn't meet the next.
         let at = if known.doubt.is_some() { Instant::now() } else { begun };
-        *self.last() = Some(Last { known: known.clone(), at, changes });
+        *self.last() = Some(Last { known: known.clone(), at, changes, version });
         Ok(known)
+    }
+
+    /// All series are read only when something about them has changed: that is thousands every two seconds.
+    async fn unless_known(&self, last: Option<&Last>) -> Result<(Known, String), TierError> {
+        // What changes after this is read again.
+        let version = self.warm.series_version().await?;
+        let known = match last.filter(|last| last.version.as_ref() == Some(&version)) {
+            Some(last) => Known { doubt: None, ..last.known.clone() },
+            None => Known::of(self.warm.series(None).await?),
+        };
+        Ok((known, version))
     }
 }

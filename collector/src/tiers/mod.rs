@@ -93,6 +93,9 @@ pub trait WarmTier: Send + Sync + 'static {
     /// Grows after every change of series that was made through this object.
     fn series_changes(&self) -> u64;
 
+    /// Another one after every change of series, by whoever; it costs much less than all of them.
+    fn series_version(&self) -> TierFuture<'_, String>;
+
     /// Stores all of a flush, or nothing of it, in one transaction: readings by the conflict rule, dirty marks, the
     /// account of blocks, gaps, quarantine, parked blocks. Repeating a flush changes nothing but the audit.
     /// [`TierError::Overtaken`], and nothing stored, when [`Flush::hot`] is of another epoch.

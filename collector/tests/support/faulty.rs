@@ -112,6 +112,9 @@ impl WarmTier for FaultyWarm {
     fn series_changes(&self) -> u64 {
         self.inner.series_changes()
     }
+    fn series_version(&self) -> TierFuture<'_, String> {
+        self.answers(self.inner.series_version())
+    }
     fn committed<'a>(&'a self, gateway: &'a GatewayId, stream: StreamId) -> TierFuture<'a, (SeqRanges, Seq)> {
         self.answers(self.inner.committed(gateway, stream))
     }

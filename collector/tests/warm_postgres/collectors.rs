@@ -166,6 +166,20 @@ async fn flushes_of_several_collectors_over_the_same_keys_leave_what_the_rule_sa
     assert_eq!(ask(&server, &settings, sums).await, "true");
 }
 
+#[tokio::test]
+async fn series_that_another_collector_makes_give_them_a_new_version() {
+    let server = Postgres::start().await;
+    let settings = server.database().await;
+    let (tier, other) = (PostgresWarm::open(&settings).await.unwrap(), PostgresWarm::open(&settings).await.unwrap());
+    series(&tier, &["A"]).await;
+    let before = tier.series_version().await.unwrap();
+    series(&other, &["A"]).await;
+    assert_eq!(tier.series_version().await.unwrap(), before, "it made none");
+    series(&other, &["B"]).await;
+    let with_b = tier.series_version().await.unwrap();
+    assert!(with_b != before && with_b == other.series_version().await.unwrap(), "{before} {with_b}");
+}
+
 /// Each marks a bucket once and relies on that, while others take marks of buckets that have ended away.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_reading_is_missing_in_a_rollup_however_marks_are_made_and_taken() {

@@ -285,6 +285,10 @@ impl WarmTier for PostgresWarm {
         self.series_changes.load(Ordering::Acquire)
     }
 
+    fn series_version(&self) -> TierFuture<'_, String> {
+        self.soon(Box::pin(self.version_of_series()))
+    }
+
     fn commit(&self, flush: Flush) -> TierFuture<'_, CommitReport> {
         self.within(pools::PATIENCE, Box::pin(self.commit_flush(flush)))
     }

@@ -159,6 +159,13 @@ impl PostgresWarm {
         query.fetch_all(&mut *self.primary().await?).await.map_err(failed)?.iter().map(info).collect()
     }
 
+    /// Who writes a row leaves the number of a later transaction in it, so their sum grows; when rows are gone, theirs is gone
+    /// from the sum, and they from the count.
+    pub(super) async fn version_of_series(&self) -> Result<String, TierError> {
+        let query = sqlx::query("SELECT concat_ws(' ', count(*), sum(xmin::text::bigint)) AS version FROM series");
+        get(&query.fetch_one(&mut *self.primary().await?).await.map_err(failed)?, "version")
+    }
+
     pub(super) async fn list_nodes(&self) -> Result<Vec<NodeId>, TierError> {
         let query = sqlx::query("SELECT node FROM series GROUP BY node ORDER BY node COLLATE \"C\"");
         let rows = query.fetch_all(&mut *self.primary().await?).await.map_err(failed)?;

@@ -168,6 +168,15 @@ impl WarmTier for SqliteWarm {
         self.series_changes.load(Ordering::Acquire)
     }
 
+    fn series_version(&self) -> TierFuture<'_, String> {
+        Box::pin(async {
+            let changes = self.series_changes(); // nobody else writes to the file
+            let count: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM series").fetch_one(&self.read).await.map_err(failed)?;
+            Ok(format!("{count} {changes}"))
+        })
+    }
+
     fn commit(&self, flush: Flush) -> TierFuture<'_, CommitReport> {
         Box::pin(self.commit_flush(flush))
     }
