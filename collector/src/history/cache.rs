@@ -67,7 +67,11 @@ impl History {
         gap: &mut Gap,
         rollups: &mut Rollups,
     ) -> Result<(), TierError> {
-        let Gap { span: Some((from, to)), days } = std::mem::take(gap) else { return Ok(()) };
+        let Gap { span: Some((from, to)), mut days } = std::mem::take(gap) else { return Ok(()) };
+        // A replica may not have yet what gave a day its version.
+        if !days.is_empty() && self.warm.catch_up().await.is_err() {
+            days.clear();
+        }
         let found = self.warm.rollups(series, base, from, to).await?;
         let right = |(day, version): (i64, u64)| {
             let is_dirty = found.dirty.iter().any(|start| start.0.div_euclid(DAY) == day);

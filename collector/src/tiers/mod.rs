@@ -141,6 +141,12 @@ pub trait WarmTier: Send + Sync + 'static {
     /// The newest reading of these series; those without any are left out.
     fn latest<'a>(&'a self, series: &'a [SeriesId]) -> TierFuture<'a, Vec<StoredReading>>;
 
+    /// From here on questions are answered with all that anybody has committed until now. Otherwise they may lack what
+    /// others committed in the last second, so whoever keeps an answer under a version asks for this after the version.
+    fn catch_up(&self) -> TierFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// The readings with `from <= at < to`, ascending, at most `count_max` of them.
     fn range(
         &self,

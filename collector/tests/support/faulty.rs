@@ -170,6 +170,9 @@ impl WarmTier for FaultyWarm {
             self.inner.range(series, from, to, count_max).await
         }))
     }
+    fn catch_up(&self) -> TierFuture<'_, ()> {
+        self.answers(self.inner.catch_up())
+    }
     fn last_before(&self, series: SeriesId, before: Timestamp, usable: bool) -> TierFuture<'_, Option<StoredReading>> {
         self.answers(self.inner.last_before(series, before, usable))
     }

@@ -1,21 +1,39 @@
 //! History from a read replica, while it keeps up.
 
 use super::*;
+use collector::anomalies::Anomalies;
+use collector::etl::jobs::data_quality::DataQuality;
+use collector::etl::{Job, Progress};
+use collector::history::{History, Points, Question, Resolution, Width};
+use collector::tiers::Day;
+use collector::tiers::hot::days::{DayCache, Days, MemoryDays};
+use collector::tiers::hot::memory::MemoryHot;
+use jiff::tz::TimeZone;
 use services::postgres::{self, Postgres};
+use std::sync::Arc;
 use std::time::Duration;
+use support::{now, until};
+
+/// A server that follows this one.
+async fn follow(primary: &Postgres) -> Postgres {
+    let folder = postgres::folder();
+    let (data, port) = (folder.path().join("data"), primary.port.to_string());
+    let to = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-D", data.to_str().unwrap()];
+    postgres::run("pg_basebackup", &[&to[..], &["-R", "-X", "stream", "-c", "fast"]].concat());
+    Postgres::start_in(folder, &["fsync=off", "hot_standby=on"]).await
+}
+
+fn with(settings: &WarmSettings, replica: &Postgres) -> WarmSettings {
+    WarmSettings { replica: Some(format!("127.0.0.1:{}", replica.port)), ..settings.clone() }
+}
 
 #[tokio::test]
 async fn history_is_read_from_a_replica_only_while_it_is_up_to_date() {
     let mut primary = Postgres::start_with("trust", &["fsync=off"]).await;
     // Longer than the test may take.
     let settings = WarmSettings { connect_timeout: Duration::from_secs(600).into(), ..primary.database().await };
-    let folder = postgres::folder();
-    let (data, port) = (folder.path().join("data"), primary.port.to_string());
-    let to = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-D", data.to_str().unwrap()];
-    postgres::run("pg_basebackup", &[&to[..], &["-R", "-X", "stream", "-c", "fast"]].concat());
-    let mut replica = Postgres::start_in(folder, &["fsync=off", "hot_standby=on"]).await;
-    let place = format!("127.0.0.1:{}", replica.port);
-    let tier = PostgresWarm::open(&WarmSettings { replica: Some(place), ..settings.clone() }).await.unwrap();
+    let mut replica = follow(&primary).await;
+    let tier = PostgresWarm::open(&with(&settings, &replica)).await.unwrap();
     let series = series(&tier, &["A"]).await[0];
     let all = async || tier.range(series, Timestamp(i64::MIN), Timestamp(i64::MAX), 100).await.unwrap();
     let asked = async |server: &Postgres| {
@@ -23,14 +41,14 @@ async fn history_is_read_from_a_replica_only_while_it_is_up_to_date() {
                    AND query LIKE '%FROM readings%' AND query NOT LIKE '%pg_stat_activity%'";
         ask(server, &settings, sql).await
     };
-    let start = support::now() - 100 * SECOND;
+    let start = now() - 100 * SECOND;
     let mut stored = Vec::new();
     for n in 0..20 {
         stored.push(good(series, start + n * SECOND, n as f64));
         put(&tier, vec![stored[n as usize]]).await;
         assert_eq!(all().await, stored, "what is committed is seen at once, whoever answers");
     }
-    let is_asked = support::until(async || all().await == stored && asked(&replica).await != "0").await;
+    let is_asked = until(async || all().await == stored && asked(&replica).await != "0").await;
     assert!(is_asked, "it is never asked");
 
     replica.execute("postgres", "SELECT pg_wal_replay_pause()").await;
@@ -40,17 +58,104 @@ async fn history_is_read_from_a_replica_only_while_it_is_up_to_date() {
     assert_eq!(ask(&replica, &settings, "SELECT count(*) FROM readings").await, "20");
     replica.execute("postgres", "SELECT pg_wal_replay_resume()").await;
 
-    assert!(support::until(async || asked(&replica).await != "0" && all().await == stored).await);
+    assert!(until(async || all().await == stored && asked(&replica).await != "0").await);
     primary.kill();
     assert_eq!(support::within(all()).await, stored, "the primary is dead: it answers on");
     assert!(support::within(tier.nodes()).await.is_err(), "the primary is asked for what must be the newest");
     assert_eq!(support::within(all()).await, stored);
     primary.restart().await;
-    assert!(support::until(async || tier.nodes().await.is_ok()).await, "it is back");
+    assert!(until(async || tier.nodes().await.is_ok()).await, "it is back");
 
     replica.kill();
     assert_eq!(all().await, stored, "it is dead: the primary is asked");
     tier.close().await;
+}
+
+/// Two collectors share what is kept. One asks a replica, which lacks what the other has just stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replica_lacks_is_never_kept_as_the_newest() {
+    let primary = Postgres::start_with("trust", &["fsync=off"]).await;
+    let settings = primary.database().await;
+    let other = PostgresWarm::open(&settings).await.unwrap();
+    let series = series(&other, &["A"]).await[0];
+    let replica = follow(&primary).await;
+    let asking = Arc::new(PostgresWarm::open(&with(&settings, &replica)).await.unwrap());
+    let days: Arc<dyn Days> = Arc::new(MemoryDays::default());
+    let (told, kept) = (DayCache::new(days.clone()), Arc::new(DayCache::new(days)));
+    let hot = MemoryHot::new(Day::LAST.start(), 1_000, Arc::new(Timestamp::wall_clock)); // it knows nothing
+    let history = History::new(asking.clone(), Arc::new(hot)).with_days(Some(kept));
+    let reports = DataQuality {
+        warm: asking.clone(),
+        cold: None,
+        anomalies: Arc::new(Anomalies::new(asking.clone(), None)),
+        zone: TimeZone::UTC,
+        now: Arc::new(Timestamp::wall_clock),
+    };
+    let day = Day(Day::of(Timestamp(now())).0 - 6); // it is settled, and no report of it is made without need
+    let question = Question {
+        series: asking.series(None).await.unwrap().remove(0),
+        from: day.start(),
+        to: day.end(),
+        resolution: Resolution::Buckets(Width::Hour),
+        points_max: 24,
+        thin: None,
+        now: Timestamp(now()),
+    };
+    let store = async |n: i64| {
+        let reading = good(series, day.start().0 + n * SECOND, 1.0);
+        let touched = told.begin([&reading], Timestamp(now())).await;
+        put(&other, vec![reading]).await;
+        told.end(&touched).await;
+        while other.refresh_rollups(1_000).await.unwrap() > 0 {}
+    };
+    let found = async || asking.range(series, day.start(), day.end(), 100).await.unwrap().len();
+    let shown = async || {
+        let Points::Buckets(_, points) = history.ask(&question).await.unwrap().points else { panic!("readings") };
+        points.iter().filter_map(|point| point.rollup).map(|rollup| rollup.good as usize).sum::<usize>()
+    };
+    let reported = async || {
+        reports.run(&Progress::default()).await.unwrap();
+        asking.quality(Some(&day.to_string())).await.unwrap()[0].quality.good as usize
+    };
+    store(0).await;
+    let mut lacked = 0;
+    for n in 1..=5 {
+        assert!(until(async || found().await == n).await);
+        replica.execute("postgres", "SELECT pg_wal_replay_pause()").await;
+        let is_paused = async || ask(&replica, &settings, "pg_get_wal_replay_pause_state()").await == "paused";
+        assert!(until(is_paused).await);
+        found().await; // for a second the primary isn't asked how far it is
+        store(n as i64).await;
+        lacked += u32::from(found().await == n);
+        // Whatever these say now, it must not stay so.
+        shown().await;
+        reported().await;
+        replica.execute("postgres", "SELECT pg_wal_replay_resume()").await;
+        assert!(until(async || found().await == n + 1).await);
+        assert_eq!((shown().await, reported().await), (n + 1, n + 1), "{n}");
+    }
+    assert!(lacked > 0, "it was never behind");
+}
+
+/// As after a primary was set up anew: the old replica is there still, and ahead in a log that is another one.
+#[tokio::test]
+async fn one_that_follows_another_server_is_never_asked() {
+    let (primary, old) = (Postgres::start().await, Postgres::start_with("trust", &["fsync=off"]).await);
+    let elsewhere = PostgresWarm::open(&old.database().await).await.unwrap();
+    series(&elsewhere, &["A"]).await;
+    let ahead = "SELECT pg_logical_emit_message(false, '', repeat('x', 1000000)) FROM generate_series(1, 50)";
+    old.execute("postgres", ahead).await;
+    let replica = follow(&old).await;
+    let settings = with(&primary.database().await, &replica);
+    let tier = PostgresWarm::open(&settings).await.unwrap();
+    let series = series(&tier, &["A"]).await[0];
+    let stored = vec![good(series, now(), 1.0)];
+    put(&tier, stored.clone()).await;
+    for _ in 0..3 {
+        assert_eq!(tier.range(series, Timestamp(i64::MIN), Timestamp(i64::MAX), 100).await.unwrap(), stored);
+    }
+    let told = PostgresWarm::check_replica(&settings).await.unwrap_err().to_string();
+    assert!(told.contains("[warm] replica follows another server than [warm] host / POSTGRES_HOST"), "{told}");
 }
 
 #[tokio::test]

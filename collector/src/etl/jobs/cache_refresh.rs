@@ -58,6 +58,7 @@ impl CacheRefresh {
         for (of, bucket) in wanted {
             if let Some(Err(Some(version))) = cache.look(of.series, &[of.day], bucket, now).await.pop() {
                 let (from, to) = (Timestamp(of.day * DAY), Timestamp((of.day + 1) * DAY));
+                self.warm.catch_up().await?; // to what gave it that version
                 let found = self.warm.rollups(of.series, bucket, from, to).await?;
                 if found.dirty.is_empty() {
                     cache.keep(of.series, bucket, &[ToKeep { day: of.day, version, what: &found.clean }]).await;

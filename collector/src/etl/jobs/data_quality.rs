@@ -207,6 +207,7 @@ impl DataQuality {
         let first = Day::of(bounds(keep_from, &self.zone)?.0);
         let keep_from = keep_from.to_string();
         let entries = self.warm.days().days(first, Day::LAST.next()).await?;
+        self.warm.catch_up().await?; // reports are noted to be of those versions
         let accounts = Accounts(entries.into_iter().map(|entry| (entry.day, entry)).collect());
         let noted = self.warm.quality_days().await?.into_iter().collect();
         let (due, series) = (self.due(&accounts, &noted)?, self.warm.series(None).await?);

@@ -353,6 +353,15 @@ impl WarmTier for PostgresWarm {
         self.soon(Box::pin(self.find_range(series, from, to, count_max)))
     }
 
+    fn catch_up(&self) -> TierFuture<'_, ()> {
+        self.soon(Box::pin(async move {
+            match &self.replica {
+                Some(replica) => replica.catch_up(self.primary()).await,
+                None => Ok(()),
+            }
+        }))
+    }
+
     fn last_before(&self, series: SeriesId, before: Timestamp, usable: bool) -> TierFuture<'_, Option<StoredReading>> {
         self.soon(Box::pin(self.find_last_before(series, before, usable)))
     }

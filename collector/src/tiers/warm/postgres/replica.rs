@@ -2,16 +2,17 @@
 //!
 //! It is good for a question when it has replayed everything that the primary had on its disk when the primary was
 //! last asked. That is asked after every commit of our own, so what we committed is always seen, and otherwise at
-//! most once a second, so other collectors' commits are at most that late. While the primary is dead, what it last
-//! said counts.
+//! most once a second, so other collectors' commits are at most that late, unless who asks wants them all
+//! ([`Replica::catch_up`]). While the primary is dead, what it last said counts. Places in two logs say nothing about each
+//! other, so it must follow that very primary.
 
 use super::fault::{failed, unavailable};
-use super::pools;
+use super::pools::{self, Use};
 use crate::tiers::TierError;
 use crate::tiers::warm::settings::WarmSettings;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
-use sqlx::{ConnectOptions as _, Postgres};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Postgres};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,10 @@ pub(super) struct Replica {
 struct State {
     /// The primary's place in the log, and when it said so; `None` when it is not known well enough.
     wanted: Option<(i64, Instant)>,
+    /// Counts our own commits: what was asked before one is no answer after it.
+    commits: u64,
+    /// Which cluster the primary is, if we may know.
+    cluster: Option<i64>,
     resting_until: Option<Instant>,
 }
 
@@ -49,8 +54,20 @@ impl Replica {
 
     /// We committed: from now on the replica must have replayed that too.
     pub(super) async fn committed(&self, primary: impl Future<Output = Connected>) {
-        self.state().wanted = None;
-        self.ask(primary).await;
+        {
+            let mut state = self.state();
+            state.wanted = None;
+            state.commits += 1;
+        }
+        let _ = self.ask(primary).await; // unanswered, the replica isn't asked
+    }
+
+    /// From now on the replica must have replayed what anybody has committed until now.
+    ///
+    /// # Errors
+    /// When the primary doesn't say how much that is: nothing has changed then.
+    pub(super) async fn catch_up(&self, primary: impl Future<Output = Connected>) -> Result<(), TierError> {
+        self.ask(primary).await
     }
 
     /// A connection to the replica, when it is up to date.
@@ -82,8 +99,13 @@ impl Replica {
 
     async fn try_connect(&self, wanted: i64) -> Result<Option<PoolConnection<Postgres>>, TierError> {
         let mut connection = self.pool.acquire().await.map_err(not_reached)?;
-        let replayed = sqlx::query_scalar("SELECT pg_last_wal_replay_lsn() - '0/0' >= $1").bind(wanted);
-        let replayed: Option<bool> = replayed.fetch_one(&mut *connection).await.map_err(failed)?;
+        let sql = format!("SELECT pg_last_wal_replay_lsn() - '0/0' >= $1, {CLUSTER}");
+        let asked = sqlx::query_as(AssertSqlSafe(sql)).bind(wanted);
+        let (replayed, cluster): (Option<bool>, Option<i64>) =
+            asked.fetch_one(&mut *connection).await.map_err(failed)?;
+        if is_another(cluster, self.state().cluster) {
+            return Err(unavailable(ANOTHER));
+        }
         match replayed {
             Some(true) => Ok(Some(connection)),
             Some(false) => Ok(None),
@@ -96,27 +118,38 @@ impl Replica {
         match known {
             Some((place, asked)) if now.duration_since(asked) < ASK_AGAIN => Some(place),
             _ => {
-                self.ask(primary).await;
+                let _ = self.ask(primary).await;
                 self.state().wanted.map(|(place, _)| place)
             }
         }
     }
 
     /// A primary that doesn't answer takes no commits either: what it said last holds on.
-    async fn ask(&self, primary: impl Future<Output = Connected>) {
-        let place = async {
-            let place = sqlx::query_scalar("SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint");
-            place.fetch_one(&mut *primary.await?).await.map_err(failed)
+    async fn ask(&self, primary: impl Future<Output = Connected>) -> Result<(), TierError> {
+        let commits = self.state().commits;
+        let asked = async {
+            let sql = format!("SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint, {CLUSTER}");
+            sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut *primary.await?).await.map_err(failed)
         };
-        let place: Result<i64, _> =
-            tokio::time::timeout(ANSWER_WITHIN, place).await.unwrap_or_else(|_| Err(unavailable("it doesn't answer")));
+        let asked = tokio::time::timeout(ANSWER_WITHIN, asked).await;
+        let answer: Result<(i64, Option<i64>), _> = asked.unwrap_or_else(|_| Err(unavailable("it doesn't answer")));
         let mut state = self.state();
-        match (place, &mut state.wanted) {
-            // An answer that was long on its way may be older than what a commit has learnt since.
-            (Ok(place), Some((known, asked))) => (*known, *asked) = (place.max(*known), Instant::now()),
-            (Ok(place), wanted) => *wanted = Some((place, Instant::now())),
-            (Err(_), Some((_, asked))) => *asked = Instant::now(),
-            (Err(_), None) => {}
+        if state.commits != commits {
+            return answer.map(drop); // who committed meanwhile asks anew
+        }
+        let now = Instant::now();
+        match answer {
+            Ok((place, cluster)) => {
+                // An answer that was long on its way may be older than another one.
+                let known = state.wanted.map_or(place, |(known, _)| known);
+                state.wanted = Some((place.max(known), now));
+                state.cluster = cluster;
+                Ok(())
+            }
+            Err(error) => {
+                state.wanted = state.wanted.map(|(place, _)| (place, now));
+                Err(error)
+            }
         }
     }
 
@@ -126,6 +159,14 @@ impl Replica {
 }
 
 const NO_REPLICA: &str = "[warm] replica is none: it doesn't follow any primary";
+const ANOTHER: &str = "[warm] replica follows another server than [warm] host / POSTGRES_HOST";
+/// Which cluster a server and all that follow it are; nothing where only superusers are told.
+const CLUSTER: &str = "CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE') \
+                       THEN (SELECT system_identifier FROM pg_control_system()) END";
+
+fn is_another(cluster: Option<i64>, than: Option<i64>) -> bool {
+    cluster.zip(than).is_some_and(|(one, other)| one != other)
+}
 
 /// Errors of the way there, which otherwise name the primary's settings.
 fn not_reached(error: sqlx::Error) -> TierError {
@@ -142,13 +183,19 @@ fn not_reached(error: sqlx::Error) -> TierError {
 /// When it isn't.
 pub(super) async fn look(settings: &WarmSettings, place: &str) -> Result<(), TierError> {
     let options = pools::replica_options(pools::options(settings)?, place);
+    let sql = format!("SELECT pg_is_in_recovery(), {CLUSTER}");
     let asked = async {
         let mut connection = options.connect().await?;
-        sqlx::query_scalar::<_, bool>("SELECT pg_is_in_recovery()").fetch_one(&mut connection).await
+        sqlx::query_as::<_, (bool, Option<i64>)>(AssertSqlSafe(sql)).fetch_one(&mut connection).await
     };
     let asked = tokio::time::timeout(settings.connect_timeout.0, asked).await;
-    match asked.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(not_reached)? {
-        true => Ok(()),
-        false => Err(unavailable(NO_REPLICA)),
+    let (follows, cluster) = asked.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(not_reached)?;
+    if !follows {
+        return Err(unavailable(NO_REPLICA));
     }
+    // A primary that is away says nothing against it.
+    let Ok(mut primary) = pools::connect(settings, Use::Read).await else { return Ok(()) };
+    let sql = format!("SELECT {CLUSTER}");
+    let of_primary = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut primary).await.map_err(failed)?;
+    if is_another(cluster, of_primary) { Err(unavailable(ANOTHER)) } else { Ok(()) }
 }
