@@ -275,8 +275,8 @@ fn folder(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// What comes waits in the spool while a server can't be used, so that is no error of the configuration. Without its own
-/// file the collector doesn't start.
+/// What comes waits in the spool while a server can't be used, so that is no error of the configuration. A server may come
+/// back by itself; a file waits for a person.
 fn warm_tier(config: &Config, findings: &mut Findings) {
     if let Err(error) = run::moved(config) {
         return findings.add("[warm]", Verdict::Error, error.to_string());
@@ -285,8 +285,8 @@ fn warm_tier(config: &Config, findings: &mut Findings) {
     let report = match asked(warm::check(&config.warm, &config.warm_file())) {
         Ok(report) => report,
         Err(error) => {
-            let starts = config.warm.store() == warm::settings::Store::Postgres;
-            let verdict = if starts { Verdict::Warning } else { Verdict::Error };
+            let may_come_back = config.warm.store() == warm::settings::Store::Postgres;
+            let verdict = if may_come_back { Verdict::Warning } else { Verdict::Error };
             return findings.add("[warm]", verdict, error.to_string());
         }
     };

@@ -15,6 +15,10 @@ use settings::{Store, WarmSettings};
 use sqlite::SqliteWarm;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Nobody waits longer for SQLite's file at the start: with new tables to be made it may take minutes.
+const OPENED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is known of a warm tier's tables.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -80,13 +84,17 @@ pub async fn migrate(settings: &WarmSettings, file: &Path) -> Result<(), TierErr
 
 /// Opens the warm tier that is configured; SQLite's file is `file`.
 ///
-/// A PostgreSQL that can't be reached or used yet is told in the log and tried again whenever it is needed.
+/// A file or a server that can't be reached or used yet is told in the log and tried again.
 ///
 /// # Errors
-/// When the file can't be opened, or the settings can't be used.
+/// When the settings can't be used.
 pub async fn open(settings: &WarmSettings, file: &Path) -> Result<Arc<dyn WarmTier>, TierError> {
     match settings.store() {
-        Store::Sqlite => Ok(Arc::new(SqliteWarm::open(file).await?)),
+        Store::Sqlite => {
+            let tier = SqliteWarm::new(file);
+            let _ = tier.ready_within(OPENED_WITHIN).await; // it says so itself
+            Ok(Arc::new(tier))
+        }
         Store::Postgres => {
             let tier = PostgresWarm::new(settings)?;
             match tier.ready().await {

@@ -52,13 +52,13 @@ impl AccessStore for SqliteWarm {
     fn users(&self) -> TierFuture<'_, Vec<User>> {
         Box::pin(async move {
             let query = sqlx::query("SELECT name, role, password, changed FROM users ORDER BY name");
-            query.fetch_all(&self.read).await.map_err(failed)?.iter().map(user).collect()
+            query.fetch_all(self.reader().await?).await.map_err(failed)?.iter().map(user).collect()
         })
     }
 
     fn put_user<'a>(&'a self, user: &'a User) -> TierFuture<'a, ()> {
         Box::pin(async move {
-            let mut connection = self.write.acquire().await.map_err(failed)?;
+            let mut connection = self.writer().await?.acquire().await.map_err(failed)?;
             change(&mut connection, &[PeopleChange::PutUser(user.clone())]).await
         })
     }
@@ -66,20 +66,20 @@ impl AccessStore for SqliteWarm {
     fn remove_user<'a>(&'a self, name: &'a str) -> TierFuture<'a, bool> {
         Box::pin(async move {
             let query = sqlx::query("DELETE FROM users WHERE name = ?").bind(name);
-            Ok(query.execute(&self.write).await.map_err(failed)?.rows_affected() > 0)
+            Ok(query.execute(self.writer().await?).await.map_err(failed)?.rows_affected() > 0)
         })
     }
 
     fn tokens(&self) -> TierFuture<'_, Vec<Token>> {
         Box::pin(async move {
             let query = sqlx::query("SELECT name, role, hash, made, ends FROM tokens ORDER BY name");
-            query.fetch_all(&self.read).await.map_err(failed)?.iter().map(token).collect()
+            query.fetch_all(self.reader().await?).await.map_err(failed)?.iter().map(token).collect()
         })
     }
 
     fn put_token<'a>(&'a self, token: &'a Token) -> TierFuture<'a, ()> {
         Box::pin(async move {
-            let mut connection = self.write.acquire().await.map_err(failed)?;
+            let mut connection = self.writer().await?.acquire().await.map_err(failed)?;
             change(&mut connection, &[PeopleChange::PutToken(token.clone())]).await
         })
     }
@@ -87,7 +87,7 @@ impl AccessStore for SqliteWarm {
     fn remove_token<'a>(&'a self, name: &'a str) -> TierFuture<'a, bool> {
         Box::pin(async move {
             let query = sqlx::query("DELETE FROM tokens WHERE name = ?").bind(name);
-            Ok(query.execute(&self.write).await.map_err(failed)?.rows_affected() > 0)
+            Ok(query.execute(self.writer().await?).await.map_err(failed)?.rows_affected() > 0)
         })
     }
 }

@@ -118,7 +118,7 @@ impl SqliteWarm {
         let sql = "INSERT INTO clock_fixes (gateway, boot, offset_us, not_before, not_after) VALUES (?, ?, ?, ?, ?) \
                    ON CONFLICT DO NOTHING";
         let query = sqlx::query(sql).bind(gateway.as_str()).bind(boot.0.to_vec());
-        query.bind(offset).bind(after).bind(before).execute(&self.write).await.map_err(failed)?;
+        query.bind(offset).bind(after).bind(before).execute(self.writer().await?).await.map_err(failed)?;
         let kept = self.find_clock_fix(gateway, boot).await?;
         kept.ok_or_else(|| broken(format!("clock fix of {gateway}, boot {boot} is not there after it was written")))
     }
@@ -127,7 +127,7 @@ impl SqliteWarm {
         let query =
             sqlx::query("SELECT offset_us, not_before, not_after FROM clock_fixes WHERE gateway = ? AND boot = ?");
         let query = query.bind(gateway.as_str()).bind(boot.0.to_vec());
-        let Some(row) = query.fetch_optional(&self.read).await.map_err(failed)? else { return Ok(None) };
+        let Some(row) = query.fetch_optional(self.reader().await?).await.map_err(failed)? else { return Ok(None) };
         Ok(Some(match get::<Option<i64>>(&row, "offset_us")? {
             Some(offset_us) => Fix::Known { offset_us },
             None => Fix::Unknown {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 impl SqliteWarm {
     async fn find_told(&self, channel: &str) -> Result<BTreeMap<String, Told>, TierError> {
         let query = sqlx::query("SELECT alert, said FROM alerts_told WHERE channel = ?").bind(channel);
-        let rows = query.fetch_all(&self.read).await.map_err(failed)?;
+        let rows = query.fetch_all(self.reader().await?).await.map_err(failed)?;
         rows.iter().map(|row| Ok((get(row, "alert")?, from_json(get(row, "said")?).map_err(broken)?))).collect()
     }
 

@@ -111,11 +111,11 @@ impl SqliteWarm {
         let query = query.bind(wanted.from.0).bind(wanted.to.0).bind(wanted.count_max);
         let query = query.bind(wanted.severity.map(Severity::as_str));
         let query = query.bind(wanted.before.map(|(start, _)| start.0)).bind(wanted.before.map(|(_, number)| number));
-        let rows = query.fetch_all(&self.read).await.map_err(failed)?;
+        let rows = query.fetch_all(self.reader().await?).await.map_err(failed)?;
         let mut found = rows.iter().map(anomaly).collect::<Result<Vec<_>, _>>()?;
         let numbers: Vec<i64> = found.iter().map(|one| one.number).collect();
         let sql = "SELECT * FROM anomaly_notes WHERE anomaly IN (SELECT value FROM json_each(?)) ORDER BY at, what";
-        let rows = sqlx::query(sql).bind(to_json(&numbers)).fetch_all(&self.read).await.map_err(failed)?;
+        let rows = sqlx::query(sql).bind(to_json(&numbers)).fetch_all(self.reader().await?).await.map_err(failed)?;
         let notes = rows.iter().map(note).collect::<Result<Vec<_>, _>>()?;
         hand_out(&mut found, notes);
         Ok(found)

@@ -20,7 +20,7 @@ impl SqliteWarm {
         let sql = "SELECT number, at, who, what, detail FROM audit WHERE (?1 IS NULL OR who = ?1) \
                    AND (?2 IS NULL OR what = ?2) AND (?3 IS NULL OR number < ?3) ORDER BY number DESC LIMIT ?4";
         let query = sqlx::query(sql).bind(&wanted.who).bind(&wanted.what).bind(wanted.before);
-        let rows = query.bind(wanted.count_max).fetch_all(&self.read).await.map_err(failed)?;
+        let rows = query.bind(wanted.count_max).fetch_all(self.reader().await?).await.map_err(failed)?;
         let audited = |row| {
             let detail: String = get(row, "detail")?;
             let audited = Audited {

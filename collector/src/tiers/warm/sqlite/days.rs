@@ -122,7 +122,7 @@ impl SqliteWarm {
     }
 
     async fn cursor(&self, day: Day) -> Result<Cursor, TierError> {
-        let mut connection = self.read.acquire().await.map_err(failed)?;
+        let mut connection = self.reader().await?.acquire().await.map_err(failed)?;
         let query = sqlx::query("SELECT series_id, node, metric, channel FROM series ORDER BY series_id");
         let all = query.fetch_all(&mut *connection).await.map_err(failed)?;
         let named = |row| Ok((SeriesId(narrow(row, "series_id")?), Arc::new(rows::key(row)?)));
@@ -140,7 +140,7 @@ impl SqliteWarm {
         let query = query.bind(warm.rows.cast_signed()).bind(warm.xor.cast_signed());
         let query = query.bind(cold.rows.cast_signed()).bind(cold.xor.cast_signed());
         let query = query.bind(Timestamp::wall_clock().0).bind(day.0).bind(before.cast_signed());
-        Ok(query.execute(&self.write).await.map_err(failed)?.rows_affected() == 1)
+        Ok(query.execute(self.writer().await?).await.map_err(failed)?.rows_affected() == 1)
     }
 
     async fn let_leave(&self, day: Day, version: u64) -> Result<Leave, TierError> {
@@ -161,7 +161,7 @@ impl SqliteWarm {
     /// In slices, each a transaction that makes sure that nothing came which the archive doesn't have.
     async fn remove_day(&self, day: Day) -> Result<bool, TierError> {
         let query = sqlx::query_scalar("SELECT series_id FROM series ORDER BY series_id");
-        let series: Vec<i64> = query.fetch_all(&self.read).await.map_err(failed)?;
+        let series: Vec<i64> = query.fetch_all(self.reader().await?).await.map_err(failed)?;
         let mut series = series.into_iter();
         loop {
             let mut transaction = self.begin().await?;
@@ -200,7 +200,7 @@ impl SqliteWarm {
         let query = sqlx::query(sql).bind(after.map_or(-1, |series| i64::from(series.0)));
         let query = query.bind(day.start().0).bind(day.end().0).bind(series_max);
         let mut stale = BTreeMap::<SeriesId, Vec<Timestamp>>::new();
-        for row in query.fetch_all(&self.read).await.map_err(failed)? {
+        for row in query.fetch_all(self.reader().await?).await.map_err(failed)? {
             let series = SeriesId(narrow(&row, "series_id")?);
             stale.entry(series).or_default().push(Timestamp(get(&row, "bucket")?));
         }
@@ -228,7 +228,7 @@ impl SqliteWarm {
 
     pub(super) async fn first_held(&self) -> Result<Timestamp, TierError> {
         let query = sqlx::query_scalar("SELECT max(day) FROM archive_days WHERE raw <> 'here'");
-        let last: Option<i64> = query.fetch_one(&self.read).await.map_err(failed)?;
+        let last: Option<i64> = query.fetch_one(self.reader().await?).await.map_err(failed)?;
         Ok(last.map_or(Timestamp(i64::MIN), |day| Timestamp((day + 1).saturating_mul(MICROS_PER_DAY))))
     }
 }
@@ -247,7 +247,7 @@ impl DayLedger for SqliteWarm {
     fn days(&self, from: Day, to: Day) -> TierFuture<'_, Vec<DayEntry>> {
         Box::pin(async move {
             let query = sqlx::query("SELECT * FROM archive_days WHERE day >= ? AND day < ? ORDER BY day");
-            let rows = query.bind(from.0).bind(to.0).fetch_all(&self.read).await.map_err(failed)?;
+            let rows = query.bind(from.0).bind(to.0).fetch_all(self.reader().await?).await.map_err(failed)?;
             rows.iter().map(entry).collect()
         })
     }
@@ -271,7 +271,7 @@ impl DayLedger for SqliteWarm {
         Box::pin(async move {
             let sql = "UPDATE archive_days SET version = version + 1 WHERE day = ?1 AND version = ?2 AND exported = ?2";
             let query = sqlx::query(sql).bind(day.0).bind(version.cast_signed());
-            Ok(query.execute(&self.write).await.map_err(failed)?.rows_affected() == 1)
+            Ok(query.execute(self.writer().await?).await.map_err(failed)?.rows_affected() == 1)
         })
     }
 

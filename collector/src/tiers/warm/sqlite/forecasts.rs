@@ -48,7 +48,7 @@ impl ForecastStore for SqliteWarm {
         Box::pin(async move {
             let sql = "SELECT * FROM forecasts WHERE series_id = ? AND origin >= ? ORDER BY origin DESC, model LIMIT ?";
             let query = sqlx::query(sql).bind(series.0).bind(from.0).bind(count_max);
-            query.fetch_all(&self.read).await.map_err(failed)?.iter().map(forecast).collect()
+            query.fetch_all(self.reader().await?).await.map_err(failed)?.iter().map(forecast).collect()
         })
     }
 
@@ -56,7 +56,7 @@ impl ForecastStore for SqliteWarm {
         Box::pin(async move {
             let sql =
                 "SELECT model, score FROM forecasts WHERE series_id = ? AND score IS NOT NULL ORDER BY origin, model";
-            let rows = sqlx::query(sql).bind(series.0).fetch_all(&self.read).await.map_err(failed)?;
+            let rows = sqlx::query(sql).bind(series.0).fetch_all(self.reader().await?).await.map_err(failed)?;
             let scored = |row| Ok((get(row, "model")?, from_json(get(row, "score")?).map_err(broken)?));
             rows.iter().map(scored).collect()
         })

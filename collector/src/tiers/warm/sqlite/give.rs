@@ -15,7 +15,7 @@ impl SqliteWarm {
                    FROM sqlite_schema AS t JOIN pragma_table_info(t.name) AS c \
                    WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite!_%' ESCAPE '!' AND t.name NOT LIKE '!_%' ESCAPE '!' \
                    GROUP BY t.name ORDER BY t.name";
-        let rows = sqlx::query_as::<_, (String, String)>(sql).fetch_all(&self.read).await.map_err(failed)?;
+        let rows = sqlx::query_as::<_, (String, String)>(sql).fetch_all(self.reader().await?).await.map_err(failed)?;
         let tables = rows
             .into_iter()
             .map(|(name, columns)| Ok(Table { name, columns: serde_json::from_str(&columns).map_err(broken)? }));
@@ -25,7 +25,8 @@ impl SqliteWarm {
     /// How many rows a table has.
     pub(in crate::tiers::warm) async fn count(&self, table: &Table) -> Result<u64, TierError> {
         let sql = format!("SELECT count(*) FROM \"{}\"", table.name);
-        let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.read).await.map_err(failed)?;
+        let count: i64 =
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(self.reader().await?).await.map_err(failed)?;
         Ok(count.cast_unsigned())
     }
 

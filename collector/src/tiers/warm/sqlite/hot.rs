@@ -26,7 +26,7 @@ impl HotLedger for SqliteWarm {
     fn account(&self) -> TierFuture<'_, HotAccount> {
         Box::pin(async move {
             let query = sqlx::query("SELECT id, epoch, owed FROM hot_ledger");
-            let row = query.fetch_one(&self.read).await.map_err(failed)?;
+            let row = query.fetch_one(self.reader().await?).await.map_err(failed)?;
             Ok(HotAccount {
                 id: get(&row, "id")?,
                 epoch: get::<i64>(&row, "epoch")?.cast_unsigned(),
@@ -38,14 +38,14 @@ impl HotLedger for SqliteWarm {
     fn begin_epoch(&self) -> TierFuture<'_, u64> {
         Box::pin(async move {
             let query = sqlx::query_scalar("UPDATE hot_ledger SET epoch = epoch + 1 RETURNING epoch");
-            let epoch: i64 = query.fetch_one(&self.write).await.map_err(failed)?;
+            let epoch: i64 = query.fetch_one(self.writer().await?).await.map_err(failed)?;
             Ok(epoch.cast_unsigned())
         })
     }
 
     fn owe(&self) -> TierFuture<'_, ()> {
         Box::pin(async move {
-            sqlx::query(OWE).bind(NO_READING.0).execute(&self.write).await.map_err(failed)?;
+            sqlx::query(OWE).bind(NO_READING.0).execute(self.writer().await?).await.map_err(failed)?;
             Ok(())
         })
     }
@@ -53,7 +53,7 @@ impl HotLedger for SqliteWarm {
     fn settle(&self, until: Timestamp) -> TierFuture<'_, ()> {
         Box::pin(async move {
             let query = sqlx::query("UPDATE hot_ledger SET owed = NULL WHERE owed <= ?").bind(until.0);
-            query.execute(&self.write).await.map_err(failed)?;
+            query.execute(self.writer().await?).await.map_err(failed)?;
             Ok(())
         })
     }

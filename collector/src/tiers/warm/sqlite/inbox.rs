@@ -67,7 +67,7 @@ impl InboxStore for SqliteWarm {
     fn waiting(&self, after: i64, count_max: u32) -> TierFuture<'_, Vec<Waiting>> {
         Box::pin(async move {
             let query = sqlx::query(WAITING).bind(CELL_MAX as i64).bind(after).bind(count_max);
-            query.fetch_all(&self.read).await.map_err(failed)?.iter().map(waiting).collect()
+            query.fetch_all(self.reader().await?).await.map_err(failed)?.iter().map(waiting).collect()
         })
     }
 
@@ -75,7 +75,7 @@ impl InboxStore for SqliteWarm {
         Box::pin(async move {
             let sql = "SELECT count(*) AS waiting FROM inbox_rejects WHERE source = ? AND dropped = 0";
             let query = sqlx::query(sql).bind(source.as_str());
-            narrow(&query.fetch_one(&self.read).await.map_err(failed)?, "waiting")
+            narrow(&query.fetch_one(self.reader().await?).await.map_err(failed)?, "waiting")
         })
     }
 
@@ -83,7 +83,7 @@ impl InboxStore for SqliteWarm {
         Box::pin(async move {
             let sql =
                 "SELECT source, at, reason, line FROM inbox_rejects WHERE dropped = 0 ORDER BY number DESC LIMIT ?";
-            let rows = sqlx::query(sql).bind(count_max).fetch_all(&self.read).await.map_err(failed)?;
+            let rows = sqlx::query(sql).bind(count_max).fetch_all(self.reader().await?).await.map_err(failed)?;
             let rejected = |row| {
                 Ok(Rejected {
                     source: GatewayId::new(&get::<String>(row, "source")?).map_err(broken)?,
@@ -99,7 +99,7 @@ impl InboxStore for SqliteWarm {
     fn marks<'a>(&'a self, source: &'a GatewayId) -> TierFuture<'a, Vec<Mark>> {
         Box::pin(async move {
             let query = sqlx::query("SELECT node, until FROM inbox_marks WHERE source = ?").bind(source.as_str());
-            let rows = query.fetch_all(&self.read).await.map_err(failed)?;
+            let rows = query.fetch_all(self.reader().await?).await.map_err(failed)?;
             let mark = |row| Ok(Mark { source: source.clone(), node: get(row, "node")?, until: get(row, "until")? });
             rows.iter().map(mark).collect()
         })

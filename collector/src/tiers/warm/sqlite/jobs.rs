@@ -66,14 +66,14 @@ impl JobStore for SqliteWarm {
                        WHERE etl_leader.owner = excluded.owner OR etl_leader.until NOT BETWEEN ?3 AND ?4";
             let query = sqlx::query(sql).bind(owner).bind(now.saturating_add(micros(term))).bind(now);
             let query = query.bind(now.saturating_add(micros(term.max(TERM_MIN))));
-            Ok(query.execute(&self.write).await.map_err(failed)?.rows_affected() == 1)
+            Ok(query.execute(self.writer().await?).await.map_err(failed)?.rows_affected() == 1)
         })
     }
 
     fn marks(&self) -> TierFuture<'_, Vec<(String, Timestamp)>> {
         Box::pin(async move {
             let query = sqlx::query_as::<_, (String, i64)>("SELECT job, due FROM etl_marks");
-            let rows = query.fetch_all(&self.read).await.map_err(failed)?;
+            let rows = query.fetch_all(self.reader().await?).await.map_err(failed)?;
             Ok(rows.into_iter().map(|(job, due)| (job, Timestamp(due))).collect())
         })
     }
@@ -81,7 +81,7 @@ impl JobStore for SqliteWarm {
     fn mark_new<'a>(&'a self, job: &'a str, due: Timestamp) -> TierFuture<'a, ()> {
         Box::pin(async move {
             let query = sqlx::query("INSERT INTO etl_marks (job, due) VALUES (?, ?) ON CONFLICT DO NOTHING");
-            query.bind(job).bind(due.0).execute(&self.write).await.map_err(failed)?;
+            query.bind(job).bind(due.0).execute(self.writer().await?).await.map_err(failed)?;
             Ok(())
         })
     }
@@ -89,7 +89,7 @@ impl JobStore for SqliteWarm {
     fn mark_back<'a>(&'a self, job: &'a str, due: Timestamp) -> TierFuture<'a, ()> {
         Box::pin(async move {
             let query = sqlx::query("UPDATE etl_marks SET due = ?1 WHERE job = ?2 AND due > ?1");
-            query.bind(due.0).bind(job).execute(&self.write).await.map_err(failed)?;
+            query.bind(due.0).bind(job).execute(self.writer().await?).await.map_err(failed)?;
             Ok(())
         })
     }
@@ -110,7 +110,7 @@ impl JobStore for SqliteWarm {
                        WHERE number = ? AND status = 'running'";
             let query = sqlx::query(sql).bind(Timestamp::wall_clock().0).bind(steps_done.cast_signed());
             let query = query.bind(steps.cast_signed()).bind(rows.cast_signed()).bind(run.0);
-            Ok(query.execute(&self.write).await.map_err(failed)?.rows_affected() == 1)
+            Ok(query.execute(self.writer().await?).await.map_err(failed)?.rows_affected() == 1)
         })
     }
 
@@ -121,7 +121,7 @@ impl JobStore for SqliteWarm {
                        WHERE number = ?6 AND status = 'running'";
             let query = sqlx::query(sql).bind(how.status.as_str()).bind(Timestamp::wall_clock().0);
             let query = query.bind(how.rows.cast_signed()).bind(how.detail).bind(how.error).bind(run.0);
-            query.execute(&self.write).await.map_err(failed)?;
+            query.execute(self.writer().await?).await.map_err(failed)?;
             Ok(())
         })
     }
@@ -134,7 +134,7 @@ impl JobStore for SqliteWarm {
                        WHERE status = 'running' AND (alive_at < ?2 OR alive_at > ?1 + ?3)";
             // A sign from the future comes from before a step of the clock.
             let query = sqlx::query(sql).bind(now).bind(now.saturating_sub(micros(silent))).bind(micros(silent));
-            Ok(query.execute(&self.write).await.map_err(failed)?.rows_affected() as u32)
+            Ok(query.execute(self.writer().await?).await.map_err(failed)?.rows_affected() as u32)
         })
     }
 
@@ -142,7 +142,7 @@ impl JobStore for SqliteWarm {
         Box::pin(async move {
             let sql = "SELECT * FROM etl_jobs WHERE ?1 IS NULL OR job = ?1 ORDER BY number DESC LIMIT ?2";
             let query = sqlx::query(sql).bind(job).bind(count_max);
-            query.fetch_all(&self.read).await.map_err(failed)?.iter().map(run).collect()
+            query.fetch_all(self.reader().await?).await.map_err(failed)?.iter().map(run).collect()
         })
     }
 }

@@ -13,7 +13,7 @@ impl SqliteWarm {
     pub(super) async fn list_streams(&self, gateway: Option<&GatewayId>) -> Result<Vec<StreamInfo>, TierError> {
         let sql = "SELECT * FROM streams WHERE ?1 IS NULL OR gateway = ?1 ORDER BY gateway, stream";
         let query = sqlx::query(sql).bind(gateway.map(GatewayId::as_str));
-        let rows = query.fetch_all(&self.read).await.map_err(failed)?;
+        let rows = query.fetch_all(self.reader().await?).await.map_err(failed)?;
         let info = |row| {
             Ok(StreamInfo {
                 gateway: rows::gateway(row)?,
@@ -34,7 +34,7 @@ impl SqliteWarm {
         let sql = "SELECT * FROM parked WHERE (?1 IS NULL OR gateway = ?1) AND (?2 IS NULL OR boot = ?2) \
                    ORDER BY gateway, stream, seq LIMIT ?3";
         let query = sqlx::query(sql).bind(gateway.map(GatewayId::as_str)).bind(boot.map(|b| b.0.to_vec()));
-        let rows = query.bind(count_max).fetch_all(&self.read).await.map_err(failed)?;
+        let rows = query.bind(count_max).fetch_all(self.reader().await?).await.map_err(failed)?;
         let parked = |row| {
             let boot: Vec<u8> = get(row, "boot")?;
             Ok(Parked {
@@ -60,7 +60,7 @@ impl SqliteWarm {
                    ORDER BY span_to IS NOT NULL, span_to DESC, gateway, stream, first DESC LIMIT ?4";
         let query = sqlx::query(sql).bind(gateway.map(GatewayId::as_str));
         let query = query.bind(span.map(|s| s.0.0)).bind(span.map(|s| s.1.0)).bind(count_max);
-        let rows = query.fetch_all(&self.read).await.map_err(failed)?;
+        let rows = query.fetch_all(self.reader().await?).await.map_err(failed)?;
         let gap =
             |row| Ok(GatewayGap { gateway: rows::gateway(row)?, stream: rows::stream(row)?, gap: account::gap(row)? });
         rows.iter().map(gap).collect()
@@ -73,7 +73,7 @@ impl SqliteWarm {
     ) -> Result<Vec<Quarantined>, TierError> {
         let sql = "SELECT * FROM quarantine WHERE ?1 IS NULL OR gateway = ?1 ORDER BY number DESC LIMIT ?2";
         let query = sqlx::query(sql).bind(gateway.map(GatewayId::as_str)).bind(count_max);
-        let rows = query.fetch_all(&self.read).await.map_err(failed)?;
+        let rows = query.fetch_all(self.reader().await?).await.map_err(failed)?;
         let quarantined = |row| {
             Ok(Quarantined {
                 gateway: rows::gateway(row)?,
@@ -98,7 +98,7 @@ impl SqliteWarm {
                    UNION ALL \
                    SELECT series_id, ts, value, quality, revision FROM left_latest \
                    WHERE series_id IN (SELECT value FROM json_each(?1))";
-        let rows = sqlx::query(sql).bind(list).fetch_all(&self.read).await.map_err(failed)?;
+        let rows = sqlx::query(sql).bind(list).fetch_all(self.reader().await?).await.map_err(failed)?;
         Ok(rules::newest(rows.iter().map(rows::reading).collect::<Result<_, _>>()?))
     }
 
@@ -108,7 +108,7 @@ impl SqliteWarm {
                    version = coalesce(excluded.version, version), status = coalesce(excluded.status, status)";
         let query = sqlx::query(sql).bind(gateway.as_str()).bind(heard.at.0);
         let query = query.bind(heard.version).bind(heard.status.map(|status| status.to_string()));
-        query.execute(&self.write).await.map_err(failed)?;
+        query.execute(self.writer().await?).await.map_err(failed)?;
         Ok(())
     }
 
@@ -116,7 +116,7 @@ impl SqliteWarm {
         let sql = "SELECT g.*, (SELECT count(*) FROM series AS s WHERE s.gateway = g.gateway) AS series, \
                    (SELECT count(*) FROM gaps AS p WHERE p.gateway = g.gateway) AS gaps \
                    FROM gateways AS g ORDER BY g.gateway";
-        let rows = sqlx::query(sql).fetch_all(&self.read).await.map_err(failed)?;
+        let rows = sqlx::query(sql).fetch_all(self.reader().await?).await.map_err(failed)?;
         let info = |row| {
             let status: Option<String> = get(row, "status")?;
             Ok(GatewayInfo {
@@ -135,7 +135,7 @@ impl SqliteWarm {
     pub(super) async fn count_everything(&self) -> Result<WarmState, TierError> {
         let sql = "SELECT (SELECT count(*) FROM series) AS series, (SELECT count(*) FROM dirty_buckets) AS dirty, \
                    (SELECT count(*) FROM quarantine) AS quarantined, (SELECT count(*) FROM parked) AS parked";
-        let row = sqlx::query(sql).fetch_one(&self.read).await.map_err(failed)?;
+        let row = sqlx::query(sql).fetch_one(self.reader().await?).await.map_err(failed)?;
         let wal = self
             .path
             .with_file_name(format!("{}-wal", self.path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default()));

@@ -2,6 +2,9 @@
 //!
 //! One connection writes, several read: in WAL mode neither waits for the other. `synchronous = FULL`: a commit is
 //! on the disk when it returns. The tables are in `migrations/sqlite`.
+//!
+//! The file is not needed for the start: until it can be used every call says what is wrong, and what comes waits in the
+//! spool. Nothing is ever repaired or removed.
 
 mod access;
 mod account;
@@ -16,15 +19,18 @@ mod hot;
 mod inbox;
 mod jobs;
 mod lists;
+mod opening;
 mod page;
 mod quality;
 mod rollups;
 mod rows;
 mod schema;
 mod series;
+mod shape;
 
 use super::super::*;
 use super::rules::Round;
+use opening::Opening;
 use shared::ids::{BootId, GatewayId, NodeId, Seq, StreamId};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
@@ -50,6 +56,7 @@ pub const QUARANTINE_ROWS_MAX: u32 = 100_000;
 #[derive(Debug)]
 pub struct SqliteWarm {
     path: PathBuf,
+    opening: Opening,
     write: SqlitePool,
     read: SqlitePool,
     quarantine_max: u32,
@@ -59,13 +66,9 @@ pub struct SqliteWarm {
 }
 
 impl SqliteWarm {
-    /// Opens the file, which is made when it is missing, and brings its tables up to date.
-    ///
-    /// # Errors
-    /// When it can't be opened, is no SQLite file, or was written by a newer version.
-    pub async fn open(path: &Path) -> Result<Self, TierError> {
-        for_its_owner_only(path)
-            .map_err(|error| named(path, TierError::Unavailable { tier: TIER, why: error.to_string() }))?;
+    /// Takes the path; the file isn't looked at yet. Must be called on a runtime.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -77,19 +80,46 @@ impl SqliteWarm {
             .pragma("temp_store", "memory");
         // A commit that waits for a slice of the rollups is nothing to warn of.
         let one = SqlitePoolOptions::new().max_connections(1).acquire_slow_threshold(LOCK_WAIT);
-        let write = one.connect_with(options.clone()).await;
-        let write = write.map_err(|e| named(path, failed(e)))?;
-        schema::bring_up(&write).await.map_err(|error| named(path, error))?;
-        let read = SqlitePoolOptions::new().max_connections(READERS).idle_timeout(None).max_lifetime(None);
-        let read = read.connect_lazy_with(options.pragma("query_only", "on"));
-        Ok(Self {
+        let some = SqlitePoolOptions::new().max_connections(READERS).idle_timeout(None).max_lifetime(None);
+        Self {
             path: path.into(),
-            write,
-            read,
+            opening: Opening::new(path, options.clone()),
+            write: one.connect_lazy_with(options.clone()),
+            read: some.connect_lazy_with(options.pragma("query_only", "on")),
             quarantine_max: QUARANTINE_ROWS_MAX,
             series_changes: AtomicU64::new(0),
             round: Round::default(),
-        })
+        }
+    }
+
+    /// Opens the file, which is made when it is missing, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// When it can't be opened, is no SQLite file, was altered, or was written by a newer version.
+    pub async fn open(path: &Path) -> Result<Self, TierError> {
+        let tier = Self::new(path);
+        tier.opening.once().await?;
+        Ok(tier)
+    }
+
+    /// Waits until it is known whether the file can be used, or for so long. One that can't is tried again from now on.
+    ///
+    /// # Errors
+    /// Why it can't, or can't yet; the text names the file.
+    pub async fn ready_within(&self, longest: Duration) -> Result<(), TierError> {
+        self.opening.ready_within(longest).await
+    }
+
+    /// Connections that read.
+    async fn reader(&self) -> Result<&SqlitePool, TierError> {
+        self.opening.ready().await?;
+        Ok(&self.read)
+    }
+
+    /// The connection that writes.
+    async fn writer(&self) -> Result<&SqlitePool, TierError> {
+        self.opening.ready().await?;
+        Ok(&self.write)
     }
 
     /// Keeps at most this many rows aside.
@@ -101,13 +131,13 @@ impl SqliteWarm {
 
     /// The only transaction that writes.
     async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, TierError> {
-        let begun = self.write.begin_with("BEGIN IMMEDIATE").await;
+        let begun = self.writer().await?.begin_with("BEGIN IMMEDIATE").await;
         // A full disk ends a transaction in SQLite's own way. sqlx's rollback fails then, and it takes the connection to
         // be within that transaction for ever: another one is needed.
         if matches!(begun, Err(sqlx::Error::InvalidSavePointStatement | sqlx::Error::BeginFailed)) {
-            let connection = self.write.acquire().await.map_err(failed)?;
+            let connection = self.writer().await?.acquire().await.map_err(failed)?;
             connection.close().await.map_err(failed)?;
-            return self.write.begin_with("BEGIN IMMEDIATE").await.map_err(failed);
+            return self.writer().await?.begin_with("BEGIN IMMEDIATE").await.map_err(failed);
         }
         begun.map_err(failed)
     }
@@ -122,7 +152,7 @@ fn for_its_owner_only(path: &Path) -> std::io::Result<()> {
 
 /// Says which file.
 fn named(path: &Path, error: TierError) -> TierError {
-    let said = |why: String| format!("{}: {why}", path.display());
+    let said = |why: String| format!("{}, in data_dir: {why}", path.display());
     match error {
         TierError::Unavailable { tier, why } => TierError::Unavailable { tier, why: said(why) },
         TierError::Broken { tier, why } => TierError::Broken { tier, why: said(why) },
@@ -132,18 +162,31 @@ fn named(path: &Path, error: TierError) -> TierError {
 
 const ALTERED: &str = ": a table was altered; compare with `collector migrate --check`";
 
-/// What SQLite said, as our own error.
+/// What SQLite said, as our own error, and what to do about it. Whatever it is, what should be stored waits.
 fn failed(error: sqlx::Error) -> TierError {
-    match &error {
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
-            broken(format!("{error}{ALTERED}"))
-        }
-        sqlx::Error::Database(told)
-            if told.message().starts_with("no such table") || told.message().contains("no column") =>
-        {
-            TierError::Unavailable { tier: TIER, why: format!("{}{ALTERED}", told.message()) }
-        }
-        _ => TierError::Unavailable { tier: TIER, why: error.to_string() },
+    let advice = match &error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => ALTERED,
+        sqlx::Error::Database(told) if is_of_altered(told.message()) => ALTERED,
+        sqlx::Error::Database(told) => told.code().and_then(|code| code.parse().ok()).map_or("", advice),
+        _ => "",
+    };
+    TierError::Unavailable { tier: TIER, why: format!("{error}{advice}") }
+}
+
+fn is_of_altered(message: &str) -> bool {
+    ["no such table", "no such column"].iter().any(|begin| message.starts_with(begin)) || message.contains("no column")
+}
+
+/// By SQLite's result code, of which the lowest byte says what it is.
+fn advice(code: i32) -> &'static str {
+    match code & 0xff {
+        5 | 6 => ": another process holds it; end that",
+        8 | 14 => ": this user must be able to read and write it, and the folder",
+        10 => ": the disk doesn't work as it should, or is full",
+        11 => ": it is damaged; put a copy in its place, or what `sqlite3 warm.sqlite .recover` saves of it",
+        13 => ": make room on the disk",
+        26 => ": it is none of ours; put a copy in its place, or move it away, and an empty one is made",
+        _ => "",
     }
 }
 
@@ -171,8 +214,10 @@ impl WarmTier for SqliteWarm {
     fn series_version(&self) -> TierFuture<'_, String> {
         Box::pin(async {
             let changes = self.series_changes(); // nobody else writes to the file
-            let count: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM series").fetch_one(&self.read).await.map_err(failed)?;
+            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM series")
+                .fetch_one(self.reader().await?)
+                .await
+                .map_err(failed)?;
             Ok(format!("{count} {changes}"))
         })
     }
@@ -183,7 +228,7 @@ impl WarmTier for SqliteWarm {
 
     fn committed<'a>(&'a self, gateway: &'a GatewayId, stream: StreamId) -> TierFuture<'a, (SeqRanges, Seq)> {
         Box::pin(async move {
-            let mut connection = self.read.acquire().await.map_err(failed)?;
+            let mut connection = self.reader().await?.acquire().await.map_err(failed)?;
             account::load(&mut connection, gateway, stream).await
         })
     }
@@ -198,7 +243,7 @@ impl WarmTier for SqliteWarm {
                 .bind(catalogue.hash().0.to_vec())
                 .bind(gateway.as_str())
                 .bind(catalogue.to_bytes())
-                .execute(&self.write)
+                .execute(self.writer().await?)
                 .await
                 .map_err(failed)?;
             Ok(())
@@ -208,7 +253,7 @@ impl WarmTier for SqliteWarm {
     fn catalogue(&self, hash: CatalogueHash) -> TierFuture<'_, Option<Arc<Catalogue>>> {
         Box::pin(async move {
             let query = sqlx::query("SELECT bytes FROM catalogues WHERE hash = ?").bind(hash.0.to_vec());
-            let Some(row) = query.fetch_optional(&self.read).await.map_err(failed)? else { return Ok(None) };
+            let Some(row) = query.fetch_optional(self.reader().await?).await.map_err(failed)? else { return Ok(None) };
             let bytes: Vec<u8> = row.try_get(0).map_err(failed)?;
             let catalogue = Catalogue::from_bytes(&bytes).map_err(|e| broken(format!("catalogue {hash}: {e}")))?;
             Ok(Some(Arc::new(catalogue)))
@@ -258,7 +303,7 @@ impl WarmTier for SqliteWarm {
     ) -> TierFuture<'_, Vec<StoredReading>> {
         Box::pin(async move {
             if MANY.contains(&count_max) {
-                let mut connection = self.read.acquire().await.map_err(failed)?;
+                let mut connection = self.reader().await?.acquire().await.map_err(failed)?;
                 return page::page(&mut connection, series, from.0, to.0, count_max).await;
             }
             let query = sqlx::query(
@@ -266,7 +311,7 @@ impl WarmTier for SqliteWarm {
                  WHERE series_id = ? AND ts >= ? AND ts < ? ORDER BY ts LIMIT ?",
             );
             let query = query.bind(series.0).bind(from.0).bind(to.0).bind(count_max);
-            query.fetch_all(&self.read).await.map_err(failed)?.iter().map(rows::reading).collect()
+            query.fetch_all(self.reader().await?).await.map_err(failed)?.iter().map(rows::reading).collect()
         })
     }
 
@@ -276,8 +321,13 @@ impl WarmTier for SqliteWarm {
                 "SELECT series_id, ts, value, quality, revision FROM readings \
                  WHERE series_id = ? AND ts < ? AND (NOT ? OR value IS NOT NULL) ORDER BY ts DESC LIMIT 1",
             );
-            let row =
-                query.bind(series.0).bind(before.0).bind(usable).fetch_optional(&self.read).await.map_err(failed)?;
+            let row = query
+                .bind(series.0)
+                .bind(before.0)
+                .bind(usable)
+                .fetch_optional(self.reader().await?)
+                .await
+                .map_err(failed)?;
             row.as_ref().map(rows::reading).transpose()
         })
     }
@@ -296,7 +346,8 @@ impl WarmTier for SqliteWarm {
 
     fn be_asked(&self) -> TierFuture<'_, ()> {
         Box::pin(async move {
-            let all = (0..READERS).map(|_| self.read.acquire());
+            let pool = self.reader().await?;
+            let all = (0..READERS).map(|_| pool.acquire());
             futures::future::try_join_all(all).await.map(drop).map_err(failed)
         })
     }
@@ -379,13 +430,14 @@ impl WarmTier for SqliteWarm {
 
     fn count_readings(&self) -> TierFuture<'_, u64> {
         Box::pin(async {
-            let row = sqlx::query("SELECT count(*) AS readings FROM readings").fetch_one(&self.read).await;
+            let row = sqlx::query("SELECT count(*) AS readings FROM readings").fetch_one(self.reader().await?).await;
             rows::narrow(&row.map_err(failed)?, "readings")
         })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
+            self.opening.close();
             self.read.close().await;
             self.write.close().await;
         })

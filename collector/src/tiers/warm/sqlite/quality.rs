@@ -54,25 +54,25 @@ impl SqliteWarm {
     pub(super) async fn list_reports(&self, day: Option<&str>) -> Result<Vec<QualityReport>, TierError> {
         let sql = "SELECT * FROM quality_reports WHERE day = coalesce(?, (SELECT max(day) FROM quality_reports)) \
                    ORDER BY series_id";
-        sqlx::query(sql).bind(day).fetch_all(&self.read).await.map_err(failed)?.iter().map(report).collect()
+        sqlx::query(sql).bind(day).fetch_all(self.reader().await?).await.map_err(failed)?.iter().map(report).collect()
     }
 
     pub(super) async fn list_quality_days(&self) -> Result<Vec<(String, u64)>, TierError> {
         let query = sqlx::query("SELECT day, version FROM quality_days ORDER BY day");
-        let rows = query.fetch_all(&self.read).await.map_err(failed)?;
+        let rows = query.fetch_all(self.reader().await?).await.map_err(failed)?;
         rows.iter().map(|row| Ok((get(row, "day")?, narrow(row, "version")?))).collect()
     }
 
     pub(super) async fn keep_quality_day(&self, day: &str, version: u64) -> Result<(), TierError> {
         let query = sqlx::query("INSERT OR REPLACE INTO quality_days (day, version) VALUES (?, ?)");
-        query.bind(day).bind(version.cast_signed()).execute(&self.write).await.map_err(failed)?;
+        query.bind(day).bind(version.cast_signed()).execute(self.writer().await?).await.map_err(failed)?;
         Ok(())
     }
 
     pub(super) async fn list_late(&self, from: Timestamp, to: Timestamp) -> Result<Vec<(SeriesId, u64)>, TierError> {
         let sql = "SELECT series_id, CAST(sum(readings) AS INTEGER) AS late FROM late_hours \
                    WHERE hour >= ? AND hour < ? GROUP BY series_id";
-        let rows = sqlx::query(sql).bind(from.0).bind(to.0).fetch_all(&self.read).await.map_err(failed)?;
+        let rows = sqlx::query(sql).bind(from.0).bind(to.0).fetch_all(self.reader().await?).await.map_err(failed)?;
         rows.iter().map(|row| Ok((SeriesId(narrow(row, "series_id")?), narrow(row, "late")?))).collect()
     }
 }

@@ -82,7 +82,7 @@ impl SqliteWarm {
         to: Timestamp,
     ) -> Result<Rollups, TierError> {
         // One snapshot, so that a bucket is never taken for clean that isn't.
-        let mut transaction = self.read.begin().await.map_err(failed)?;
+        let mut transaction = self.reader().await?.begin().await.map_err(failed)?;
         let marks = sqlx::query(
             "SELECT bucket FROM dirty_buckets WHERE series_id = ? AND bucket >= ? AND bucket < ? ORDER BY bucket",
         );

@@ -43,7 +43,7 @@ impl SqliteWarm {
         entries: &[Entry],
     ) -> Result<Vec<Result<SeriesId, SeriesRefused>>, TierError> {
         // Nearly always nothing is new, and then nobody has to wait for the writer.
-        let mut reader = self.read.acquire().await.map_err(failed)?;
+        let mut reader = self.reader().await?.acquire().await.map_err(failed)?;
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries {
             match find(&mut reader, entry).await? {
@@ -75,7 +75,7 @@ impl SqliteWarm {
     ) -> Result<(), TierError> {
         let sql = "UPDATE series SET gateway = ? WHERE node = ? AND metric = ? AND channel = ? AND gateway = ?";
         let query = sqlx::query(sql).bind(to.as_str()).bind(series.node.as_str()).bind(&series.metric);
-        let done = query.bind(&series.channel).bind(from.as_str()).execute(&self.write).await;
+        let done = query.bind(&series.channel).bind(from.as_str()).execute(self.writer().await?).await;
         self.series_changes.fetch_add(1, Ordering::AcqRel);
         done.map_err(failed)?;
         Ok(())
@@ -84,12 +84,12 @@ impl SqliteWarm {
     pub(super) async fn list_series(&self, node: Option<&NodeId>) -> Result<Vec<SeriesInfo>, TierError> {
         let sql = "SELECT * FROM series WHERE ?1 IS NULL OR node = ?1 ORDER BY node, metric, channel";
         let query = sqlx::query(sql).bind(node.map(NodeId::as_str));
-        query.fetch_all(&self.read).await.map_err(failed)?.iter().map(info).collect()
+        query.fetch_all(self.reader().await?).await.map_err(failed)?.iter().map(info).collect()
     }
 
     pub(super) async fn list_nodes(&self) -> Result<Vec<NodeId>, TierError> {
         let query = sqlx::query("SELECT DISTINCT node FROM series ORDER BY node");
-        let rows = query.fetch_all(&self.read).await.map_err(failed)?;
+        let rows = query.fetch_all(self.reader().await?).await.map_err(failed)?;
         rows.iter().map(|row| NodeId::new(&get::<String>(row, "node")?).map_err(broken)).collect()
     }
 
