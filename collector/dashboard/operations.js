@@ -73,16 +73,16 @@ const badge = (state, text) => h("span", { class: "badge", data: { state } }, te
 const none = (text, how) => h("div", { class: "none" }, h("p", null, text), how && h("p", { class: "faint" }, how));
 
 /** What can't go on stands on the card that it concerns; a job that failed, in the list of jobs. */
-const PLACES = { ingest: "spool", flush: "spool", hot: "hot", archive: "cold" };
+const PLACES = { ingest: "spool", flush: "spool", hot: "hot", replica: "warm", archive: "cold" };
 
 /** Why, for whoever can mend it. */
 const why = (error) => may("operator") && h("details", { class: "why" }, h("summary", null, texts.notice.why), h("p", { class: "error" }, error));
 
 function showTiers(health, figures, costs, storage) {
-  const facts = (state, tier) => Object.entries(state ?? {}).filter(([, held]) => held !== null).map(([name, held]) =>
+  const facts = (state, tier) => Object.entries(state ?? {}).filter(([, held]) => held !== null).map(([name, held]) => name === "replica" ? fact(words.replica, words.replicaState(held)) :
     fact(name === "bytes" && tier === "hot" ? words.memory : words.facts[name] ?? name, name === "bytes" ? bytes(held) : typeof held === "number" ? whole(held) : String(held)));
   // What comes of a tier that is away is said with it.
-  const troubles = Map.groupBy(health.troubles.filter(({ severity, error }) => severity !== "warning" && health.tiers[away(error)]?.ok !== false), ({ part }) => PLACES[part] ?? "other");
+  const troubles = Map.groupBy(health.troubles.filter(({ part, severity, error }) => (part in PLACES || severity !== "warning") && health.tiers[away(error)]?.ok !== false), ({ part }) => PLACES[part] ?? "other");
   const said = (place) => (troubles.get(place) ?? []).map(({ part, error }) => h("div", { class: "trouble" }, h("p", { class: "error" }, texts.notice.failing(words.parts[part] ?? jobName(part))), why(error)));
   const card = (name, title, what, ok, held) => {
     const state = !ok ? ["bad", words.down] : troubles.has(name) ? ["bad", words.failing] : ["good", words.up];

@@ -18,6 +18,9 @@ const SEEN_TO_US: i64 = 6 * 3_600_000_000;
 /// What is wrong with this collector: the part, and why.
 pub type Troubles = Arc<dyn Fn() -> Vec<(&'static str, String)> + Send + Sync>;
 
+/// The part of which nobody lacks anything while it is in trouble: answers come from elsewhere.
+pub(crate) const REPLICA: &str = "replica";
+
 /// Where what stands is looked up.
 pub struct Gather {
     warm: Arc<dyn WarmTier>,
@@ -80,7 +83,7 @@ impl Gather {
         self.since.retain(|part, _| troubles.iter().any(|(there, _)| there == part));
         let alert = |(part, why): (&'static str, String)| Alert {
             key: format!("{own}{part}"),
-            severity: Severity::Critical,
+            severity: severity(part),
             title: format!("collector {}: {part}", self.me),
             detail: why,
             since: *self.since.entry(part).or_insert(now),
@@ -132,6 +135,11 @@ impl Gather {
         };
         Ok(self.jobs.failed().await?.into_iter().map(alert).collect())
     }
+}
+
+/// How bad it is that a part is in trouble.
+pub(crate) fn severity(part: &str) -> Severity {
+    if part == REPLICA { Severity::Warning } else { Severity::Critical }
 }
 
 fn anomaly(one: &Anomaly, series: Option<&SeriesInfo>) -> Alert {

@@ -16,6 +16,7 @@ pub mod settings;
 mod webhook;
 
 pub use gather::{Gather, Troubles};
+pub(crate) use gather::{REPLICA, severity};
 pub use message::Message;
 pub use news::{Alert, Tell, Told};
 

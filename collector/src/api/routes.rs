@@ -4,6 +4,7 @@ use super::parameters::{Named, Page, Series as OfSeries};
 use super::params::{List, Params};
 use super::{Api, Problem, etag, freshness, views};
 use crate::access::Principal;
+use crate::alerts;
 use crate::analytics::anomaly::Severity;
 use crate::config::Place;
 use crate::costs::{Costs, Use};
@@ -131,8 +132,8 @@ pub(super) async fn health(State(api): State<Api>, who: Option<Extension<Princip
 
 /// What can't go on, and the jobs that failed, of which nothing was said yet.
 fn troubles(raised: Vec<(&'static str, String)>, failed: Vec<(&'static str, JobRun)>) -> Vec<Trouble> {
-    let critical = |(part, error)| Trouble { part, severity: Severity::Critical, error };
-    let mut all: Vec<Trouble> = raised.into_iter().map(critical).collect();
+    let trouble = |(part, error)| Trouble { part, severity: alerts::severity(part), error };
+    let mut all: Vec<Trouble> = raised.into_iter().map(trouble).collect();
     for (part, run) in failed {
         if !all.iter().any(|trouble| trouble.part == part) {
             let error = run.error.unwrap_or_else(|| "its last run failed".into());

@@ -4,7 +4,7 @@ use super::RunError;
 use super::refill::Refill;
 use super::stores::{Disk, put_newest};
 use crate::access::Access;
-use crate::alerts::{Alerts, Gather, Troubles, When};
+use crate::alerts::{self, Alerts, Gather, Troubles, When};
 use crate::anomalies::{Anomalies, Live};
 use crate::api;
 use crate::config::Config;
@@ -241,13 +241,14 @@ impl<'a> Wiring<'a> {
     /// What is wrong with this collector.
     fn troubles(&self) -> Troubles {
         let (pressure, stuck, alarms) = (self.pressure.clone(), self.stuck.clone(), self.alarms.clone());
-        let hot = self.hot.clone();
+        let (hot, warm) = (self.hot.clone(), self.warm.clone());
         Arc::new(move || {
             let ingest = pressure.why().map(|why| ("ingest", why));
             let flush = stuck.why().map(|why| ("flush", why));
             let hot = if hot.says_nothing() { Some(NOT_ALONE.to_owned()) } else { hot.fault() };
             let hot = hot.map(|why| ("hot", why));
-            ingest.into_iter().chain(flush).chain(hot).chain(alarms.raised()).collect()
+            let replica = warm.fault().map(|why| (alerts::REPLICA, why));
+            ingest.into_iter().chain(flush).chain(hot).chain(replica).chain(alarms.raised()).collect()
         })
     }
 

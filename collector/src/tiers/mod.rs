@@ -240,6 +240,11 @@ pub trait WarmTier: Send + Sync + 'static {
     /// Figures for health and metrics; also the proof that the tier answers.
     fn state(&self) -> TierFuture<'_, WarmState>;
 
+    /// What is wrong with its read replica, when that was last asked, and what is done meanwhile.
+    fn fault(&self) -> Option<String> {
+        None
+    }
+
     /// How many readings it holds; where counting takes long, what the server's statistics say. It may read much.
     fn count_readings(&self) -> TierFuture<'_, u64>;
 

@@ -355,7 +355,7 @@ impl Bucket {
 }
 
 /// How the warm tier is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
 pub struct WarmState {
     /// Series it has.
     pub series: u64,
@@ -367,6 +367,24 @@ pub struct WarmState {
     pub parked: u64,
     /// Bytes on disk, where it can tell.
     pub bytes: Option<u64>,
+    /// The server that history is asked of, if there is one beside its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaState>,
+}
+
+/// How a read replica is.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct ReplicaState {
+    /// Where it is.
+    pub place: String,
+    /// History is asked of it: it has all that is committed. While it hasn't, the primary is asked.
+    pub asked: bool,
+    /// How many bytes of the primary's log it hasn't replayed; null when it can't say.
+    pub behind_bytes: Option<u64>,
+    /// For how many seconds it has been behind, as far as it was looked; null when it can't say.
+    pub behind_s: Option<u64>,
+    /// Why it isn't asked, when that is more than a moment's delay.
+    pub error: Option<String>,
 }
 
 /// How the hot tier is.

@@ -225,6 +225,9 @@ impl WarmTier for FaultyWarm {
     fn anomalies(&self) -> &dyn AnomalyStore {
         self
     }
+    fn fault(&self) -> Option<String> {
+        self.inner.fault()
+    }
     fn state(&self) -> TierFuture<'_, WarmState> {
         self.answers(self.inner.state())
     }

@@ -8,6 +8,7 @@ use collector::history::{History, Points, Question, Resolution, Width};
 use collector::tiers::Day;
 use collector::tiers::hot::days::{DayCache, Days, MemoryDays};
 use collector::tiers::hot::memory::MemoryHot;
+use collector::tiers::warm::settings::Store;
 use jiff::tz::TimeZone;
 use services::postgres::{self, Postgres};
 use std::sync::Arc;
@@ -156,6 +157,57 @@ async fn one_that_follows_another_server_is_never_asked() {
     }
     let told = PostgresWarm::check_replica(&settings).await.unwrap_err().to_string();
     assert!(told.contains("[warm] replica follows another server than [warm] host / POSTGRES_HOST"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_tells_that_it_fails_or_lags_and_who_answers_meanwhile() {
+    let primary = Postgres::start_with("trust", &["fsync=off"]).await;
+    let mut replica = follow(&primary).await;
+    let place = format!("127.0.0.1:{}", replica.port);
+    let store = Some(Store::Postgres);
+    let warm = WarmSettings { store, replica: Some(place.clone()), ..primary.database().await };
+    let site = support::Site::new(&["STATION_7"], |config| config.warm = warm);
+    let collector = site.start().await;
+    let (mut client, hash) = support::Client::ready(&collector, "STATION_7", &["A"]).await;
+    let state = async || collector.get("health").await["tiers"]["warm"]["state"]["replica"].clone();
+    let trouble = async || {
+        let health = collector.get("health").await;
+        let all = health["troubles"].as_array().unwrap().clone();
+        all.into_iter().find(|one| one["part"] == "replica")
+    };
+    let is_asked = async || state().await["asked"] == true && collector.get("health").await["status"] == "ok";
+    assert!(support::until(is_asked).await, "{}", collector.get("health").await);
+    assert_eq!(state().await["place"], place);
+
+    replica.execute("postgres", "SELECT pg_wal_replay_pause()").await;
+    client.block(1, full_block(hash, support::now() - 200 * SECOND, 1)).await;
+    client.wait_committed(support::seqs([1])).await;
+    let is_behind = async || state().await["behind_bytes"].as_u64().is_some_and(|bytes| bytes > 0);
+    assert!(support::until(is_behind).await, "{}", state().await);
+    assert_eq!(collector.history("A").await.len(), 100, "the primary answers");
+    assert_eq!(state().await["asked"], false);
+    // For a while that is nothing to tell.
+    assert!(support::until(async || trouble().await.is_some()).await, "{}", state().await);
+    let told = trouble().await.unwrap();
+    let why = told["error"].as_str().unwrap();
+    assert!(why.contains(&place) && why.contains("behind for") && why.contains("the primary meanwhile"), "{told}");
+    assert_eq!(
+        (&told["severity"], &state().await["behind_s"].as_u64().is_some_and(|s| s >= 10)),
+        (&"warning".into(), &true)
+    );
+    assert!(collector.metrics().await.contains("collector_replica_up_to_date 0"));
+    replica.execute("postgres", "SELECT pg_wal_replay_resume()").await;
+    assert!(support::until(is_asked).await, "{}", collector.get("health").await);
+    assert!(collector.metrics().await.contains("collector_replica_up_to_date 1"));
+
+    replica.kill();
+    let fails = async || trouble().await.is_some_and(|told| told["error"].as_str().unwrap().contains("[warm] replica"));
+    assert!(support::until(fails).await, "{}", collector.get("health").await);
+    assert_eq!(collector.get("health").await["status"], "degraded");
+    assert_eq!(collector.history("A").await.len(), 100, "the primary answers");
+    replica.restart().await;
+    assert!(support::until(is_asked).await, "{}", collector.get("health").await);
+    collector.stop().await;
 }
 
 #[tokio::test]

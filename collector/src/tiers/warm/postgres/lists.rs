@@ -123,6 +123,7 @@ impl PostgresWarm {
             quarantined: narrow(&row, "quarantined")?,
             parked: narrow(&row, "parked")?,
             bytes: Some(narrow(&row, "bytes")?),
+            replica: None,
         })
     }
 

@@ -91,7 +91,7 @@ impl PostgresWarm {
         let options = pools::options(settings)?;
         let replica = settings.replica.as_deref().map(|place| {
             let options = pools::replica_options(options.clone(), place);
-            replica::Replica::new(pools::pool(settings, options, Use::Read))
+            replica::Replica::new(place, pools::pool(settings, options, Use::Read))
         });
         Ok(Self {
             primary: Server::new(options.clone(), settings.connect_timeout.0),
@@ -240,6 +240,10 @@ impl PostgresWarm {
         if let Some(replica) = &self.replica {
             replica.committed(self.primary()).await;
         }
+    }
+
+    async fn look_at_replica(&self) -> Option<ReplicaState> {
+        Some(self.replica.as_ref()?.look(self.primary()).await)
     }
 
     /// Gives up on a server that says nothing any more.
@@ -458,7 +462,14 @@ impl WarmTier for PostgresWarm {
     }
 
     fn state(&self) -> TierFuture<'_, WarmState> {
-        self.soon(Box::pin(self.count_everything()))
+        self.soon(Box::pin(async {
+            let (counted, replica) = futures::join!(self.count_everything(), self.look_at_replica());
+            Ok(WarmState { replica, ..counted? })
+        }))
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.replica.as_ref()?.fault()
     }
 
     fn count_readings(&self) -> TierFuture<'_, u64> {

@@ -4,12 +4,12 @@
 //! last asked. That is asked after every commit of our own, so what we committed is always seen, and otherwise at
 //! most once a second, so other collectors' commits are at most that late, unless who asks wants them all
 //! ([`Replica::catch_up`]). While the primary is dead, what it last said counts. Places in two logs say nothing about each
-//! other, so it must follow that very primary.
+//! other, so it must follow that very primary. One that fails or lags is told in health.
 
-use super::fault::{failed, unavailable};
+use super::fault::{failed, unavailable, why};
 use super::pools::{self, Use};
-use crate::tiers::TierError;
 use crate::tiers::warm::settings::WarmSettings;
+use crate::tiers::{ReplicaState, TierError};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Postgres};
@@ -22,12 +22,17 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How long a replica that failed is left alone.
 const REST: Duration = Duration::from_secs(10);
+/// One that hasn't replayed something for so long lags; for a moment after a commit each is behind.
+const LAGS: Duration = Duration::from_secs(10);
+/// What is done while it can't be asked.
+const MEANWHILE: &str = "history is asked of the primary meanwhile";
 
 /// A connection to the primary, once it is wanted.
 type Connected = Result<PoolConnection<Postgres>, TierError>;
 
 #[derive(Debug)]
 pub(super) struct Replica {
+    place: String,
     pool: PgPool,
     state: Mutex<State>,
 }
@@ -41,11 +46,64 @@ struct State {
     /// Which cluster the primary is, if we may know.
     cluster: Option<i64>,
     resting_until: Option<Instant>,
+    /// Why it failed, if it did the last time.
+    failed: Option<String>,
+    /// How much of the log it had yet to replay, when it was last asked.
+    behind: Option<u64>,
+    /// A place in the log that it hadn't replayed then, and since when that was wanted.
+    lacks: Option<(i64, Instant)>,
+}
+
+impl State {
+    /// Notes how far it is; whether that is far enough.
+    fn note(&mut self, replayed: i64, wanted: i64, now: Instant) -> bool {
+        (self.failed, self.resting_until) = (None, None);
+        self.behind = Some(u64::try_from(wanted - replayed).unwrap_or(0));
+        let lacks = self.lacks.filter(|(place, _)| replayed < *place);
+        self.lacks = (replayed < wanted).then(|| lacks.unwrap_or((wanted, now)));
+        self.lacks.is_none()
+    }
+
+    fn note_failure(&mut self, why: String, now: Instant) {
+        (self.failed, self.resting_until) = (Some(why), Some(now + REST));
+        (self.behind, self.lacks) = (None, None);
+    }
+
+    fn behind_for(&self, now: Instant) -> Option<Duration> {
+        self.lacks.map(|(_, since)| now.duration_since(since))
+    }
+
+    fn fault(&self, now: Instant) -> Option<String> {
+        let lags = |behind: u64| {
+            let seconds = self.behind_for(now).filter(|lag| *lag >= LAGS)?.as_secs();
+            Some(format!("it has been behind for {seconds} s, by {behind} bytes of the log"))
+        };
+        self.failed.clone().or_else(|| self.behind.and_then(lags))
+    }
 }
 
 impl Replica {
-    pub(super) fn new(pool: PgPool) -> Self {
-        Self { pool, state: Mutex::default() }
+    pub(super) fn new(place: &str, pool: PgPool) -> Self {
+        Self { place: place.into(), pool, state: Mutex::default() }
+    }
+
+    /// How it is, now.
+    pub(super) async fn look(&self, primary: impl Future<Output = Connected>) -> ReplicaState {
+        let asked = self.caught_up(primary).await.is_some();
+        let (state, now) = (self.state(), Instant::now());
+        ReplicaState {
+            place: self.place.clone(),
+            asked,
+            behind_bytes: state.behind,
+            behind_s: state.behind.map(|_| state.behind_for(now).unwrap_or_default().as_secs()),
+            error: state.fault(now),
+        }
+    }
+
+    /// What is wrong with it, if anything was when it was last asked, and what is done.
+    pub(super) fn fault(&self) -> Option<String> {
+        let why = self.state().fault(Instant::now())?;
+        Some(format!("[warm] replica {}: {why}; {MEANWHILE}", self.place))
     }
 
     pub(super) async fn close(&self) {
@@ -83,34 +141,29 @@ impl Replica {
         }
         let wanted = self.wanted(primary, now).await?;
         // One that says nothing any more, on a connection that looks alive, must not hold up every question.
-        let connected = tokio::time::timeout(ANSWER_WITHIN, self.try_connect(wanted)).await;
-        match connected.unwrap_or_else(|_| Err(unavailable("it doesn't answer"))) {
-            Ok(connection) => {
-                self.state().resting_until = None;
-                connection
-            }
+        let connected = tokio::time::timeout(ANSWER_WITHIN, self.try_connect()).await;
+        let caught_up = match connected.unwrap_or_else(|_| Err(unavailable("it doesn't answer"))) {
+            Ok((connection, replayed)) => self.state().note(replayed, wanted, now).then_some(connection),
             Err(error) => {
-                tracing::warn!(%error, "the warm tier's replica fails; the primary is asked instead");
-                self.state().resting_until = Some(now + REST);
+                tracing::warn!(replica = self.place, %error, "{MEANWHILE}");
+                self.state().note_failure(why(error), now);
                 None
             }
-        }
+        };
+        metrics::gauge!("collector_replica_up_to_date").set(if caught_up.is_some() { 1.0 } else { 0.0 });
+        caught_up
     }
 
-    async fn try_connect(&self, wanted: i64) -> Result<Option<PoolConnection<Postgres>>, TierError> {
+    /// A connection, and how far in the log it is.
+    async fn try_connect(&self) -> Result<(PoolConnection<Postgres>, i64), TierError> {
         let mut connection = self.pool.acquire().await.map_err(not_reached)?;
-        let sql = format!("SELECT pg_last_wal_replay_lsn() - '0/0' >= $1, {CLUSTER}");
-        let asked = sqlx::query_as(AssertSqlSafe(sql)).bind(wanted);
-        let (replayed, cluster): (Option<bool>, Option<i64>) =
-            asked.fetch_one(&mut *connection).await.map_err(failed)?;
+        let sql = format!("SELECT (pg_last_wal_replay_lsn() - '0/0')::bigint, {CLUSTER}");
+        let asked = sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut *connection);
+        let (replayed, cluster): (Option<i64>, Option<i64>) = asked.await.map_err(failed)?;
         if is_another(cluster, self.state().cluster) {
             return Err(unavailable(ANOTHER));
         }
-        match replayed {
-            Some(true) => Ok(Some(connection)),
-            Some(false) => Ok(None),
-            None => Err(unavailable(NO_REPLICA)),
-        }
+        replayed.map(|replayed| (connection, replayed)).ok_or_else(|| unavailable(NO_REPLICA))
     }
 
     async fn wanted(&self, primary: impl Future<Output = Connected>, now: Instant) -> Option<i64> {
@@ -198,4 +251,34 @@ pub(super) async fn look(settings: &WarmSettings, place: &str) -> Result<(), Tie
     let sql = format!("SELECT {CLUSTER}");
     let of_primary = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut primary).await.map_err(failed)?;
     if is_another(cluster, of_primary) { Err(unavailable(ANOTHER)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_lags_that_lacks_the_same_for_long_and_not_one_that_is_always_a_little_behind() {
+        let (mut state, began) = (State::default(), Instant::now());
+        let at = |seconds| began + Duration::from_secs(seconds);
+        for n in 0..100 {
+            assert!(!state.note(1_000 * n + 900, 1_000 * (n + 1), at(n.cast_unsigned())));
+            assert_eq!(state.fault(at(n.cast_unsigned())), None);
+        }
+        assert!(!state.note(99_950, 200_000, at(104)));
+        assert_eq!(state.fault(at(108)), None);
+        let why = state.fault(at(109)).unwrap();
+        assert!(why.contains("for 10 s, by 100050 bytes"), "{why}");
+        assert!(state.note(200_000, 200_000, at(110)));
+        assert_eq!(state.fault(at(200)), None);
+    }
+
+    #[test]
+    fn one_that_failed_is_told_until_it_answers() {
+        let (mut state, now) = (State::default(), Instant::now());
+        state.note_failure("it is gone".into(), now);
+        assert_eq!(state.fault(now).as_deref(), Some("it is gone"));
+        assert!(!state.note(5, 10, now));
+        assert_eq!(state.fault(now), None);
+    }
 }

@@ -146,6 +146,7 @@ impl SqliteWarm {
             quarantined: narrow(&row, "quarantined")?,
             parked: narrow(&row, "parked")?,
             bytes: size(&self.path).map(|bytes| bytes + size(&wal).unwrap_or(0)),
+            replica: None,
         })
     }
 }
