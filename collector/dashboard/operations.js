@@ -91,7 +91,7 @@ function showTiers(health, figures, costs, storage) {
   const cards = ["hot", "warm", "cold"].filter((name) => health.tiers[name].state !== null).map((name) => {
     const tier = health.tiers[name];
     return card(name, words.tierNames[name], words.tierWhat[name], tier.ok, !tier.ok ? why(tier.error)
-      : h("dl", { class: "facts" }, fact(words.answered, length(tier.answered_in_ms / 1000)), name === "hot" && fact(words.hitRate, percent(hitRate(figures))), costs && fact(words.month, words.money(costs[name], costs.currency)), name !== "hot" && storage?.[name]?.readings != null && fact(words.facts.readings, [whole(storage[name].readings), h("span", { class: "faint" }, ` ${words.counted(ago(parse(storage.at), network.now()))}`)]), facts(tier.state, name)));
+      : h("dl", { class: "facts" }, fact(words.answered, length(tier.answered_in_ms / 1000)), name === "hot" && [fact(words.hitRate, percent(hitRate(figures, /^collector_cache_lookups_total\{/))), fact(words.alone, percent(hitRate(figures, /^collector_hot_lookups_total\{/)))], costs && fact(words.month, words.money(costs[name], costs.currency)), name !== "hot" && storage?.[name]?.readings != null && fact(words.facts.readings, [whole(storage[name].readings), h("span", { class: "faint" }, ` ${words.counted(ago(parse(storage.at), network.now()))}`)]), facts(tier.state, name)));
   });
   const spool = [figures.get("collector_spool_bytes"), figures.get("collector_spool_bytes_max"), figures.get("collector_spool_records")];
   cards.push(card("spool", words.spool, words.spoolWhat, true, h("dl", { class: "facts" }, fact(words.spoolUse, `${bytes(spool[0])} / ${bytes(spool[1])}`), fact(words.spoolRecords, whole(spool[2])),
@@ -100,8 +100,8 @@ function showTiers(health, figures, costs, storage) {
   return h("div", null, h("div", { class: "cards tiers" }, cards), said("other"), sum);
 }
 
-function hitRate(figures) {
-  const of = (outcome) => figures.get(`collector_cache_lookups_total{outcome="${outcome}"}`) ?? 0;
+function hitRate(figures, lookups) {
+  const of = (outcome) => [...figures].reduce((sum, [name, count]) => (lookups.test(name) && name.includes(`outcome="${outcome}"`) ? sum + count : sum), 0);
   const all = of("hit") + of("miss");
   return all >= LOOKUPS_MIN ? of("hit") / all : null;
 }

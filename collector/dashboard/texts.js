@@ -371,6 +371,7 @@ const en = {
     parts: { ingest: "Taking in readings", flush: "Storing readings", hot: "Memory for newest values", replica: "Read replica", archive: "Archive", alerts: "Telling people" },
     answered: "Answers in",
     hitRate: "Past days found in its cache",
+    alone: "Questions it answers alone",
     replica: "Read replica",
     replicaState: ({ asked, error, behind_s: behind }) => (asked ? "answers for history" : error ? "not asked; the database answers" : `${behind ?? 0} s behind; the database answers`),
     counted: (ago) => `counted ${ago}`,

@@ -300,3 +300,32 @@ async fn with_the_hot_tier_down_commits_come_at_once_and_nothing_is_claimed_that
     let all = [both[0], both[1], (Timestamp(at + 2 * SECOND), Some(3.0))];
     collector.wait_for_history("DIST_001", &all).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_say_how_often_the_hot_tier_answered_alone() {
+    let site = Site::new(&["STATION_7"], |_| {});
+    let collector = site.start().await;
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    let at = now() - 10 * SECOND;
+    client.block(1, one(hash, at, 1.0)).await;
+    client.wait_committed(seqs([1])).await;
+    let count = async |question: &str, outcome: &str| {
+        let (metrics, question) = (collector.metrics().await, format!("question=\"{question}\""));
+        let line = metrics.lines().find(|line| {
+            line.starts_with("collector_hot_lookups_total{") && line.contains(&question) && line.contains(outcome)
+        });
+        line.map_or(0, |line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+    };
+    let ask = async |from: i64| {
+        let (from, to) = (Timestamp(from), Timestamp(at + SECOND));
+        let path = format!("history?node=DIST_001&metric=pressure&from={from}&to={to}&resolution=raw");
+        assert_eq!(collector.get(&path).await["points"].as_array().unwrap().len(), 1);
+    };
+    ask(at).await;
+    assert_eq!((count("readings", "hit").await, count("readings", "miss").await), (1, 0));
+    ask(at - 100 * 86_400 * SECOND).await;
+    assert_eq!((count("readings", "hit").await, count("readings", "miss").await), (1, 1));
+    let before = count("latest", "hit").await;
+    assert_eq!(collector.get("latest").await["items"][0]["value"], 1.0);
+    assert!(count("latest", "hit").await > before);
+}

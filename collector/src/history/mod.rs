@@ -101,6 +101,15 @@ pub struct BucketPoint {
 /// The end of what is said of an answer that lacks the last seconds only, because the hot tier is away.
 const UNCOMMITTED: &str = "values that are not committed yet are missing";
 
+/// Questions whose answer the hot tier had, alone, and those for which others had to be asked; of past days in buckets
+/// [`DayCache`] counts for itself.
+const LOOKUPS: &str = "collector_hot_lookups_total";
+
+fn count_lookup(question: &'static str, is_hit: bool) {
+    let outcome = if is_hit { "hit" } else { "miss" };
+    metrics::counter!(LOOKUPS, "question" => question, "outcome" => outcome).increment(1);
+}
+
 /// How long questions took, by the deepest tier that had to be asked.
 pub const SECONDS: &str = "collector_history_seconds";
 
@@ -177,6 +186,9 @@ impl History {
             None => self.raw(&question).await,
             Some(width) => self.buckets(&question, width).await,
         };
+        if let Ok(Answer { points: Points::Raw(_), tiers, .. }) = &answer {
+            count_lookup("readings", tiers[..] == ["hot"]);
+        }
         let deepest = answer.as_ref().map_or("none", |answer| answer.tiers.last().copied().unwrap_or("none"));
         metrics::histogram!(SECONDS, "tier" => deepest).record(began.elapsed().as_secs_f64());
         answer
@@ -190,6 +202,7 @@ impl History {
     pub async fn latest(&self, series: &[SeriesId]) -> Result<(Vec<StoredReading>, Vec<String>), TierError> {
         let hot = self.hot.newest(series).await;
         let unsure = hot.as_ref().map_or(series, |newest| newest.unsure.as_slice());
+        count_lookup("latest", unsure.is_empty());
         let warm = if unsure.is_empty() { Ok(Vec::new()) } else { self.warm.latest(unsure).await };
         let hot = hot.map(|newest| newest.readings);
         let mut degraded = Vec::new();
