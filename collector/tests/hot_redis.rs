@@ -644,6 +644,52 @@ async fn readings_of_another_warm_tier_never_show() {
     assert_eq!(other.range(SeriesId(1), from, to).await.unwrap(), Some(vec![]));
 }
 
+#[tokio::test]
+async fn newest_values_that_are_lost_are_found_to_be_and_put_again() {
+    let bench = Bench::new(&["--save", ""]).await;
+    let tier = bench.empty_tier().await;
+    tier.put(&[reading(3, START, 1.0), reading(67, START, 2.0)]).await.unwrap();
+    let series = [SeriesId(3), SeriesId(67)];
+    assert_eq!(tier.newest(&series).await.unwrap().unsure, []);
+    let mut lost = tier.lost();
+    lost.mark_unchanged();
+    bench.redis.command::<()>(&["DEL", &format!("{}:{{03}}:latest", bench.settings.prefix)]).await;
+    let newest = tier.newest(&series).await.unwrap();
+    assert_eq!(newest.unsure, series, "{newest:?}");
+    assert!(lost.has_changed().unwrap(), "so that it is filled");
+    assert!(tier.look().await.unwrap().lacks);
+    // As whoever is told to puts again what isn't committed.
+    tier.put(&[reading(3, START, 1.0), reading(67, START, 2.0)]).await.unwrap();
+    fill(&tier, &series, &Nothing).await;
+    assert_eq!(tier.newest(&series).await.unwrap().unsure, [], "it is sure again");
+}
+
+/// As Sentinel does it: the server is the same process, but what it holds is what another one held.
+#[tokio::test]
+async fn a_server_that_was_a_replica_in_between_proves_nothing() {
+    let (port, other_port) = (services::free_port().to_string(), services::free_port().to_string());
+    let bench = Bench::new(&["--save", "", "--port", &port]).await;
+    let other = Redis::start_with(&["--save", "", "--port", &other_port]).await;
+    let tier = bench.empty_tier().await;
+    let (from, to) = (Timestamp(START), Timestamp(START + HOUR));
+    let follow = async |redis: &Redis, port: &str| {
+        redis.command::<()>(&["REPLICAOF", "127.0.0.1", port]).await;
+        let up = async || redis.command::<String>(&["INFO", "replication"]).await.contains("master_link_status:up");
+        eventually("it is a copy", Duration::from_secs(20), up).await;
+    };
+    follow(&other, &port).await; // this alone gives the first one another id
+    let held = [reading(1, START, 1.0)];
+    tier.put(&held).await.unwrap();
+    fill(&tier, &[SeriesId(1)], &Truth(held.iter().map(|r| ((r.series, r.at), r.held)).collect())).await;
+    assert_eq!(tier.range(SeriesId(1), from, to).await.unwrap().as_deref(), Some(&held[..]));
+    other.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+    tier.put(&[reading(1, START + MINUTE, 2.0)]).await.unwrap();
+    follow(&bench.redis, &other_port).await;
+    bench.redis.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+    assert_eq!(tier.range(SeriesId(1), from, to).await.unwrap(), None);
+    assert_eq!(tier.newest(&[SeriesId(1)]).await.unwrap().unsure, [SeriesId(1)]);
+}
+
 /// Another collector's commits are nothing that one knows of which just started.
 #[tokio::test]
 async fn who_meets_an_empty_redis_claims_nothing_of_what_was_before() {

@@ -304,15 +304,14 @@ impl Inner {
         let mut call = self.call(&self.scripts.floor, bucket_of(series));
         call.arg(series.0);
         let mut floor: Option<i64> = self.link.ask(&call).await?;
-        if floor.is_none() && self.meet(series).await? {
+        if floor.is_none() && self.meet(bucket_of(series)).await? {
             floor = self.link.ask(&call).await?;
         }
         Ok(floor.map(|floor| Timestamp(floor).max(self.horizon().plus_micros(TIME_TO_ASK))))
     }
 
-    /// Makes the root of a series' bucket if nothing was ever put there; otherwise it lost something.
-    async fn meet(&self, series: SeriesId) -> Result<bool, TierError> {
-        let bucket = bucket_of(series);
+    /// Makes the root of a bucket if nothing was ever put there; otherwise it lost something.
+    async fn meet(&self, bucket: u32) -> Result<bool, TierError> {
         let is_new = self.lock()[bucket as usize].born == 0;
         if is_new {
             self.look(bucket).await?;
@@ -335,7 +334,7 @@ impl Inner {
         let last = hour_of(to.plus_micros(-1)).clamp(0, EXACT_MAX / HOUR);
         call.arg(series.0).arg(from.0.clamp(0, EXACT_MAX)).arg(hour_of(from).max(0)).arg(last);
         let mut found: Vec<Vec<u8>> = self.link.ask(&call).await?;
-        if found.is_empty() && self.meet(series).await? {
+        if found.is_empty() && self.meet(bucket_of(series)).await? {
             found = self.link.ask(&call).await?;
         }
         let Some((floor, hours)) = found.split_first() else { return Ok(None) };

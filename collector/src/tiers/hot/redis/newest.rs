@@ -84,6 +84,8 @@ impl Inner {
         let values = ids.iter().zip(values).map(|(id, value)| (*id, record::from_newest(*id, value)));
         if head.floor.is_some() {
             self.with_bucket(bucket, |known| known.mirror.learn(head.version, values.clone()));
+        } else {
+            self.meet(bucket).await?;
         }
         let of_one = |(n, (_, reading)): (usize, (_, Option<StoredReading>))| {
             let reading = reading?;

@@ -1,21 +1,25 @@
 -- Every script works on one bucket of series; its keys share a hash tag, so that a cluster keeps them together:
---   root     what is proved: `run`, the server's run id when it was made; `born`, its identity; `floor`, nothing before
+--   root     what is proved: `run`, the server's run and whose copy it was when it was made; `born`, its identity; `floor`, nothing before
 --            it is proved; `nf` and `fmax`, number and largest of the series' own floors; `nl`, number of newest
---            values, -1 when some were lost; `lv`, their version; `evicted`; `nd`, how often something was doubted; `h<hour>`, records of that hour
+--            values; `lv`, their version; `evicted`; `nd`, how often something was doubted; `h<hour>`, records of that hour
 --   floors   series -> its own floor
 --   i:<hour> series -> records of that hour; `t`, all of them, which must equal the root's
 --   d:<series>:<hour>   the records themselves; the length must equal what i:<hour> says
 --   latest   series -> newest value
 -- A key that was deleted, evicted, left over from another run of the server or changed by others breaks the chain, and
--- then nothing is proved that rested on it.
+-- then nothing is proved that rested on it. So does a server that was a replica meanwhile: it gets another replication id.
 local root, p = KEYS[1], ARGV[1]
 local floors, latest = p .. 'floors', p .. 'latest'
 local HOUR, WIDTH, CHUNK = 3600000000, 13, 1000
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+  .. ' ' .. string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 
 local function num(x) return string.format('%.0f', x) end
-local function valid() return redis.call('HGET', root, 'run') == run end
 local function root_number(field) return tonumber(redis.call('HGET', root, field)) end
+-- A root that has lost newest values has lost all: only a filling has them put again.
+local function valid()
+  return redis.call('HGET', root, 'run') == run and root_number('nl') == redis.call('HLEN', latest)
+end
 
 -- Values of a hash for up to CHUNK fields, which ARGV names from `first` on, each `step` places.
 local function fields(hash, first, step)
@@ -93,16 +97,10 @@ local function newer(a, b)
   return false
 end
 
--- Whether none of the newest values was lost since the root was made.
-local function has_latest() return root_number('nl') == redis.call('HLEN', latest) end
-
 -- ARGV has series and value, ... from `first` on. Gives whether any is newer than what is held, 1 or 0, and the version of
 -- what is held now, which is nothing without a root.
 local function offer_latest(first)
   local proved, fresh, changed = valid(), 0, 0
-  local counts = proved
-  if counts and not has_latest() then redis.call('HSET', root, 'nl', -1) end
-  counts = counts and has_latest()
   while first <= #ARGV do
     local held, set = fields(latest, first, 2), {}
     for i = 1, math.min(CHUNK, (#ARGV - first + 1) / 2) do
@@ -119,6 +117,8 @@ local function offer_latest(first)
     end
     first = first + 2 * CHUNK
   end
-  if counts and fresh > 0 then redis.call('HINCRBY', root, 'nl', fresh) end
-  return changed, proved and redis.call('HINCRBY', root, 'lv', changed) or 0
+  if not proved then return changed, 0 end
+  if fresh > 0 then redis.call('HINCRBY', root, 'nl', fresh) end
+  if changed == 1 then redis.call('HINCRBY', root, 'lv', 1) end
+  return changed, redis.call('HGET', root, 'lv') or 0
 end

@@ -4,7 +4,7 @@
 -- when there is none; and when some have a floor of their own, that of each, empty for those that have none.
 local kept, first = tonumber(ARGV[2]), 3
 local out = { '', '', '', '0' }
-if valid() and has_latest() then
+if valid() then
   mend_floors()
   local known = redis.call('HMGET', root, 'born', 'lv', 'nf')
   out = { num(math.max(kept, root_number('floor'))), known[1], known[2] or '0', known[3] }

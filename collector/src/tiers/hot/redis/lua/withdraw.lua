@@ -34,9 +34,10 @@ end
 for i = 3 * runs + 3, #ARGV, 2 do
   if redis.call('HGET', latest, ARGV[i]) == ARGV[i + 1] then
     local proved = valid()
-    local counts = proved and has_latest()
     redis.call('HDEL', latest, ARGV[i])
-    if counts then redis.call('HINCRBY', root, 'nl', -1) end
-    if proved then redis.call('HINCRBY', root, 'lv', 1) end -- copies of before are not believed any more
+    if proved then
+      redis.call('HINCRBY', root, 'nl', -1)
+      redis.call('HINCRBY', root, 'lv', 1) -- copies of before are not believed any more
+    end
   end
 end
