@@ -132,7 +132,8 @@ async fn the_version_of_series_changes_with_them_and_with_nothing_else(tier: imp
     let key = SeriesKey { node: first.node.clone(), metric: first.metric.clone(), channel: first.channel.clone() };
     let mut seen = vec![tier.series_version().await.unwrap()];
     let slower = Entry { interval_ms: 60_000, ..first.clone() };
-    for entries in [&[first.clone()][..], &[first.clone(), flow("DIST_002")], &[slower.clone()]] {
+    for entries in [vec![first.clone()], vec![first.clone(), flow("DIST_002")], vec![slower.clone()]] {
+        let entries = &entries[..];
         tier.series_for(&gateway(), entries).await.unwrap();
         seen.push(tier.series_version().await.unwrap());
     }

@@ -664,6 +664,33 @@ async fn newest_values_that_are_lost_are_found_to_be_and_put_again() {
     assert_eq!(tier.newest(&series).await.unwrap().unsure, [], "it is sure again");
 }
 
+#[tokio::test]
+async fn a_refused_login_is_tried_again_with_the_password_as_it_is_then() {
+    let bench = Bench::new(&["--save", ""]).await;
+    let admin = async |password: &str, words: &[&str]| {
+        let client = redis::Client::open(format!("unix://{}?pass={password}", bench.redis.socket())).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let done: redis::RedisResult<redis::Value> =
+            redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await;
+        done.unwrap();
+    };
+    bench.redis.command::<()>(&["CONFIG", "SET", "requirepass", "first"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "first").unwrap();
+    let settings = HotSettings { password_file: Some(file.clone()), ..bench.settings.clone() };
+    let tier = RedisHot::new(&settings, FUTURE_MAX, Arc::new(|| Timestamp(START))).unwrap();
+    let one = [reading(1, START, 1.0)];
+    tier.put(&one).await.unwrap();
+    admin("first", &["CONFIG", "SET", "requirepass", "second"]).await;
+    admin("second", &["CLIENT", "KILL", "TYPE", "normal"]).await;
+    let refused = async || tier.put(&one).await.is_err_and(|error| error.to_string().contains("password_file"));
+    eventually("it is refused", Duration::from_secs(20), refused).await;
+    std::fs::write(&file, "second").unwrap();
+    eventually("it is let in", Duration::from_secs(20), async || tier.put(&one).await.is_ok()).await;
+    assert_eq!(tier.latest(&[SeriesId(1)]).await.unwrap(), one);
+}
+
 /// As Sentinel does it: the server is the same process, but what it holds is what another one held.
 #[tokio::test]
 async fn a_server_that_was_a_replica_in_between_proves_nothing() {

@@ -132,7 +132,8 @@ async fn hear(
     complained: &mut bool,
 ) -> redis::RedisResult<()> {
     let timeout = |_| redis::RedisError::from((redis::ErrorKind::Io, "it doesn't answer"));
-    let connecting = tokio::time::timeout(SILENCE, inner.link.client().get_async_pubsub());
+    let client = inner.link.client();
+    let connecting = tokio::time::timeout(SILENCE, client.get_async_pubsub());
     let (mut sink, mut messages) = connecting.await.map_err(timeout)??.split();
     tokio::time::timeout(SILENCE, sink.subscribe(channel(inner))).await.map_err(timeout)??;
     tracing::info!(redis = inner.link.place(), "connected");

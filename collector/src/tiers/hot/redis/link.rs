@@ -10,7 +10,7 @@ use redis::{
     ServerErrorKind, TlsCertificates,
 };
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
@@ -19,13 +19,21 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// The connections.
 pub(super) struct Link {
+    settings: HotSettings,
+    lines: Mutex<Lines>,
+    place: String,
+    quiet_until: Mutex<Option<Instant>>,
+}
+
+/// How the server is reached. They come back by themselves after a failure, but not when the server refused them: then they
+/// are made anew, with the password as it stands in its file then.
+struct Lines {
     client: Client,
     /// For what is put, in large pieces:
     putting: ConnectionManager,
     /// who asks doesn't wait behind that.
     asking: ConnectionManager,
-    place: String,
-    quiet_until: Mutex<Option<Instant>>,
+    made: Instant,
 }
 
 /// Asks a server what it is, and whether it is set up so that nothing is lost.
@@ -108,12 +116,8 @@ fn unreadable(key: &str, path: &Path, error: &io::Error) -> TierError {
     TierError::Broken { tier: TIER, why: format!("[hot] {key} = \"{}\": {error}", path.display()) }
 }
 
-impl Link {
-    /// Not connected yet: that is made when it is first needed.
-    ///
-    /// # Errors
-    /// When the settings make no address, or the password can't be read.
-    pub(super) fn new(settings: &HotSettings) -> Result<Self, TierError> {
+impl Lines {
+    fn new(settings: &HotSettings) -> Result<Self, TierError> {
         let client = client(settings)?;
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
@@ -124,12 +128,27 @@ impl Link {
             manager.map_err(|error| TierError::Broken { tier: TIER, why: error.to_string() })
         };
         let (putting, asking) = (manager()?, manager()?);
-        Ok(Self { client, putting, asking, place: place(settings), quiet_until: Mutex::default() })
+        Ok(Self { client, putting, asking, made: Instant::now() })
+    }
+}
+
+impl Link {
+    /// Not connected yet: that is made when it is first needed.
+    ///
+    /// # Errors
+    /// When the settings make no address, or the password can't be read.
+    pub(super) fn new(settings: &HotSettings) -> Result<Self, TierError> {
+        let lines = Mutex::new(Lines::new(settings)?);
+        Ok(Self { settings: settings.clone(), lines, place: place(settings), quiet_until: Mutex::default() })
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Another connection, for subscriptions.
-    pub(super) fn client(&self) -> &Client {
-        &self.client
+    pub(super) fn client(&self) -> Client {
+        self.lines().client.clone()
     }
 
     /// Where it is, for messages.
@@ -140,22 +159,24 @@ impl Link {
     /// Runs a script for someone who only asks.
     pub(super) async fn ask<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, TierError> {
         self.not_quiet()?;
-        self.run(call, &self.asking).await
+        let asking = self.lines().asking.clone();
+        self.run(call, asking).await
     }
 
     /// Runs a script for someone who tries until it works.
     pub(super) async fn tell<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, TierError> {
-        self.run(call, &self.putting).await
+        let putting = self.lines().putting.clone();
+        self.run(call, putting).await
     }
 
-    async fn run<T>(&self, call: &ScriptInvocation<'_>, by: &ConnectionManager) -> Result<T, TierError>
+    async fn run<T>(&self, call: &ScriptInvocation<'_>, mut by: ConnectionManager) -> Result<T, TierError>
     where
         T: FromRedisValue,
     {
-        let mut outcome = call.invoke_async(&mut by.clone()).await;
+        let mut outcome = call.invoke_async(&mut by).await;
         // The connection may have been dead for long: that shows when it is used. Nothing is wrong when it is done twice.
         if outcome.as_ref().is_err_and(|e: &RedisError| e.is_connection_dropped()) {
-            outcome = call.invoke_async(&mut by.clone()).await;
+            outcome = call.invoke_async(&mut by).await;
         }
         self.watched(outcome)
     }
@@ -163,7 +184,8 @@ impl Link {
     /// Runs a command for someone who only asks.
     pub(super) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, TierError> {
         self.not_quiet()?;
-        let outcome = command.query_async(&mut self.asking.clone()).await;
+        let mut asking = self.lines().asking.clone();
+        let outcome = command.query_async(&mut asking).await;
         self.watched(outcome)
     }
 
@@ -190,7 +212,25 @@ impl Link {
     fn watched<T>(&self, outcome: Result<T, RedisError>) -> Result<T, TierError> {
         let away = outcome.as_ref().is_err_and(|e| e.is_io_error() || e.is_timeout() || e.is_connection_dropped());
         *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner) = away.then(|| Instant::now() + QUIET);
+        if outcome.as_ref().is_err_and(is_refusal) {
+            self.renew();
+        }
         outcome.map_err(|error| self.explain(&error))
+    }
+
+    /// Whoever is still on the old ones notes their failure later, and they are not made anew for that.
+    fn renew(&self) {
+        let mut lines = self.lines();
+        if lines.made.elapsed() < QUIET {
+            return;
+        }
+        match Lines::new(&self.settings) {
+            Ok(new) => *lines = new,
+            Err(error) => {
+                tracing::debug!(%error, "no new connection to Redis");
+                lines.made = Instant::now();
+            }
+        }
     }
 
     /// What to do about an error.
@@ -201,6 +241,13 @@ impl Link {
     fn unavailable(&self, why: &str) -> TierError {
         TierError::Unavailable { tier: TIER, why: format!("{}: {why}", self.place) }
     }
+}
+
+/// Whether a server refuses whoever connects so.
+fn is_refusal(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::AuthenticationFailed)
+        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
+        || error.to_string().contains("DB index is out of range")
 }
 
 fn explained(place: &str, error: &RedisError) -> String {
