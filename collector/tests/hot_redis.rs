@@ -549,7 +549,8 @@ fn tag(word: &str) -> Option<&str> {
 async fn all_there_is(tier: &RedisHot) {
     let day = |series| SeriesDay { series: SeriesId(series), day: 7 };
     let (shelf, days, series) = (tier.shelf(), tier.days(), [SeriesId(1), SeriesId(2), SeriesId(3)]);
-    tier.adopt("this one").await.unwrap();
+    tier.belong_to("this one").await.unwrap();
+    tier.adopt();
     let many: Vec<_> = (0..900).map(|n| reading(1 + n % 3, START + i64::from(n) * MINUTE / 8, 1.0)).collect();
     tier.put(&many).await.unwrap();
     tier.put_live(&[reading(2, START + 3 * HOUR, 2.0), reading(3, START, 2.0)]).await.unwrap();
@@ -624,24 +625,31 @@ async fn full_memory_is_an_error_that_names_the_setting() {
 #[tokio::test]
 async fn readings_of_another_warm_tier_never_show() {
     let bench = Bench::new(&["--save", ""]).await;
-    let (from, to) = (Timestamp(START), Timestamp(START + HOUR));
-    let one = reading(1, START, 1.0);
-    let first = bench.tier().unadopted();
-    first.adopt("first").await.unwrap();
-    fill(&first, &[], &Nothing).await;
-    first.put(&[one]).await.unwrap();
-    assert_eq!(first.range(SeriesId(1), from, to).await.unwrap(), Some(vec![one]));
-    let again = bench.tier().unadopted();
-    assert_eq!(again.range(SeriesId(1), from, to).await.unwrap(), None, "nobody knows yet whose it is");
-    assert_eq!(again.latest(&[SeriesId(1)]).await.unwrap(), []);
-    again.adopt("first").await.unwrap();
-    assert_eq!(again.range(SeriesId(1), from, to).await.unwrap(), Some(vec![one]));
-    let other = bench.tier().unadopted();
-    other.adopt("other").await.unwrap();
-    assert_eq!(other.range(SeriesId(1), from, to).await.unwrap(), None, "it knows nothing, and says so");
-    assert_eq!(other.latest(&[SeriesId(1)]).await.unwrap(), []);
-    fill(&other, &[], &Nothing).await;
-    assert_eq!(other.range(SeriesId(1), from, to).await.unwrap(), Some(vec![]));
+    let (from, to, id) = (Timestamp(START), Timestamp(START + HOUR), SeriesId(1));
+    let of = async |warm: &str| {
+        let tier = bench.tier().unadopted();
+        tier.put(&[reading(1, START, 9.0)]).await.unwrap(); // nobody knows whose that is
+        assert_eq!(tier.range(id, from, to).await.unwrap(), None);
+        assert_eq!(tier.latest(&[id]).await.unwrap(), []);
+        tier.belong_to(warm).await.unwrap();
+        tier.adopt();
+        tier
+    };
+    let (one, two) = ([reading(1, START, 1.0)], [reading(1, START + MINUTE, 2.0)]);
+    let (first, other) = (of("first").await, of("other").await);
+    for (tier, put) in [(&first, one), (&other, two)] {
+        fill(tier, &[], &Nothing).await;
+        tier.put(&put).await.unwrap();
+    }
+    for (tier, put) in [(&first, one), (&other, two), (&of("first").await, one)] {
+        assert_eq!(tier.range(id, from, to).await.unwrap(), Some(put.to_vec()));
+        assert_eq!(tier.latest(&[id]).await.unwrap(), put);
+        assert_eq!(tier.newest(&[id]).await.unwrap().readings, put);
+    }
+    let mut heard = first.subscribe();
+    other.put_live(&[reading(1, START + 2 * MINUTE, 3.0)]).await.unwrap();
+    first.put_live(&[reading(1, START + 3 * MINUTE, 4.0)]).await.unwrap();
+    assert_eq!(heard.recv().await.unwrap()[..], [reading(1, START + 3 * MINUTE, 4.0)]);
 }
 
 #[tokio::test]

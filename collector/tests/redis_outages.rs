@@ -365,6 +365,7 @@ async fn people_log_in_and_out_while_it_is_away_and_that_holds_when_it_is_back()
     let password = Hash::of("correct horse").unwrap();
     let user = User { name: "rossi".into(), role: Role::Admin, password, changed: Timestamp(1) };
     tiers.warm.access().put_user(&user).await.unwrap();
+    let warm = tiers.warm.hot().account().await.unwrap().id;
     tiers.warm.close().await;
     let collector = site.start().await;
     let nodes = async |cookie: &str| said(&collector, "GET /api/v1/nodes", cookie, "").await.0;
@@ -379,7 +380,9 @@ async fn people_log_in_and_out_while_it_is_away_and_that_holds_when_it_is_back()
     assert_eq!((nodes(&before).await, nodes(&stays).await), (401, 200));
 
     proxy.set(Weather::default());
-    let shelf = RedisHot::new(&near, 0, std::sync::Arc::new(Timestamp::wall_clock)).unwrap().shelf();
+    let beside = RedisHot::new(&near, 0, std::sync::Arc::new(Timestamp::wall_clock)).unwrap().unadopted();
+    beside.belong_to(&warm).await.unwrap();
+    let shelf = beside.shelf();
     let key = |cookie: &str| collector::access::digest(cookie.strip_prefix("session=").unwrap());
     let (gone, there) = (key(&before), key(&meanwhile));
     services::eventually("it is carried out", PATIENCE, async || {

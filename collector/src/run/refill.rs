@@ -94,8 +94,10 @@ impl Refill {
 
     /// It is asked only when it is this warm tier's, and has been told what it missed.
     async fn adopt(&self) -> Result<(), TierError> {
+        self.redis.belong_to(&self.warm.hot().account().await?.id).await?;
         self.settle().await?;
-        self.redis.adopt(&self.warm.hot().account().await?.id).await
+        self.redis.adopt();
+        Ok(())
     }
 
     /// Whatever collectors committed past it, it forgets what is before that, and the caches too; whether there was any.

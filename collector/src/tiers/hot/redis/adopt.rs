@@ -1,9 +1,9 @@
 //! Whose readings lie in Redis. Series are numbers that one warm tier gave out: under another one they mean something
-//! else, and what a Redis holds of the former must not show.
+//! else. So its name is part of every key, and several installations that share a Redis, by intent or by mistake, never meet.
 
-use super::batch::BUCKETS;
 use super::{Inner, RedisHot};
 use crate::tiers::TierError;
+use crate::tiers::hot::redis::batch::BUCKETS;
 use futures::future::try_join_all;
 use std::sync::atomic::Ordering;
 
@@ -12,37 +12,34 @@ impl RedisHot {
     #[must_use]
     pub fn unadopted(self) -> Self {
         self.inner.adopted.store(false, Ordering::Release);
+        self.inner.prefix.send_replace(None);
         self
     }
 
-    /// Throws out everything unless it belongs to the warm tier of this name.
+    /// From now on readings of the warm tier of that name are put, found and forgotten.
     ///
     /// # Errors
-    /// When Redis doesn't answer; then it still says nothing.
-    pub async fn adopt(&self, warm: &str) -> Result<(), TierError> {
+    /// When Redis doesn't answer; then call it again.
+    pub async fn belong_to(&self, warm: &str) -> Result<(), TierError> {
         let inner = &self.inner;
-        let key = format!("{}:warm", inner.prefix);
-        let held: Option<String> = inner.link.command(redis::cmd("GET").arg(&key)).await?;
-        if held.as_deref() != Some(warm) {
-            if held.is_some() {
-                tracing::warn!(
-                    redis = inner.link.place(),
-                    "it holds readings of another warm tier; they are thrown out"
-                );
-            }
+        if inner.prefix.borrow().is_none() {
             try_join_all((0..BUCKETS).map(|bucket| inner.clear(bucket))).await?;
-            inner.link.command::<()>(redis::cmd("SET").arg(&key).arg(warm)).await?;
+            inner.prefix.send_replace(Some(format!("{}:{warm}", inner.configured)));
         }
-        inner.adopted.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// What lies there is all that was put: it may be asked.
+    pub fn adopt(&self) {
+        self.inner.adopted.store(true, Ordering::Release);
     }
 }
 
 impl Inner {
-    /// Without its root nothing else of a bucket counts.
+    /// What was put when nobody knew whose it was. Without its root nothing else of a bucket counts, and that runs out.
     async fn clear(&self, bucket: u32) -> Result<(), TierError> {
         let prefix = self.bucket_prefix(bucket);
-        for key in ["root", "latest", "days"] {
+        for key in ["root", "latest"] {
             self.link.command::<()>(redis::cmd("DEL").arg(format!("{prefix}{key}"))).await?;
         }
         Ok(())

@@ -24,10 +24,11 @@ impl RedisHot {
 }
 
 impl RedisDays {
-    fn call(&self, bucket: u32, verb: &str) -> ScriptInvocation<'_> {
+    fn call(&self, bucket: u32, verb: &str) -> Result<ScriptInvocation<'_>, TierError> {
+        self.0.known_prefix()?;
         let mut call = self.0.call(&self.0.scripts.days, bucket);
         call.arg(verb).arg(identity()).arg(self.0.age / 1000);
-        call
+        Ok(call)
     }
 
     async fn tell(&self, days: &[SeriesDay], verb: &str) -> Result<(), TierError> {
@@ -36,7 +37,7 @@ impl RedisDays {
             buckets.entry(bucket_of(of.series)).or_default().push(*of);
         }
         let tell = async |(bucket, days): (u32, Vec<SeriesDay>)| {
-            let mut call = self.call(bucket, verb);
+            let mut call = self.call(bucket, verb)?;
             for of in days {
                 call.arg(of.series.0).arg(of.day);
             }
@@ -68,7 +69,7 @@ impl Days for RedisDays {
     fn find<'a>(&'a self, series: SeriesId, days: &'a [i64], bucket: Bucket) -> TierFuture<'a, Vec<Kept>> {
         Box::pin(async move {
             let find = async |some: &[i64]| {
-                let mut call = self.call(bucket_of(series), "find");
+                let mut call = self.call(bucket_of(series), "find")?;
                 call.arg(series.0).arg(width(bucket)).arg(some);
                 let found: Vec<(Vec<u8>, Option<Vec<u8>>)> = self.0.link.ask(&call).await?;
                 Ok::<_, TierError>(found.into_iter().map(|(version, bytes)| kept(&version, bytes)).collect::<Vec<_>>())
@@ -80,7 +81,7 @@ impl Days for RedisDays {
     fn keep<'a>(&'a self, series: SeriesId, bucket: Bucket, days: &'a [ToKeep<Vec<u8>>]) -> TierFuture<'a, ()> {
         Box::pin(async move {
             let keep = async |some: &[ToKeep<Vec<u8>>]| {
-                let mut call = self.call(bucket_of(series), "keep");
+                let mut call = self.call(bucket_of(series), "keep")?;
                 call.arg(series.0).arg(width(bucket));
                 for ToKeep { day, version, what } in some {
                     call.arg(*day).arg(*version).arg(&what[..]);
@@ -102,7 +103,7 @@ impl Days for RedisDays {
 
     fn drop_all(&self) -> TierFuture<'_, ()> {
         Box::pin(async move {
-            let drop = async |bucket| self.0.link.ask::<()>(&self.call(bucket, "drop")).await;
+            let drop = async |bucket| self.0.link.ask::<()>(&self.call(bucket, "drop")?).await;
             try_join_all((0..BUCKETS).map(drop)).await?;
             Ok(())
         })

@@ -6,7 +6,7 @@
 
 use super::link::fault;
 use super::{Inner, identity};
-use crate::tiers::{SeriesId, StoredReading};
+use crate::tiers::{SeriesId, StoredReading, TierError};
 use futures::StreamExt;
 use shared::reading::{Held, Quality, Timestamp};
 use std::sync::Arc;
@@ -61,9 +61,10 @@ impl Feed {
         if self.sender.receiver_count() > 0 {
             let _ = self.sender.send(readings.into());
         }
+        let Ok(channel) = channel(&self.inner) else { return }; // nobody hears it
         for part in readings.chunks(MESSAGE_MAX) {
             let mut publish = redis::cmd("PUBLISH");
-            publish.arg(channel(&self.inner)).arg(encode(self.origin, part));
+            publish.arg(&channel).arg(encode(self.origin, part));
             if let Err(error) = self.inner.link.command::<()>(&publish).await {
                 tracing::debug!(%error, "other collectors don't see these live values");
                 metrics::counter!("collector_hot_feed_lost_total").increment(part.len() as u64);
@@ -72,8 +73,8 @@ impl Feed {
     }
 }
 
-fn channel(inner: &Inner) -> String {
-    format!("{}:feed", inner.prefix)
+fn channel(inner: &Inner) -> Result<String, TierError> {
+    Ok(format!("{}:feed", inner.known_prefix()?))
 }
 
 fn encode(origin: u64, readings: &[StoredReading]) -> Vec<u8> {
@@ -111,8 +112,14 @@ fn decode(bytes: &[u8]) -> Option<(u64, Vec<StoredReading>)> {
 
 async fn listen(inner: Arc<Inner>, sender: broadcast::Sender<Arc<[StoredReading]>>, origin: u64) {
     let mut complained = false;
-    loop {
-        match hear(&inner, &sender, origin, &mut complained).await {
+    let mut prefix = inner.prefix.subscribe();
+    while prefix.wait_for(Option::is_some).await.is_ok() {
+        let Ok(channel) = channel(&inner) else { continue };
+        let heard = tokio::select! {
+            heard = hear(&inner, &channel, (&sender, origin), &mut complained) => heard,
+            _ = prefix.changed() => continue,
+        };
+        match heard {
             Ok(()) => {}
             Err(error) if complained => tracing::debug!(error = %inner.link.explain(&error), "Redis is away"),
             Err(error) => {
@@ -127,15 +134,15 @@ async fn listen(inner: Arc<Inner>, sender: broadcast::Sender<Arc<[StoredReading]
 /// Passes on what comes, until the connection breaks.
 async fn hear(
     inner: &Inner,
-    sender: &broadcast::Sender<Arc<[StoredReading]>>,
-    origin: u64,
+    channel: &str,
+    (sender, origin): (&broadcast::Sender<Arc<[StoredReading]>>, u64),
     complained: &mut bool,
 ) -> redis::RedisResult<()> {
     let timeout = |_| redis::RedisError::from((redis::ErrorKind::Io, "it doesn't answer"));
     let client = inner.link.client();
     let connecting = tokio::time::timeout(SILENCE, client.get_async_pubsub());
     let (mut sink, mut messages) = connecting.await.map_err(timeout)??.split();
-    tokio::time::timeout(SILENCE, sink.subscribe(channel(inner))).await.map_err(timeout)??;
+    tokio::time::timeout(SILENCE, sink.subscribe(channel)).await.map_err(timeout)??;
     tracing::info!(redis = inner.link.place(), "connected");
     *complained = false;
     inner.lose(); // whatever happened meanwhile: what is missing is filled in

@@ -49,6 +49,8 @@ use tokio::sync::{broadcast, watch};
 const TIER: &str = "hot tier (Redis)";
 /// Whoever asks from when on this is complete has so long to ask for it, microseconds: the horizon moves on meanwhile.
 const TIME_TO_ASK: i64 = 60 * 1_000_000;
+/// Where readings go while it isn't known whose they are: to nobody. What lies there is never read.
+const NOBODYS: &str = "nobody";
 /// Most records of one series and hour: a reading each millisecond. 47 MB.
 const HOUR_MAX: u32 = 3_600_000;
 /// The largest moment that a number in Lua holds exactly; it is in the year 2255.
@@ -62,7 +64,10 @@ pub struct RedisHot {
 
 struct Inner {
     link: Link,
-    prefix: String,
+    /// First part of all keys, as it is set,
+    configured: String,
+    /// and with whose readings they are; `None` while that isn't known.
+    prefix: watch::Sender<Option<String>>,
     now: Now,
     age: i64,
     readings_max: u64,
@@ -136,7 +141,8 @@ impl RedisHot {
     pub fn new(settings: &HotSettings, future_max: i64, now: Now) -> Result<Self, TierError> {
         let inner = Arc::new(Inner {
             link: Link::new(settings)?,
-            prefix: settings.prefix.clone(),
+            configured: settings.prefix.clone(),
+            prefix: watch::channel(Some(settings.prefix.clone())).0,
             now,
             age: settings.age(),
             readings_max: settings.readings_max(),
@@ -180,7 +186,19 @@ fn identity() -> u64 {
 impl Inner {
     /// First part of a bucket's keys.
     fn bucket_prefix(&self, bucket: u32) -> String {
-        format!("{}:{{{bucket:02}}}:", self.prefix)
+        match self.prefix.borrow().as_deref() {
+            Some(prefix) => format!("{prefix}:{{{bucket:02}}}:"),
+            None => format!("{}:{NOBODYS}:{{{bucket:02}}}:", self.configured),
+        }
+    }
+
+    /// First part of all keys.
+    ///
+    /// # Errors
+    /// While it isn't known.
+    fn known_prefix(&self) -> Result<String, TierError> {
+        let unknown = || TierError::Unavailable { tier: TIER, why: "the warm tier didn't say yet whose it is".into() };
+        self.prefix.borrow().clone().ok_or_else(unknown)
     }
 
     fn call<'a>(&self, script: &'a Script, bucket: u32) -> ScriptInvocation<'a> {
