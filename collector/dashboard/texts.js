@@ -428,7 +428,7 @@ const en = {
     gapsNone: "Nothing is known to be missing.",
     gapsWhat: "What agents know they lost, and why.",
     reason: "Reason", from: "From", to: "To", missing: "Blocks",
-    reasons: { overflow: "its disk was full", thinned: "thinned out, its disk was nearly full", damage: "damaged on its disk", write_failed: "couldn't be written", rejected: "refused by the collector" },
+    reasons: { overflow: "its disk was full", thinned: "thinned out, its disk was nearly full", damage: "damaged on its disk", write_failed: "couldn't be written", rejected: "refused by the collector, or set aside until there was no room" },
     unknownTime: "unknown",
 
     quarantine: "Set aside",

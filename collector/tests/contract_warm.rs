@@ -327,6 +327,54 @@ async fn what_the_hot_tier_lost_or_missed_is_agreed_on(tier: impl WarmTier) {
     assert_eq!(all(&tier, series).await.len(), 3);
 }
 
+async fn what_makes_room_in_quarantine_is_missing(tier: impl WarmTier) {
+    // The tier under test keeps 100 rows at most; each block has two.
+    let row = |seq: u64, second: i64| Quarantined {
+        gateway: gateway(),
+        stream: STREAM,
+        seq: Seq(seq),
+        series: "DIST_001/flow_rate".into(),
+        at: at(10 * seq as i64 + second),
+        held: Held { value: Some(1.5), quality: Quality::GOOD, revision: 0 },
+        reason: "future".into(),
+        received: at(0),
+    };
+    let block = |seq| [row(seq, 0), row(seq, 1)];
+    let missing = |first, last, to| {
+        let span = Some((at(10 * first as i64), at(to)));
+        let gap = Gap { span, seqs: SeqRange::new(Seq(first), Seq(last)), reason: GapReason::Rejected };
+        GatewayGap { gateway: gateway(), stream: STREAM, gap }
+    };
+    let gaps = async || tier.gaps(None, None, 10).await.unwrap();
+    let first = Flush { quarantine: (1..=50).flat_map(block).collect(), settled: settled(1, 50), ..Flush::default() };
+    tier.commit(first.clone()).await.unwrap();
+    tier.commit(first).await.unwrap();
+    assert_eq!(gaps().await, []);
+    let more = Flush { quarantine: (51..=60).flat_map(block).collect(), settled: settled(51, 60), ..Flush::default() };
+    assert_eq!(tier.commit(more).await.unwrap().quarantine_dropped, 20);
+    assert_eq!(gaps().await, [missing(1, 10, 101)]);
+    assert_eq!(tier.committed(&gateway(), STREAM).await.unwrap(), (seqs(1, 60), Seq(60)));
+    // Another's readings take the room, one by one, and it is one loss.
+    let other = |n| Quarantined { gateway: GatewayId::new("STATION_9").unwrap(), ..row(n, 0) };
+    for (n, to) in [(1, 110), (2, 111)] {
+        tier.commit(Flush { quarantine: vec![other(n)], ..Flush::default() }).await.unwrap();
+        assert_eq!(gaps().await, [missing(1, 11, to)]);
+    }
+    // Sent once more, blocks are missing no longer, and others are.
+    let again = Flush { quarantine: (1..=5).flat_map(block).collect(), settled: settled(1, 5), ..Flush::default() };
+    tier.commit(again).await.unwrap();
+    let left = gaps().await;
+    let ends = (left[0].gap.seqs, left[0].gap.span.map(|span| span.1));
+    assert_eq!((left.len(), ends), (1, (SeqRange::new(Seq(6), Seq(16)), Some(at(161)))), "{left:?}");
+    // More than there is room for at once.
+    let flood =
+        Flush { quarantine: (61..=120).flat_map(block).collect(), settled: settled(61, 120), ..Flush::default() };
+    assert_eq!(tier.commit(flood).await.unwrap().quarantine_dropped, 120);
+    let lost: u64 = gaps().await.iter().filter(|gap| gap.gateway == gateway()).map(|gap| gap.gap.seqs.count()).sum();
+    assert_eq!((lost, tier.state().await.unwrap().quarantined), (70, 100));
+    assert!(gaps().await.iter().any(|gap| gap.gateway != gateway() && gap.gap.seqs == SeqRange::new(Seq(1), Seq(2))));
+}
+
 async fn what_is_set_aside_is_listed_and_bounded(tier: impl WarmTier) {
     // The tier under test keeps 100 rows at most.
     let row = |seq: u64| Quarantined {
@@ -652,6 +700,7 @@ macro_rules! every_promise {
             the_first_word_on_a_boots_clock_holds
             blocks_wait_for_their_clock
             what_is_set_aside_is_listed_and_bounded
+            what_makes_room_in_quarantine_is_missing
             what_the_hot_tier_lost_or_missed_is_agreed_on
             who_may_come_in_is_kept_and_taken_away
             who_may_come_in_changes_together_with_its_note

@@ -71,7 +71,7 @@ pub enum GapReason {
     Damage,
     /// The disk could not be written.
     WriteFailed,
-    /// The collector refused it for good.
+    /// The collector refused it for good, or set readings of it aside and had no room for them any more.
     Rejected,
 }
 

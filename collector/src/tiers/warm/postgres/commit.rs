@@ -5,15 +5,17 @@
 //! again, an import over what is there), so the slow way is kept to until it meets none.
 
 use super::fault::{Failure, broken, pause};
-use super::rows::{number, text, wide};
+use super::rows::{gateway, get, number, seq, stream, text, wide};
 use super::time::PgTime;
 use super::{PostgresWarm, access, anomalies, audit, copy, days, hot, inbox, marks, streams, time};
-use crate::tiers::warm::account::{StreamNews, by_stream};
+use crate::tiers::warm::account::{Dropped, Streams, add_gaps, by_stream, missing};
 use crate::tiers::warm::rules::{self, Mark};
 use crate::tiers::{CommitReport, Day, Flush, LateHour, Parked, Quarantined, StoredReading, TierError};
 use shared::ids::{GatewayId, Seq, StreamId};
+use shared::reading::Timestamp;
 use sqlx::{Executor as _, PgConnection};
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
 
@@ -55,7 +57,7 @@ struct Batch {
     readings: Vec<StoredReading>,
     marks: Vec<Mark>,
     lost: u64,
-    streams: BTreeMap<(GatewayId, StreamId), StreamNews>,
+    streams: Streams,
     flush: Flush,
 }
 
@@ -74,6 +76,15 @@ impl Batch {
             }
         }
         Ok(Self { marks: rules::buckets_of(&readings), readings, lost, streams: by_stream(&flush), flush })
+    }
+
+    /// Its streams, when of their blocks and of others this made room in quarantine.
+    fn streams_without(&self, dropped: Vec<Dropped>) -> Cow<'_, Streams> {
+        let mut streams = Cow::Borrowed(&self.streams);
+        if !dropped.is_empty() {
+            add_gaps(streams.to_mut(), missing(dropped));
+        }
+        streams
     }
 }
 
@@ -114,14 +125,12 @@ impl PostgresWarm {
             Way::Slow => store_by_the_rule(&mut transaction, batch).await?,
         };
         report.unchanged = batch.readings.len() as u64 + batch.lost - report.written;
-        let fresh = streams::take(&mut transaction, &batch.streams).await?;
+        let dropped = set_aside(&mut transaction, &batch.flush.quarantine, self.quarantine_max).await?;
+        report.quarantine_dropped = dropped.len() as u64;
+        let fresh = streams::take(&mut transaction, &batch.streams_without(dropped)).await?;
         count_late(&mut transaction, &rules::late(&batch.flush.late, &fresh)).await?;
         park(&mut transaction, &batch.flush.park).await?;
         unpark(&mut transaction, &batch.flush.unpark).await?;
-        if !batch.flush.quarantine.is_empty() {
-            report.quarantine_dropped =
-                set_aside(&mut transaction, &batch.flush.quarantine, self.quarantine_max).await?;
-        }
         take_back(&mut transaction, &batch.flush.unquarantine).await?;
         if let Some(decided) = anomalies::judge(&mut transaction, &batch.flush.judgements).await? {
             transaction.rollback().await?;
@@ -245,8 +254,15 @@ async fn take_back(connection: &mut PgConnection, rows: &[Quarantined]) -> Resul
     Ok(())
 }
 
-/// Gives how many old rows made room.
-async fn set_aside(connection: &mut PgConnection, rows: &[Quarantined], rows_max: u32) -> Result<u64, Failure> {
+/// Gives what made room: the oldest.
+async fn set_aside(
+    connection: &mut PgConnection,
+    rows: &[Quarantined],
+    rows_max: u32,
+) -> Result<Vec<Dropped>, Failure> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
     let sql = "INSERT INTO quarantine (gateway, stream, seq, series, ts, value, quality, revision, reason, received) \
                SELECT gateway, stream, seq, series, ts, value, quality, revision, reason, received \
                FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::float8[], \
@@ -265,6 +281,9 @@ async fn set_aside(connection: &mut PgConnection, rows: &[Quarantined], rows_max
         .bind(rows.iter().map(|r| text(&r.reason)).collect::<Vec<_>>())
         .bind(rows.iter().map(|r| r.received.0).collect::<Vec<_>>());
     query.execute(&mut *connection).await?;
-    let sql = "DELETE FROM quarantine WHERE number IN (SELECT number FROM quarantine ORDER BY number DESC OFFSET $1)";
-    Ok(sqlx::query(sql).bind(i64::from(rows_max)).execute(connection).await?.rows_affected())
+    let sql = "DELETE FROM quarantine WHERE number IN (SELECT number FROM quarantine ORDER BY number DESC OFFSET $1) \
+               RETURNING gateway, stream, seq, ts";
+    let gone = sqlx::query(sql).bind(i64::from(rows_max)).fetch_all(connection).await?;
+    let dropped = |row| Ok((gateway(row)?, stream(row)?, seq(row, "seq")?, Timestamp(get(row, "ts")?)));
+    gone.iter().map(dropped).collect()
 }

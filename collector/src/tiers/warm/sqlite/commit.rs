@@ -1,8 +1,8 @@
 //! A flush in one transaction.
 
-use super::rows::{Batched, wide};
+use super::rows::{Batched, gateway, get, seq, stream, wide};
 use super::{SqliteWarm, access, account, anomalies, audit, days, failed, hot, inbox};
-use crate::tiers::warm::account::by_stream;
+use crate::tiers::warm::account::{Dropped, add_gaps, by_stream, missing};
 use crate::tiers::warm::rules;
 use crate::tiers::{
     Bucket, CommitReport, Day, Flush, LateHour, Parked, Quarantined, SeriesId, StoredReading, TierError,
@@ -39,8 +39,14 @@ impl SqliteWarm {
         let mut transaction = self.begin().await?;
         hot::account_for(&mut transaction, flush.hot).await?;
         store(&mut transaction, &readings, &mut report).await?;
+        let mut streams = by_stream(&flush);
+        if !flush.quarantine.is_empty() {
+            let dropped = set_aside(&mut transaction, &flush.quarantine, self.quarantine_max).await?;
+            report.quarantine_dropped = dropped.len() as u64;
+            add_gaps(&mut streams, missing(dropped));
+        }
         let mut fresh = rules::Fresh::new();
-        for ((gateway, stream), news) in by_stream(&flush) {
+        for ((gateway, stream), news) in streams {
             let newly = account::take(&mut transaction, &gateway, stream, &news).await?;
             fresh.insert((gateway, stream), newly);
         }
@@ -50,9 +56,6 @@ impl SqliteWarm {
         }
         for (gateway, stream, seq) in &flush.unpark {
             unpark(&mut transaction, gateway, *stream, *seq).await?;
-        }
-        if !flush.quarantine.is_empty() {
-            report.quarantine_dropped = set_aside(&mut transaction, &flush.quarantine, self.quarantine_max).await?;
         }
         for row in &flush.unquarantine {
             take_back(&mut transaction, row).await?;
@@ -139,8 +142,12 @@ async fn take_back(connection: &mut SqliteConnection, row: &Quarantined) -> Resu
     Ok(())
 }
 
-/// Gives how many old rows made room.
-async fn set_aside(connection: &mut SqliteConnection, rows: &[Quarantined], rows_max: u32) -> Result<u64, TierError> {
+/// Gives what made room: the oldest.
+async fn set_aside(
+    connection: &mut SqliteConnection,
+    rows: &[Quarantined],
+    rows_max: u32,
+) -> Result<Vec<Dropped>, TierError> {
     for row in rows {
         let sql = "INSERT INTO quarantine (gateway, stream, seq, series, ts, value, quality, revision, reason, received) \
                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
@@ -150,6 +157,8 @@ async fn set_aside(connection: &mut SqliteConnection, rows: &[Quarantined], rows
         query.execute(&mut *connection).await.map_err(failed)?;
     }
     let sql = "DELETE FROM quarantine WHERE number IN \
-               (SELECT number FROM quarantine ORDER BY number DESC LIMIT -1 OFFSET ?)";
-    Ok(sqlx::query(sql).bind(rows_max).execute(connection).await.map_err(failed)?.rows_affected())
+               (SELECT number FROM quarantine ORDER BY number DESC LIMIT -1 OFFSET ?) RETURNING gateway, stream, seq, ts";
+    let gone = sqlx::query(sql).bind(rows_max).fetch_all(connection).await.map_err(failed)?;
+    let dropped = |row| Ok((gateway(row)?, stream(row)?, seq(row, "seq")?, Timestamp(get(row, "ts")?)));
+    gone.iter().map(dropped).collect()
 }
