@@ -18,6 +18,8 @@ const CACHED_MAX: usize = 512;
 const TEXT_BYTES_MAX: usize = 256;
 /// How the reason begins for which readings of a node go to quarantine that their gateway may not write.
 pub(crate) const NOT_GRANTED: &str = "not granted: ";
+/// The reason for which readings go to quarantine that are too far ahead of this machine's clock.
+pub(crate) const FUTURE: &str = "future";
 /// A refusal is asked about again after this: series change hands.
 const REFUSAL_AGE_MAX: Duration = Duration::from_secs(60);
 
@@ -217,7 +219,7 @@ impl Targets {
                     }
                     continue;
                 }
-                Some(Target::Series(_)) => "future".to_string(),
+                Some(Target::Series(_)) => FUTURE.to_string(),
                 Some(Target::Refused(why)) => why.clone(),
                 None => format!("point {} is not in the catalogue", row.point.0),
             };

@@ -3,6 +3,8 @@
 
 mod support;
 
+use collector::run::Tiers;
+use collector::tiers::warm::sqlite::SqliteWarm;
 use serde_json::json;
 use shared::block::{Row, TimeBase};
 use shared::catalogue::{CatalogueHash, PointNo};
@@ -11,6 +13,7 @@ use shared::ranges::SeqRange;
 use shared::reading::{Quality, Timestamp};
 use shared::spool::{Gap, GapReason, Options, Spool};
 use shared::wire::{Fix, Message, RejectReason};
+use std::sync::Arc;
 use std::time::Duration;
 use support::*;
 
@@ -293,6 +296,65 @@ async fn readings_from_the_future_are_quarantined() {
     client.block(2, one(hash, now() - SECOND, 0.0)).await;
     client.wait_committed(seqs([2])).await;
     assert_eq!(collector.get("latest").await["items"][0]["value"], 1.0);
+}
+
+/// What health says of a part.
+async fn trouble(collector: &Collector, part: &str) -> Option<String> {
+    let health = collector.get("health").await;
+    let troubles = health["troubles"].as_array().unwrap();
+    let said = troubles.iter().find(|trouble| trouble["part"] == part && trouble["severity"] == "critical")?;
+    Some(said["error"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_gateways_ahead_put_the_collectors_clock_in_doubt() {
+    let site = Site::new(&["STATION_7", "STATION_8", "STATION_9"], |_| {});
+    let collector = site.start().await;
+    let (mut right, of_right) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    right.block(1, one(of_right, now() - SECOND, 1.0)).await;
+    right.wait_committed(seqs([1])).await;
+    let mut clients = Vec::new();
+    for (name, node) in [("STATION_8", "DIST_002"), ("STATION_9", "DIST_003")] {
+        assert_eq!(trouble(&collector, "clock").await, None, "one gateway's clock may be wrong");
+        let (mut client, hash) = Client::ready(&collector, name, &[node]).await;
+        client.block(1, one(hash, now() + 3_600 * SECOND, 1.0)).await;
+        client.wait_committed(seqs([1])).await;
+        clients.push((client, hash));
+    }
+    let said = trouble(&collector, "clock").await.unwrap();
+    assert!(said.contains("is this machine's clock right?") && said.contains("(STATION_8, STATION_9)"), "{said}");
+    let (client, hash) = &mut clients[0];
+    client.block(2, one(*hash, now() - SECOND, 2.0)).await;
+    client.wait_committed(seqs([2])).await;
+    assert_eq!(trouble(&collector, "clock").await, None, "it is as it should be again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_room_in_quarantine_is_a_gap_and_told() {
+    let site = Site::new(&["STATION_7"], |_| {});
+    let mut tiers = Tiers::open(&site.config).await.unwrap();
+    let small = SqliteWarm::open(&site.folder.path().join("small.sqlite")).await.unwrap().with_quarantine_max(3);
+    tiers.warm = Arc::new(small);
+    let collector = site.start_on(tiers).await.unwrap();
+    let (mut client, hash) = Client::ready(&collector, "STATION_7", &["DIST_001"]).await;
+    let ahead = now() + 3_600 * SECOND;
+    for seq in 1..=3 {
+        client.block(seq, one(hash, ahead + seq as i64 * SECOND, 1.0)).await;
+        client.wait_committed(seqs([seq])).await;
+    }
+    assert_eq!(trouble(&collector, "quarantine").await, None);
+    assert_eq!(collector.get("gaps").await["items"], json!([]));
+    for seq in 4..=5 {
+        client.block(seq, one(hash, ahead + seq as i64 * SECOND, 1.0)).await;
+        client.wait_committed(seqs([seq])).await;
+    }
+    let said = trouble(&collector, "quarantine").await.unwrap();
+    assert!(said.contains("2 older readings made room"), "{said}");
+    let gaps = collector.get("gaps").await;
+    let (first, last) = (&gaps["items"][0]["first"], &gaps["items"][0]["last"]);
+    assert_eq!((gaps["items"].as_array().unwrap().len(), first, last), (1, &json!(1), &json!(2)), "{gaps}");
+    assert_eq!(gaps["items"][0]["reason"], "rejected");
+    assert!(collector.metrics().await.contains("collector_quarantine_dropped_total 2"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

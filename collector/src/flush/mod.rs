@@ -11,6 +11,7 @@ mod fixes;
 mod follow;
 mod piece;
 mod poison;
+mod quarantine;
 mod regrant;
 mod rollups;
 mod turn;
@@ -20,6 +21,7 @@ pub use alone::NOT_ALONE;
 pub use direct::Write;
 pub use fixes::Fixes;
 pub use follow::{Followed, TOLD_EVERY};
+pub use quarantine::Quarantine;
 pub use rollups::keep_rollups;
 
 use crate::grants::Grants;
@@ -31,7 +33,7 @@ use crate::ingest::sessions::Sessions;
 use crate::resolve::{Origin, Resolver, Timely};
 use crate::tiers::hot::days::DayCache;
 use crate::tiers::hot::guarded::Guarded;
-use crate::tiers::{Parked, Quarantined, TierError, WarmTier};
+use crate::tiers::{Parked, TierError, WarmTier};
 use piece::{Content, Parsed, Piece, Raw};
 use shared::backoff::Backoff;
 use shared::block::{Block, TimeBase};
@@ -40,7 +42,6 @@ use shared::ids::{GatewayId, Seq, StreamId};
 use shared::ranges::SeqRanges;
 use shared::reading::Timestamp;
 use shared::spool::{Spool, SpoolError};
-use shared::telemetry::Seldom;
 use shared::wire::Fix;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -100,8 +101,8 @@ pub struct Flusher {
     pub rules: Rules,
     /// Why nothing can be committed at the moment.
     pub stuck: Arc<Stuck>,
-    /// Warnings about readings that are set aside.
-    pub aside_said: Seldom,
+    /// Sees what is set aside.
+    pub quarantine: Arc<Quarantine>,
 }
 
 /// Why nothing is committed, while that is so.
@@ -318,19 +319,8 @@ impl Flusher {
         };
         let targets = self.resolver.targets(&*self.warm, &self.grants, &origin.gateway, &catalogue).await?;
         let sorted = targets.sort(&catalogue, &block.rows, offset_us, &origin, self.rules.timely);
-        self.tell_quarantine(&sorted.quarantine);
+        self.quarantine.see(&origin, &sorted);
         Ok(Content::Rows { origin, bytes, sorted })
-    }
-
-    /// Now and then: a whole network's readings may be set aside because one clock is wrong.
-    fn tell_quarantine(&self, quarantine: &[Quarantined]) {
-        let Some(first) = quarantine.first() else { return };
-        if let Some(earlier) = self.aside_said.may() {
-            let hint = if first.reason == "future" { "; is this machine's clock right?" } else { "" };
-            let (gateway, series, reason) = (&first.gateway, &first.series, &first.reason);
-            let (readings, at, received) = (quarantine.len(), first.at, first.received);
-            tracing::warn!(%gateway, series, readings, %at, %received, earlier_blocks = earlier, "readings are set aside: {reason}{hint}");
-        }
     }
 
     /// Sets a block aside that can't be used: it is settled, and missing.

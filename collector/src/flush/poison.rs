@@ -28,7 +28,10 @@ impl Flusher {
         while let Some(range) = stack.pop() {
             let part = &pieces[range.clone()];
             match self.warm.commit(Flush { hot: Some(turn), ..compose(part) }).await {
-                Ok(report) => count(part, &report),
+                Ok(report) => {
+                    count(part, &report);
+                    self.quarantine.count(&report);
+                }
                 Err(TierError::Broken { .. }) if range.len() > 1 => halves(&mut stack, &range),
                 Err(error @ TierError::Broken { .. }) if found < POISON_MAX => {
                     found += 1;
@@ -98,11 +101,12 @@ impl Flusher {
         let (settled, late) = (vec![settles(origin)], Vec::from_iter(late(origin, sorted)));
         let hot = Some(turn);
         let flush = Flush { settled: settled.clone(), quarantine, late: late.clone(), hot, ..Flush::default() };
-        match self.warm.commit(flush).await {
+        let report = match self.warm.commit(flush).await {
             // It can't even be quarantined; its bytes are kept.
             Err(TierError::Broken { .. }) => self.warm.commit(Flush { settled, late, hot, ..Flush::default() }).await?,
             other => other?,
         };
+        self.quarantine.count(&report);
         Ok(())
     }
 
@@ -154,7 +158,6 @@ fn quarantined(origin: &Origin, reading: &StoredReading, why: String) -> Quarant
 pub(super) fn count(pieces: &[Piece], report: &CommitReport) {
     metrics::counter!("collector_readings_written_total").increment(report.written);
     metrics::counter!("collector_readings_unchanged_total").increment(report.unchanged);
-    metrics::counter!("collector_quarantine_dropped_total").increment(report.quarantine_dropped);
     for piece in pieces {
         if let Content::Rows { sorted, .. } = &piece.content
             && !sorted.quarantine.is_empty()

@@ -51,6 +51,7 @@ impl Flusher {
                 Err(error) => return Err(error),
                 Ok(report) => {
                     self.end(touched).await;
+                    self.quarantine.count(&report);
                     return Ok(report);
                 }
             }

@@ -54,7 +54,7 @@ impl Inbox {
         for point in &batch.points {
             let key = &batch.series[point.series].key;
             let why = match &series[point.series] {
-                Ok(_) if point.at > latest => "future".to_owned(),
+                Ok(_) if point.at > latest => resolve::FUTURE.to_owned(),
                 Err(why) => why.clone(),
                 Ok(id) => {
                     match moments.take(*id, point.at, point.held) {

@@ -12,7 +12,7 @@ use crate::costs::Paid;
 use crate::etl::jobs::cache_refresh::Fill;
 use crate::etl::jobs::{Alarms, Means, SettingsError};
 use crate::etl::{Pace, Scheduler};
-use crate::flush::{Fixes, Flusher, Followed, NOT_ALONE, Rules, Stuck};
+use crate::flush::{Fixes, Flusher, Followed, NOT_ALONE, Quarantine, Rules, Stuck};
 use crate::inbox::Inbox;
 use crate::ingest::Ingest;
 use crate::ingest::accept::Limits;
@@ -28,15 +28,11 @@ use crate::tiers::{ColdTier, HotTier as _, StoredReading, WarmTier, hot, warm};
 use shared::ids::StreamId;
 use shared::reading::{Timestamp, micros};
 use shared::spool::Spool;
-use shared::telemetry::Seldom;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 /// Refused blocks that are written to disk at a time.
 const ASIDE_TURNS: usize = 2;
-/// Between warnings about readings that go to quarantine.
-const ASIDE_SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// Everything that more than one part holds.
 pub(super) struct Wiring<'a> {
@@ -58,6 +54,7 @@ pub(super) struct Wiring<'a> {
     pub(super) seen: Arc<Notify>,
     pub(super) dirty: Arc<Notify>,
     pub(super) stuck: Arc<Stuck>,
+    pub(super) quarantine: Arc<Quarantine>,
     pub(super) alarms: Alarms,
 }
 
@@ -92,6 +89,7 @@ impl<'a> Wiring<'a> {
             seen: Arc::default(),
             dirty: Arc::default(),
             stuck: Arc::default(),
+            quarantine: Arc::default(),
             alarms: Alarms::default(),
         }
     }
@@ -119,7 +117,7 @@ impl<'a> Wiring<'a> {
                 timely: self.timely(),
             },
             stuck: self.stuck.clone(),
-            aside_said: Seldom::new(ASIDE_SAID_EVERY),
+            quarantine: self.quarantine.clone(),
         }
     }
 
@@ -241,14 +239,16 @@ impl<'a> Wiring<'a> {
     /// What is wrong with this collector.
     fn troubles(&self) -> Troubles {
         let (pressure, stuck, alarms) = (self.pressure.clone(), self.stuck.clone(), self.alarms.clone());
-        let (hot, warm) = (self.hot.clone(), self.warm.clone());
+        let (hot, warm, quarantine) = (self.hot.clone(), self.warm.clone(), self.quarantine.clone());
         Arc::new(move || {
             let ingest = pressure.why().map(|why| ("ingest", why));
             let flush = stuck.why().map(|why| ("flush", why));
             let hot = if hot.says_nothing() { Some(NOT_ALONE.to_owned()) } else { hot.fault() };
             let hot = hot.map(|why| ("hot", why));
             let replica = warm.fault().map(|why| (alerts::REPLICA, why));
-            ingest.into_iter().chain(flush).chain(hot).chain(replica).chain(alarms.raised()).collect()
+            let aside = quarantine.troubles(Timestamp::wall_clock());
+            let own = ingest.into_iter().chain(flush).chain(hot).chain(replica).chain(aside);
+            own.chain(alarms.raised()).collect()
         })
     }
 

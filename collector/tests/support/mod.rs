@@ -75,7 +75,7 @@ impl Site {
         self.start_on(Tiers::open(&self.config).await?).await
     }
 
-    async fn start_on(&self, tiers: Tiers) -> Result<Collector, RunError> {
+    pub async fn start_on(&self, tiers: Tiers) -> Result<Collector, RunError> {
         let stop = CancellationToken::new();
         let running = Running::start_on(self.config.clone(), tiers, stop.clone()).await?;
         let (ingest, api) = (running.ingest, running.api);
