@@ -77,6 +77,8 @@ fn values_of_the_environment_are_named_by_their_variable() {
         ("CACHE_TTL_HOURS", "0", "1 to 168 are possible"),
         ("CACHE_REFRESH_HOURS", "30", "1 to 24 are possible"),
         ("POSTGRES_PORT", "70000", "1 to 65535"),
+        ("POSTGRES_PORT", "0", "1 to 65535"),
+        ("REDIS_PORT", "0", "1 to 65535"),
         ("REDIS_DB", "first", "a number is needed"),
         ("BIGQUERY_LOCATION", "E U", "EU or europe-west8"),
     ] {
@@ -90,6 +92,39 @@ fn values_of_the_environment_are_named_by_their_variable() {
         assert!(said.contains(&format!("environment: {name} = {value}: ")) && said.contains(why), "{name}: {said}");
         assert!(!said.contains("collector.toml: "), "the file isn't to blame: {said}");
     }
+}
+
+/// Runs it with variables that say something of servers.
+fn collector_with(variables: &[(&str, &str)], args: &[&str]) -> std::process::Output {
+    let mut command = std::process::Command::new(process::PROGRAM);
+    command.args(args).envs(variables.iter().copied()).output().unwrap()
+}
+
+#[test]
+fn variables_of_a_server_that_isnt_used_are_warned_of() {
+    let site = Site::new(&["STATION_7"], |_| {});
+    std::fs::remove_file(site.ca("server.key")).unwrap();
+    let config = site.write_config("");
+    let path = config.to_str().unwrap();
+    let set = [("POSTGRES_DB", "tele"), ("REDIS_PORT", "26379")];
+    for command in ["check", "run"] {
+        let output = collector_with(&set, &[command, "-c", path]); // it doesn't start, without its key
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(!output.status.success(), "{said}");
+        for switch in ["POSTGRES_HOST", "REDIS_HOST"] {
+            assert!(said.contains(&format!("is used: set {switch}")), "{command}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_redis_that_cant_be_reached_names_its_settings() {
+    let site = Site::new(&["STATION_7"], |_| {});
+    let config = site.write_config("");
+    let output =
+        collector_with(&[("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", "1")], &["check", "-c", config.to_str().unwrap()]);
+    let said = text(&output.stdout);
+    assert!(said.contains("127.0.0.1:1: ") && said.contains("host / REDIS_HOST and port / REDIS_PORT"), "{said}");
 }
 
 /// Days that have left the database are nowhere else.

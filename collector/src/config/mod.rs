@@ -2,6 +2,7 @@
 //! machine; a key that isn't known is refused with file, line and the nearest known one.
 
 mod check;
+mod environment;
 mod mistakes;
 mod network;
 
@@ -235,7 +236,9 @@ impl Default for Buffer {
 }
 
 /// Settings whose value a variable gives, when it is set: that is where it is to be put right.
-const VARIABLES: [(&str, &str); 5] = [
+const VARIABLES: [(&str, &str); 7] = [
+    ("hot.port", "REDIS_PORT"),
+    ("warm.port", "POSTGRES_PORT"),
     ("hot.ttl_hours", "CACHE_TTL_HOURS"),
     ("hot.refresh_hours", "CACHE_REFRESH_HOURS"),
     ("cold.bigquery.project", "BIGQUERY_PROJECT_ID"),

@@ -149,6 +149,7 @@ impl HotSettings {
         ] {
             found.unless((1..=most).contains(&hours), key, hours, why);
         }
+        found.unless(self.port > 0, "hot.port", self.port, "a port from 1 to 65535 is needed");
         let enough = self.readings_max.is_none_or(|max| max >= 1_000);
         found.unless(enough, "hot.readings_max", self.readings_max(), "at least 1000 are needed");
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');

@@ -179,6 +179,7 @@ impl WarmSettings {
             Store::Postgres => (85, "85 to 36500 are possible with PostgreSQL: its views look back 80 days"),
         };
         found.unless((least..=36_500).contains(&self.keep_days), "warm.keep_days", self.keep_days, why);
+        found.unless(self.port > 0, "warm.port", self.port, "a port from 1 to 65535 is needed");
         let replica = self.replica.as_deref();
         let fits = replica.is_none_or(|place| host_and_port(place).is_some());
         found.unless(fits, "warm.replica", replica.unwrap_or_default(), "`host` or `host:port` is needed");

@@ -263,6 +263,7 @@ fn explained(place: &str, error: &RedisError) -> String {
         _ if text.contains("DB index is out of range") => "; see [hot] database / REDIS_DB",
         (_, Some("OOM")) => ROOM,
         (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => PRIMARY,
+        (ErrorKind::Io, _) => "; check [hot] host / REDIS_HOST and port / REDIS_PORT",
         _ => "",
     };
     format!("{place}: {text}{advice}")
