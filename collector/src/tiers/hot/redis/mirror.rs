@@ -10,7 +10,7 @@ use crate::tiers::{SeriesId, StoredReading};
 use std::collections::{BTreeMap, HashMap};
 
 /// Changes that wait for an earlier one; more are given up together with the copy.
-const WAITING_MAX: usize = 64;
+const WAITING_MAX: usize = 16;
 
 /// What was put of newest values.
 pub(super) type Offered = Vec<(SeriesId, [u8; record::NEWEST])>;
@@ -77,9 +77,9 @@ impl Mirror {
         }
     }
 
-    /// Whether something may be known of all of them.
+    /// Whether it is worth asking for the version: all of them are known, and as far as is known nobody else changed any.
     pub(super) fn covers(&self, series: &[SeriesId]) -> bool {
-        series.iter().all(|id| self.known.contains_key(id))
+        self.waiting.is_empty() && series.iter().all(|id| self.known.contains_key(id))
     }
 
     /// The newest values of those series when Redis is at `version`; `None` when that isn't known.
