@@ -73,11 +73,15 @@ impl Note {
         Some(serde_json::from_slice(&text).unwrap_or_else(|_| unknown()))
     }
 
+    /// In one step: half a note would stand for a move that is done.
     fn write(&self, data_dir: &Path) -> Result<(), MoveError> {
         let (path, text) = (Self::path(data_dir), serde_json::json!(self).to_string());
-        let written = File::create(&path).and_then(|mut file| {
+        let fresh = path.with_extension("new");
+        let written = File::create(&fresh).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
-            file.sync_all()
+            file.sync_all()?;
+            std::fs::rename(&fresh, &path)?;
+            File::open(data_dir)?.sync_all()
         });
         written.map_err(|source| MoveError::Note { path, source })
     }
