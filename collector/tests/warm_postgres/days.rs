@@ -3,6 +3,7 @@
 use super::*;
 use collector::etl::ledger::{Export, Leave, Raw};
 use collector::tiers::{Day, Proof};
+use futures::TryStreamExt as _;
 use services::postgres::Postgres;
 use sqlx::Executor as _;
 
@@ -119,4 +120,78 @@ async fn a_day_that_has_left_has_no_partition_and_the_views_keep_its_rollups() {
     assert_eq!(partitions(&server, &settings).await.len(), 3 + 3);
     assert_eq!(views().await, before);
     assert_eq!(tier.refresh_rollups(100).await.unwrap(), 0);
+}
+
+/// As who puts old data away by hand does it.
+async fn detach(server: &Postgres, settings: &WarmSettings, name: &str) {
+    server.execute(&settings.database, &format!("ALTER TABLE readings DETACH PARTITION {name}")).await;
+}
+
+#[tokio::test]
+async fn a_day_that_was_detached_is_told_and_attached_again_when_something_comes_for_it() {
+    let server = Postgres::start().await;
+    let settings = server.database().await;
+    let tier = PostgresWarm::open(&settings).await.unwrap();
+    let series = series(&tier, &["A"]).await[0];
+    let start = support::now() / DAY * DAY - 10 * DAY;
+    let day = Day::of(Timestamp(start));
+    let name = format!("readings_{}", day.to_string().replace('-', ""));
+    let mut stored = vec![good(series, start, 1.0)];
+    put(&tier, stored.clone()).await;
+    let held = async |tier: &PostgresWarm| tier.range(series, day.start(), day.end(), 100).await.unwrap();
+    let told = async || PostgresWarm::check(&settings).await.unwrap().missing;
+    assert_eq!(told().await, [""; 0]);
+    // By one that had made it, and by one that never saw it.
+    for tier in [tier, PostgresWarm::open(&settings).await.unwrap()] {
+        detach(&server, &settings, &name).await;
+        let missing = told().await.join("; ");
+        let how = format!("table {name} isn't attached, and what it holds doesn't show: ALTER TABLE readings ATTACH");
+        assert!(missing.starts_with(&how), "{missing}");
+        let exported = tier.days().rows(day).try_next().await.unwrap_err().to_string();
+        assert!(exported.contains(&how), "a part of a day isn't archived as all of it: {exported}");
+        stored.push(good(series, start + stored.len() as i64 * SECOND, 2.0));
+        put(&tier, stored[stored.len() - 1..].to_vec()).await;
+        assert_eq!(held(&tier).await, stored);
+        assert_eq!((told().await, in_other(&server, &settings).await.as_str()), (vec![], "0"));
+        assert!(tier.days().rows(day).try_next().await.is_ok());
+    }
+    // What says how to attach it can be done.
+    detach(&server, &settings, &name).await;
+    let told_first = told().await.remove(0);
+    let attach = told_first.split_once("ALTER TABLE").unwrap().1.split_once(';').unwrap().0;
+    server.execute(&settings.database, &format!("ALTER TABLE{attach}")).await;
+    assert_eq!(told().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_comes_for_a_day_that_cannot_be_attached_is_stored_and_holds_nobody_up() {
+    let server = Postgres::start().await;
+    let settings = server.database().await;
+    let tier = PostgresWarm::open(&settings).await.unwrap();
+    let series = series(&tier, &["A"]).await[0];
+    let today = support::now() / DAY * DAY;
+    let start = today - 10 * DAY;
+    let day = Day::of(Timestamp(start));
+    let name = format!("readings_{}", day.to_string().replace('-', ""));
+    put(&tier, vec![good(series, start, 1.0)]).await;
+    detach(&server, &settings, &name).await;
+    server.execute(&settings.database, &format!("ALTER TABLE {name} ADD COLUMN note text")).await;
+    for (tier, first) in [(tier, 1), (PostgresWarm::open(&settings).await.unwrap(), 3)] {
+        for n in first..first + 2 {
+            put(&tier, vec![good(series, start + n * SECOND, 2.0), good(series, today + n * SECOND, 2.0)]).await;
+        }
+        let exported = tier.days().rows(day).try_next().await.unwrap_err().to_string();
+        assert!(exported.contains(&format!("table {name} isn't attached")), "{exported}");
+    }
+    assert_eq!(in_other(&server, &settings).await, "4");
+    // As is told: its rows are put in, and it is renamed.
+    assert_eq!(PostgresWarm::check(&settings).await.unwrap().missing.len(), 1);
+    let sql = format!(
+        "ALTER TABLE {name} DROP COLUMN note; INSERT INTO readings SELECT * FROM {name} ON CONFLICT DO NOTHING; \
+                       ALTER TABLE {name} RENAME TO old"
+    );
+    server.execute(&settings.database, &sql).await;
+    let next = PostgresWarm::open(&settings).await.unwrap();
+    assert_eq!(next.range(series, day.start(), day.end(), 100).await.unwrap().len(), 5);
+    assert!(PostgresWarm::check(&settings).await.unwrap().is_in_order());
 }

@@ -1,9 +1,9 @@
 //! Readings by `COPY … TO STDOUT (FORMAT binary)`, the fastest way out (PostgreSQL manual, COPY, "Binary Format").
 
-use super::PostgresWarm;
 use super::fault::{failed, unavailable};
 use super::pools::{self, Use};
 use super::rows::{self, strange};
+use super::{Layout, PostgresWarm, partitions};
 use crate::tiers::{Day, Run, SeriesId, SeriesKey, StoredReading, TierError};
 use futures::SinkExt as _;
 use futures::TryStreamExt as _;
@@ -28,9 +28,13 @@ impl PostgresWarm {
     /// Reads a day and sends it away as runs. On a connection of its own: whoever gives up in the midst of it leaves it
     /// in no state to be used again.
     pub(super) async fn send_day(&self, day: Day, to: Sender<Run>) -> Result<(), TierError> {
-        self.ready().await?;
+        let layout = self.ready().await?;
         let mut connection = pools::connect(&self.settings, Use::Export).await?;
         connection.execute(BEGIN).await.map_err(failed)?;
+        // Without it the archive would have a part of the day in place of all of it.
+        if layout == Layout::Plain && partitions::detached(&mut connection).await?.contains(&day.0.into()) {
+            return Err(unavailable(partitions::to_be_attached(day.0.into())));
+        }
         let names = names(&mut connection).await?;
         let sql = format!(
             "COPY (SELECT series_id, ts, value, quality, revision FROM readings WHERE ts >= '{}' AND ts < '{}' \

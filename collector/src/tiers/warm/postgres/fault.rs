@@ -62,6 +62,12 @@ impl Failure {
         self.is_collision() && tries < TRIES
     }
 
+    /// A table is in the way, or isn't as it must be: the same again won't do.
+    pub(super) fn is_of_tables(&self) -> bool {
+        let class = |code: String| code.starts_with("42") || code.starts_with("23") || code == "55000";
+        matches!(self, Failure::Sql(error) if code(error).is_some_and(class))
+    }
+
     /// Another session holds a lock.
     pub(super) fn is_lock_timeout(&self) -> bool {
         matches!(self, Failure::Sql(error) if code(error).as_deref() == Some("55P03"))

@@ -3,6 +3,9 @@
 //! A reading never waits for its partition. When a day can't have one, because there are too many, because rows of it
 //! already lie in `readings_other`, or because someone holds a lock, the day lies in `readings_other` for good. Locks
 //! may be long, as a nightly dump's is; so tomorrow's partition is tried for all day.
+//!
+//! A partition that a person detached is attached again when something comes for its day: alone, that would pass for
+//! all of the day. What can't be attached is told, and the day isn't archived without it.
 
 use super::fault::{Failure, failed};
 use super::{Layout, PostgresWarm};
@@ -24,6 +27,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(300);
 pub(super) struct Days {
     /// Those that have their partition, or will never have one.
     settled: BTreeSet<i64>,
+    /// Those that a person detached, once their partition is to be had again.
+    doubted: BTreeSet<i64>,
     /// Tomorrow's is not tried before.
     again_at: Option<Instant>,
 }
@@ -37,6 +42,16 @@ impl Days {
         days.retain(|day| DAYS.contains(day) && !self.settled.contains(day));
         days
     }
+
+    /// What was detached since it was settled is to be attached again; that is tried once.
+    fn doubt(&mut self, detached: &[i64]) {
+        self.doubted.retain(|day| detached.contains(day));
+        for day in detached {
+            if self.doubted.insert(*day) {
+                self.settled.remove(day);
+            }
+        }
+    }
 }
 
 impl PostgresWarm {
@@ -48,6 +63,11 @@ impl PostgresWarm {
         let day = |reading: &StoredReading| reading.at.0.div_euclid(DAY);
         let needed: BTreeSet<i64> = readings.chunk_by(|a, b| day(a) == day(b)).map(|same| day(&same[0])).collect();
         let ahead = Timestamp::wall_clock().0.div_euclid(DAY) + 1;
+        // Nobody puts away what was written an hour ago.
+        if needed.first().is_some_and(|oldest| *oldest < ahead - 2) {
+            let detached = detached(&mut *self.writer().await?).await?;
+            self.settled_days().doubt(&detached);
+        }
         let wanting = self.settled_days().wanting(needed.clone(), ahead);
         // The newest first: should they be too many, what is read most has its own.
         for day in wanting.into_iter().rev() {
@@ -82,6 +102,11 @@ impl PostgresWarm {
                 }
                 Ok(true)
             }
+            Err(failure) if failure.is_of_tables() => {
+                let why = TierError::from(failure);
+                tracing::warn!(day = %Timestamp(day * DAY), %why, "its readings go to readings_other: {} is in the way", name(day));
+                Ok(true)
+            }
             Err(failure) if failure.is_lock_timeout() => {
                 tracing::warn!(day = %Timestamp(day * DAY), "no partition now: another session holds a lock");
                 Ok(false)
@@ -114,13 +139,42 @@ async fn make(connection: &mut PgConnection, day: i64, partitions_max: usize) ->
     if lies_elsewhere || days.len() >= partitions_max {
         return Ok(false);
     }
-    // Made apart and then attached, which lets readers and writers go on.
-    let sql = format!(
-        "CREATE TABLE {name} (LIKE readings INCLUDING DEFAULTS); \
-         ALTER TABLE readings ATTACH PARTITION {name} FOR VALUES FROM ('{from}') TO ('{to}')"
-    );
-    connection.execute(AssertSqlSafe(sql)).await?;
+    if detached(connection).await?.contains(&day) {
+        tracing::warn!("table {name} was detached; it is attached again, since readings came for its day");
+    } else {
+        // Made apart and then attached, which lets readers and writers go on.
+        let sql = format!("CREATE TABLE {name} (LIKE readings INCLUDING DEFAULTS)");
+        connection.execute(AssertSqlSafe(sql)).await?;
+    }
+    connection.execute(AssertSqlSafe(attach(day))).await?;
     Ok(true)
+}
+
+fn attach(day: i64) -> String {
+    let (name, from, to) = (name(day), Timestamp(day * DAY), Timestamp((day + 1) * DAY));
+    format!("ALTER TABLE readings ATTACH PARTITION {name} FOR VALUES FROM ('{from}') TO ('{to}')")
+}
+
+/// Days that are here by the account, whose table isn't attached: what it holds doesn't show.
+pub(super) async fn detached(connection: &mut PgConnection) -> Result<Vec<i64>, TierError> {
+    let sql = "SELECT d.day::bigint FROM archive_days AS d JOIN pg_class AS c \
+                   ON c.relname = 'readings_' || to_char(DATE '1970-01-01' + d.day, 'YYYYMMDD') \
+               WHERE d.raw = 'here' AND c.relkind IN ('r', 'p', 'f') \
+                   AND c.relnamespace = current_schema()::regnamespace \
+                   AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid \
+                                   AND i.inhparent = 'readings'::regclass AND NOT i.inhdetachpending) \
+               ORDER BY d.day";
+    sqlx::query_scalar(sql).fetch_all(connection).await.map_err(failed)
+}
+
+/// What to do about a day's table that isn't attached.
+pub(super) fn to_be_attached(day: i64) -> String {
+    let (name, attach) = (name(day), attach(day));
+    format!(
+        "table {name} isn't attached, and what it holds doesn't show: {attach}; where readings_other has rows of that day \
+         already, INSERT INTO readings SELECT * FROM {name} ON CONFLICT DO NOTHING and rename it; rename it, if it is not to \
+         show"
+    )
 }
 
 /// Whether a day has its partition.
@@ -149,12 +203,26 @@ mod tests {
 
     #[test]
     fn tomorrow_is_tried_again_and_what_is_settled_is_not() {
-        let mut days = Days { settled: [20_000].into(), again_at: None };
+        let mut days = Days { settled: [20_000].into(), ..Days::default() };
         assert_eq!(days.wanting([19_999, 20_000, 5].into(), 20_001), [19_999, 20_001].into());
         days.again_at = Some(Instant::now() + AGAIN_AFTER);
         assert_eq!(days.wanting([20_000].into(), 20_001), [].into());
         days.again_at = Some(Instant::now());
         assert_eq!(days.wanting([20_000].into(), 20_001), [20_001].into());
+    }
+
+    #[test]
+    fn a_day_that_was_detached_is_tried_once_each_time() {
+        let mut days = Days { settled: [19_999, 20_000, 20_001].into(), ..Days::default() };
+        let wanting = |days: &Days| days.wanting([19_999, 20_000].into(), 20_001);
+        days.doubt(&[20_000]);
+        assert_eq!(wanting(&days), [20_000].into());
+        days.settled.insert(20_000);
+        days.doubt(&[20_000]);
+        assert_eq!(wanting(&days), [].into(), "it can't be attached");
+        days.doubt(&[]);
+        days.doubt(&[20_000]);
+        assert_eq!(wanting(&days), [20_000].into(), "somebody attached it, and detached it again");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! costs data.
 
 use super::fault::failed;
-use super::{Layout, fitness};
+use super::{Layout, fitness, partitions};
 use crate::tiers::TierError;
 use crate::tiers::warm::settings::WarmSettings;
 use sqlx::{PgConnection, Row as _};
@@ -198,6 +198,9 @@ pub(super) async fn missing(connection: &mut PgConnection, layout: Layout) -> Re
     let mut missing: Vec<String> =
         sqlx::query_scalar(sql).bind(VIEWS).fetch_all(&mut *connection).await.map_err(failed)?;
     missing.extend(fitness::lost_indexes(connection).await?);
+    if layout == Layout::Plain {
+        missing.extend(partitions::detached(connection).await?.into_iter().map(partitions::to_be_attached));
+    }
     if layout == Layout::Timescale {
         missing.extend(sqlx::query_scalar(UNCOMPRESSED).fetch_all(connection).await.map_err(failed)?);
     }
