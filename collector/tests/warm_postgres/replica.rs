@@ -210,6 +210,38 @@ async fn health_tells_that_it_fails_or_lags_and_who_answers_meanwhile() {
     collector.stop().await;
 }
 
+/// As a former primary after a failover, or the standby of a copy on which something is tried out: the same cluster by its
+/// number, ahead in the log, and with other readings.
+#[tokio::test]
+async fn a_copy_that_went_its_own_way_is_never_believed() {
+    let primary = Postgres::start_with("trust", &["fsync=off"]).await;
+    let settings = primary.database().await;
+    let before = PostgresWarm::open(&settings).await.unwrap();
+    let series = series(&before, &["A"]).await[0];
+    let stored = vec![good(series, now(), 1.0)];
+    put(&before, stored.clone()).await;
+    let folder = postgres::folder();
+    let (data, port) = (folder.path().join("data"), primary.port.to_string());
+    let to = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-D", data.to_str().unwrap()];
+    postgres::run("pg_basebackup", &[&to[..], &["-X", "stream", "-c", "fast"]].concat());
+    let mut copy = Postgres::start_in(folder, &["fsync=off", "hot_standby=on"]).await;
+    let ahead = "SELECT pg_logical_emit_message(false, '', repeat('x', 1000000)) FROM generate_series(1, 50)";
+    copy.execute(&settings.database, &format!("UPDATE readings SET value = -777; {ahead}")).await;
+    copy.execute(&settings.database, "CHECKPOINT").await;
+    copy.kill();
+    std::fs::write(data.join("standby.signal"), "").unwrap();
+    copy.restart().await;
+    let settings = with(&settings, &copy);
+    let told = PostgresWarm::check_replica(&settings).await.unwrap_err().to_string();
+    assert!(told.contains("[warm] replica is a copy that went its own way"), "{told}");
+    let tier = PostgresWarm::open(&settings).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(tier.range(series, Timestamp(i64::MIN), Timestamp(i64::MAX), 100).await.unwrap(), stored);
+    }
+    let told = tier.fault().unwrap();
+    assert!(told.contains("[warm] replica is a copy that went its own way"), "{told}");
+}
+
 #[tokio::test]
 async fn one_that_is_none_is_told_before() {
     let server = services::postgres::Postgres::start().await;

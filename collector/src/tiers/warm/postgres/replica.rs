@@ -4,15 +4,17 @@
 //! last asked. That is asked after every commit of our own, so what we committed is always seen, and otherwise at
 //! most once a second, so other collectors' commits are at most that late, unless who asks wants them all
 //! ([`Replica::catch_up`]). While the primary is dead, what it last said counts. Places in two logs say nothing about each
-//! other, so it must follow that very primary. One that fails or lags is told in health.
+//! other, so it must follow that very primary: the cluster's number must be the same, and since copies of a cluster that went their
+//! own way have that, too, a row that was just written on the primary must come to it ([`Proof`]). One that fails or lags is
+//! told in health.
 
-use super::fault::{failed, unavailable, why};
+use super::fault::{Failure, failed, unavailable, why};
 use super::pools::{self, Use};
 use crate::tiers::warm::settings::WarmSettings;
 use crate::tiers::{ReplicaState, TierError};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Postgres};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Postgres};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,10 +39,22 @@ pub(super) struct Replica {
     state: Mutex<State>,
 }
 
+/// A row that was written on the primary at or before the wanted place. It holds as long as neither server is started anew:
+/// only then can one become another's replica, or none.
+#[derive(Clone, PartialEq, Debug)]
+struct Proof {
+    token: String,
+    /// When the primary was started.
+    primary: i64,
+    /// When the replica was started that has shown the row.
+    replica: Option<i64>,
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// The primary's place in the log, and when it said so; `None` when it is not known well enough.
     wanted: Option<(i64, Instant)>,
+    proof: Option<Proof>,
     /// Counts our own commits: what was asked before one is no answer after it.
     commits: u64,
     /// Which cluster the primary is, if we may know.
@@ -67,6 +81,11 @@ impl State {
     fn note_failure(&mut self, why: String, now: Instant) {
         (self.failed, self.resting_until) = (Some(why), Some(now + REST));
         (self.behind, self.lacks) = (None, None);
+    }
+
+    /// It must show a new row.
+    fn doubt(&mut self) {
+        (self.wanted, self.proof) = (None, None);
     }
 
     fn behind_for(&self, now: Instant) -> Option<Duration> {
@@ -139,11 +158,17 @@ impl Replica {
             // One question tries it again; the others don't wait for how that ends.
             state.resting_until = state.resting_until.map(|_| now + REST);
         }
-        let wanted = self.wanted(primary, now).await?;
+        let (wanted, proof) = self.wanted(primary, now).await?;
+        let connected = async {
+            let (mut connection, replayed, started) = self.try_connect().await?;
+            let caught_up =
+                self.state().note(replayed, wanted, now) && self.is_fed(&mut connection, proof, started).await?;
+            Ok(caught_up.then_some(connection))
+        };
         // One that says nothing any more, on a connection that looks alive, must not hold up every question.
-        let connected = tokio::time::timeout(ANSWER_WITHIN, self.try_connect()).await;
+        let connected = tokio::time::timeout(ANSWER_WITHIN, connected).await;
         let caught_up = match connected.unwrap_or_else(|_| Err(unavailable("it doesn't answer"))) {
-            Ok((connection, replayed)) => self.state().note(replayed, wanted, now).then_some(connection),
+            Ok(caught_up) => caught_up,
             Err(error) => {
                 tracing::warn!(replica = self.place, %error, "{MEANWHILE}");
                 self.state().note_failure(why(error), now);
@@ -154,45 +179,74 @@ impl Replica {
         caught_up
     }
 
-    /// A connection, and how far in the log it is.
-    async fn try_connect(&self) -> Result<(PoolConnection<Postgres>, i64), TierError> {
+    /// A connection, how far in the log it is, and when it was started.
+    async fn try_connect(&self) -> Result<(PoolConnection<Postgres>, i64, i64), TierError> {
         let mut connection = self.pool.acquire().await.map_err(not_reached)?;
-        let sql = format!("SELECT (pg_last_wal_replay_lsn() - '0/0')::bigint, {CLUSTER}");
+        let sql = format!("SELECT (pg_last_wal_replay_lsn() - '0/0')::bigint, {CLUSTER}, {STARTED}");
         let asked = sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut *connection);
-        let (replayed, cluster): (Option<i64>, Option<i64>) = asked.await.map_err(failed)?;
+        let (replayed, cluster, started): (Option<i64>, Option<i64>, i64) = asked.await.map_err(failed)?;
         if is_another(cluster, self.state().cluster) {
             return Err(unavailable(ANOTHER));
         }
-        replayed.map(|replayed| (connection, replayed)).ok_or_else(|| unavailable(NO_REPLICA))
+        replayed.map(|replayed| (connection, replayed, started)).ok_or_else(|| unavailable(NO_REPLICA))
     }
 
-    async fn wanted(&self, primary: impl Future<Output = Connected>, now: Instant) -> Option<i64> {
-        let known = self.state().wanted;
-        match known {
-            Some((place, asked)) if now.duration_since(asked) < ASK_AGAIN => Some(place),
-            _ => {
-                let _ = self.ask(primary).await;
-                self.state().wanted.map(|(place, _)| place)
+    /// Whether one that has replayed what is wanted has got that from the primary.
+    async fn is_fed(&self, connection: &mut PgConnection, proof: Proof, started: i64) -> Result<bool, TierError> {
+        match proof.replica {
+            Some(shown) if shown == started => return Ok(true),
+            Some(_) => {
+                self.state().doubt();
+                return Ok(false); // for this time
             }
+            None => {}
         }
+        let sql = "SELECT EXISTS (SELECT FROM replica_proofs WHERE token = $1)";
+        let shown = sqlx::query_scalar(sql).bind(&proof.token).fetch_one(connection).await;
+        let is_shown = match shown.map_err(Failure::from) {
+            Err(failure) if failure.is_of_tables() => false, // it hasn't even the table
+            shown => shown?,
+        };
+        let mut state = self.state();
+        if !is_shown {
+            state.doubt();
+            return Err(unavailable(DIVERGED));
+        }
+        if let Some(held) = state.proof.as_mut().filter(|held| held.token == proof.token) {
+            held.replica = Some(started);
+        }
+        Ok(true)
+    }
+
+    async fn wanted(&self, primary: impl Future<Output = Connected>, now: Instant) -> Option<(i64, Proof)> {
+        let known = self.state().wanted;
+        if known.is_none_or(|(_, asked)| now.duration_since(asked) >= ASK_AGAIN) {
+            let _ = self.ask(primary).await;
+        }
+        let state = self.state();
+        state.wanted.map(|(place, _)| place).zip(state.proof.clone())
     }
 
     /// A primary that doesn't answer takes no commits either: what it said last holds on.
     async fn ask(&self, primary: impl Future<Output = Connected>) -> Result<(), TierError> {
-        let commits = self.state().commits;
-        let asked = async {
-            let sql = format!("SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint, {CLUSTER}");
-            sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut *primary.await?).await.map_err(failed)
+        let (commits, proof) = {
+            let state = self.state();
+            (state.commits, state.proof.clone())
         };
+        let asked = async { say(&mut *primary.await?, proof).await.map_err(failed) };
         let asked = tokio::time::timeout(ANSWER_WITHIN, asked).await;
-        let answer: Result<(i64, Option<i64>), _> = asked.unwrap_or_else(|_| Err(unavailable("it doesn't answer")));
+        let answer = asked.unwrap_or_else(|_| Err(unavailable("it doesn't answer")));
         let mut state = self.state();
         if state.commits != commits {
             return answer.map(drop); // who committed meanwhile asks anew
         }
         let now = Instant::now();
         match answer {
-            Ok((place, cluster)) => {
+            Ok(Word { place, cluster, proof }) => {
+                if let Some(proof) = proof {
+                    state.doubt();
+                    state.proof = Some(proof);
+                }
                 // An answer that was long on its way may be older than another one.
                 let known = state.wanted.map_or(place, |(known, _)| known);
                 state.wanted = Some((place.max(known), now));
@@ -211,8 +265,35 @@ impl Replica {
     }
 }
 
+/// What the primary says: where it is in the log, which cluster it is, and a new proof if there was none of it.
+struct Word {
+    place: i64,
+    cluster: Option<i64>,
+    proof: Option<Proof>,
+}
+
+async fn say(primary: &mut PgConnection, proof: Option<Proof>) -> Result<Word, sqlx::Error> {
+    let sql = format!("SELECT {FLUSHED}, {CLUSTER}, {STARTED}");
+    let (place, cluster, started): (i64, Option<i64>, i64) =
+        sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut *primary).await?;
+    if proof.is_some_and(|proof| proof.primary == started) {
+        return Ok(Word { place, cluster, proof: None });
+    }
+    let (token, _): (String, String) = sqlx::query_as(PROVE).fetch_one(&mut *primary).await?;
+    let place = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {FLUSHED}"))).fetch_one(primary).await?;
+    Ok(Word { place, cluster, proof: Some(Proof { token, primary: started, replica: None }) })
+}
+
+/// It doesn't wait for any replica.
+const PROVE: &str = "WITH old AS (DELETE FROM replica_proofs WHERE written < now() - INTERVAL '1 hour') \
+                     INSERT INTO replica_proofs DEFAULT VALUES \
+                     RETURNING token, set_config('synchronous_commit', 'local', true)";
+const FLUSHED: &str = "(pg_current_wal_flush_lsn() - '0/0')::bigint";
+const STARTED: &str = "(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint";
 const NO_REPLICA: &str = "[warm] replica is none: it doesn't follow any primary";
 const ANOTHER: &str = "[warm] replica follows another server than [warm] host / POSTGRES_HOST";
+const DIVERGED: &str = "[warm] replica is a copy that went its own way: it isn't fed by the server of [warm] host / \
+                        POSTGRES_HOST, and must be made anew from it";
 /// Which cluster a server and all that follow it are; nothing where only superusers are told.
 const CLUSTER: &str = "CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE') \
                        THEN (SELECT system_identifier FROM pg_control_system()) END";
@@ -236,21 +317,26 @@ fn not_reached(error: sqlx::Error) -> TierError {
 /// When it isn't.
 pub(super) async fn look(settings: &WarmSettings, place: &str) -> Result<(), TierError> {
     let options = pools::replica_options(pools::options(settings)?, place);
-    let sql = format!("SELECT pg_is_in_recovery(), {CLUSTER}");
+    let sql =
+        format!("SELECT CASE WHEN pg_is_in_recovery() THEN (pg_last_wal_replay_lsn() - '0/0')::bigint END, {CLUSTER}");
     let asked = async {
         let mut connection = options.connect().await?;
-        sqlx::query_as::<_, (bool, Option<i64>)>(AssertSqlSafe(sql)).fetch_one(&mut connection).await
+        sqlx::query_as::<_, (Option<i64>, Option<i64>)>(AssertSqlSafe(sql)).fetch_one(&mut connection).await
     };
     let asked = tokio::time::timeout(settings.connect_timeout.0, asked).await;
-    let (follows, cluster) = asked.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(not_reached)?;
-    if !follows {
-        return Err(unavailable(NO_REPLICA));
-    }
+    let (replayed, cluster) = asked.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(not_reached)?;
+    let replayed = replayed.ok_or_else(|| unavailable(NO_REPLICA))?;
     // A primary that is away says nothing against it.
     let Ok(mut primary) = pools::connect(settings, Use::Read).await else { return Ok(()) };
-    let sql = format!("SELECT {CLUSTER}");
-    let of_primary = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut primary).await.map_err(failed)?;
-    if is_another(cluster, of_primary) { Err(unavailable(ANOTHER)) } else { Ok(()) }
+    let sql = format!("SELECT CASE WHEN NOT pg_is_in_recovery() THEN {FLUSHED} END, {CLUSTER}");
+    let (written, of_primary): (Option<i64>, Option<i64>) =
+        sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut primary).await.map_err(failed)?;
+    match written {
+        _ if is_another(cluster, of_primary) => Err(unavailable(ANOTHER)),
+        // The primary was asked later, so it is at least as far as who follows it.
+        Some(written) if replayed > written => Err(unavailable(DIVERGED)),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ const SHAPE: &str = "\
                      step double precision?, score double precision, made_at timestamp with time zone, late bigint \
                      | day, series_id
     rollup_horizon: one integer, until bigint | one
+    replica_proofs: token text, written timestamp with time zone | token
     quality_days: day text, version bigint | day
     archive_days: day integer, version bigint, exported bigint, warm_rows bigint?, warm_xor bigint?, \
                   cold_rows bigint?, cold_xor bigint?, exported_at timestamp with time zone?, raw text | day
@@ -244,7 +245,7 @@ mod tests {
     #[test]
     fn what_was_changed_is_named() {
         let (expected, mut found) = (expected(), expected());
-        assert_eq!(expected.len(), 32);
+        assert_eq!(expected.len(), 33);
         assert_eq!(compare(&expected, &found), Vec::<String>::new());
         found.remove("gaps");
         let readings = found.get_mut("readings").unwrap();
