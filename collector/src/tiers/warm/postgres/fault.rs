@@ -140,7 +140,8 @@ pub(super) fn why(error: TierError) -> String {
 fn advice(code: &str) -> Option<&'static str> {
     Some(match code {
         "28P01" | "28000" => {
-            "check [warm] user / POSTGRES_USER and [warm] password_file / POSTGRES_PASSWORD, and the server's pg_hba.conf"
+            "check [warm] user / POSTGRES_USER and [warm] password_file / POSTGRES_PASSWORD, which are read at the start, and the \
+             server's pg_hba.conf"
         }
         "3D000" => "create it, or check [warm] database / POSTGRES_DB",
         "42501" => "grant it, or check [warm] user / POSTGRES_USER",
