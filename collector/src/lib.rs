@@ -9,6 +9,7 @@ pub mod ca;
 pub mod cli;
 pub mod config;
 pub mod costs;
+mod durable;
 pub mod etl;
 pub mod flush;
 pub mod grants;

@@ -4,6 +4,7 @@
 //! is committed to the new warm tier after the next start.
 
 use crate::config::Config;
+use crate::durable;
 use crate::tiers::cold::lost;
 use crate::tiers::warm::postgres::PostgresWarm;
 use crate::tiers::warm::settings::Store;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use shared::ids::StreamId;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why an installation isn't moved.
@@ -76,14 +77,7 @@ impl Note {
     /// In one step: half a note would stand for a move that is done.
     fn write(&self, data_dir: &Path) -> Result<(), MoveError> {
         let (path, text) = (Self::path(data_dir), serde_json::json!(self).to_string());
-        let fresh = path.with_extension("new");
-        let written = File::create(&fresh).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&fresh, &path)?;
-            File::open(data_dir)?.sync_all()
-        });
-        written.map_err(|source| MoveError::Note { path, source })
+        durable::replace(&path, text.as_bytes()).map_err(|source| MoveError::Note { path, source })
     }
 
     fn remove(data_dir: &Path) -> Result<(), MoveError> {

@@ -138,11 +138,11 @@ impl Flusher {
         let epoch = self.followed.epoch();
         let (mut records, mut readings) = (SeqRanges::new(), Vec::new());
         for raw in raws {
-            // Times that need a clock fix are the flusher's business, and so is everything out of order.
             // What is refused the flusher puts and withdraws.
             if self.followed.is_refused(raw.record) {
                 continue;
             }
+            // Times that need a clock fix are the flusher's business, and so is everything out of order.
             let utc = matches!(&raw.parsed, Parsed::Block { block: Ok(block), catalogue: Some(_), .. }
                 if block.header.base == TimeBase::Utc);
             if !utc {

@@ -71,7 +71,8 @@ impl Quarantine {
         }
         metrics::counter!("collector_quarantine_dropped_total").increment(report.quarantine_dropped);
         let mut seen = self.lock();
-        let before = seen.dropped.filter(|(last, _)| last.elapsed() < STANDS).map_or(0, |(_, readings)| readings);
+        seen.forget_old();
+        let before = seen.dropped.map_or(0, |(_, readings)| readings);
         seen.dropped = Some((Instant::now(), before + report.quarantine_dropped));
     }
 
@@ -79,8 +80,7 @@ impl Quarantine {
     #[must_use]
     pub fn troubles(&self, now: Timestamp) -> Vec<(&'static str, String)> {
         let mut seen = self.lock();
-        seen.clocks.retain(|_, (at, _)| at.elapsed() < STANDS);
-        seen.dropped = seen.dropped.filter(|(last, _)| last.elapsed() < STANDS);
+        seen.forget_old();
         let clock = seen.wrong_clock(now).map(|why| ("clock", why));
         let dropped = seen.dropped.map(|(_, readings)| ("quarantine", full(readings)));
         clock.into_iter().chain(dropped).collect()
@@ -88,6 +88,11 @@ impl Quarantine {
 }
 
 impl Seen {
+    fn forget_old(&mut self) {
+        self.clocks.retain(|_, (at, _)| at.elapsed() < STANDS);
+        self.dropped = self.dropped.filter(|(last, _)| last.elapsed() < STANDS);
+    }
+
     /// One gateway's clock may be wrong. When those of several are, or of all that send, then rather this machine's is.
     fn wrong_clock(&self, now: Timestamp) -> Option<String> {
         let ahead = self.clocks.iter().filter_map(|(gateway, (_, clock))| match clock {

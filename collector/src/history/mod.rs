@@ -153,7 +153,7 @@ impl Notes {
 }
 
 /// What is known when a stretch begins.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct CarriedIn {
     /// The value that holds,
     open: Option<Sample>,

@@ -3,11 +3,12 @@
 //!
 //! Layout: `<folder>/<gateway>/<hash>.catalogue`, the bytes as sent.
 
+use crate::durable;
 use shared::catalogue::{Catalogue, CatalogueError, CatalogueHash};
 use shared::ids::{GatewayId, unhex};
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -76,12 +77,7 @@ impl Catalogues {
         for (_, oldest, _) in files.iter().take((files.len() + 1).saturating_sub(FILES_MAX)) {
             fs::remove_file(oldest)?;
         }
-        let fresh = path.with_extension("new");
-        let mut file = fs::File::create(&fresh)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)?;
-        fs::File::open(folder)?.sync_all()?;
+        durable::replace(path, bytes)?;
         fs::File::open(&self.folder)?.sync_all()
     }
 

@@ -1,9 +1,9 @@
 //! Whose readings lie in Redis. Series are numbers that one warm tier gave out: under another one they mean something
 //! else. So its name is part of every key, and several installations that share a Redis, by intent or by mistake, never meet.
 
+use super::batch::BUCKETS;
 use super::{Inner, RedisHot};
 use crate::tiers::TierError;
-use crate::tiers::hot::redis::batch::BUCKETS;
 use futures::future::try_join_all;
 use std::sync::atomic::Ordering;
 
