@@ -10,6 +10,7 @@ import * as session from "./session.js";
 import { jobName, texts } from "./texts.js";
 
 const LISTS_EVERY_MS = 30_000;
+const LISTS_FIRST_MS = 2_000; // somebody who has just installed it looks on
 const HEALTH_EVERY_MS = 5_000;
 const ALERTS_EVERY_MS = 10_000; // without the live feed
 const THEME_S = 31_536_000;
@@ -158,7 +159,6 @@ async function keepLists() {
     if (network.series.size !== before) watchAgain();
   } catch (error) {
     report("lists", error);
-    if (!network.known) setTimeout(keepLists, 3_000);
   }
 }
 
@@ -271,10 +271,12 @@ session.ready.then((one) => {
   if (one === null) return meet();
   badge(one);
   showRoles();
-  keepLists();
+  (async function lists() {
+    if (!document.hidden || !network.known) await keepLists();
+    setTimeout(lists, network.nodes.size > 0 ? LISTS_EVERY_MS : LISTS_FIRST_MS);
+  })();
   keepHealth();
   keepAlerts();
   setInterval(keepAlerts, ALERTS_EVERY_MS);
-  setInterval(() => { if (!document.hidden) keepLists(); }, LISTS_EVERY_MS);
 });
 show();

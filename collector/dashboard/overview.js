@@ -11,7 +11,8 @@ import { seriesName, texts } from "./texts.js";
 const CARDS_MAX = 300;
 const FACTS_EVERY_MS = 15_000;
 const OLD_MS = 40_000; // of an answer: two weren't given
-const AWAY_MS = 300_000; // the feed goes on with lines, unless nobody looked for so long
+const LINES_EVERY_MS = 600_000; // what came late, after an outage or in a file, is in no feed
+const YOUNG_EVERY_MS = 60_000; // of what has just begun, more may come at any time
 const words = texts.overview;
 let spark; // loaded when values are on the screen
 
@@ -24,7 +25,8 @@ export function overview(root, report) {
 class Page {
   constructor(root, report) {
     this.report = report;
-    this.lines = new Map();
+    this.lines = new Map(); // series → its line
+    this.asked = new Map(); // series → when its line was asked for
     this.cards = new Map();
     this.dirty = new Set();
     this.figures = figures();
@@ -102,10 +104,13 @@ class Page {
     this.soon = setTimeout(() => this.missingLines(), 60);
   }
 
+  /** Lines are asked for once, and again when that failed or was long ago. */
   async missingLines() {
-    const missing = [...this.cards.values()].filter((one) => one.visible).flatMap((one) => one.gauges).filter((series) => !this.lines.has(series.series));
+    const now = Date.now();
+    const old = ({ series }) => now - (this.asked.get(series) ?? -Infinity) > (this.lines.get(series)?.young ? YOUNG_EVERY_MS : LINES_EVERY_MS);
+    const missing = [...this.cards.values()].filter((one) => one.visible).flatMap((one) => one.gauges).filter(old);
     if (missing.length === 0) return;
-    missing.forEach((series) => this.lines.set(series.series, null)); // is asked for
+    missing.forEach(({ series }) => this.asked.set(series, now));
     try {
       spark ??= await import("./spark.js");
       for (let n = 0; n < missing.length; n += spark.AT_ONCE) {
@@ -114,7 +119,7 @@ class Page {
       }
       this.report("sparklines", null);
     } catch (error) {
-      missing.forEach(({ series }) => { if (this.lines.get(series) === null) this.lines.delete(series); });
+      missing.forEach(({ series }) => this.asked.delete(series));
       this.report("sparklines", error);
     }
   }
@@ -141,12 +146,8 @@ class Page {
     this.figures.update();
   }
 
-  /** Lines of a day ago are of no use to somebody who comes back. */
+  /** Somebody looks, perhaps again after a while. */
   looked() {
-    if (Date.now() - (this.lookedAt ?? Date.now()) > AWAY_MS) {
-      this.lines.clear();
-      this.missingLines();
-    }
     if (Date.now() - (this.lookedAt ?? Date.now()) > FACTS_EVERY_MS) this.facts();
     this.lookedAt = Date.now();
   }
@@ -154,6 +155,7 @@ class Page {
   /** What isn't in the live feed. */
   async facts() {
     if (document.hidden) return;
+    this.missingLines();
     const ask = async (what, path, params) => {
       try {
         this.figures.facts[what] = { ...await get(path, params), came: network.now() };

@@ -30,7 +30,8 @@ for (const [name, work] of chosen) {
     console.log(`FAILED ${name}\n${error.stack}`);
     for (const context of browser.contexts()) {
       for (const page of context.pages()) {
-        console.log(`  at ${page.url()}; ${(page.errors ?? []).join(" | ")}`);
+        const notices = await page.locator("#notices").innerText({ timeout: 1_000 }).catch(() => "");
+        console.log(`  at ${page.url()}; ${[...(page.errors ?? []), notices].join(" | ")}`);
         await page.screenshot({ path: join(folder, `failed-${failed}.png`) }).catch(() => {});
       }
       await context.close();

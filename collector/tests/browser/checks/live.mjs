@@ -102,9 +102,10 @@ export default ({ check, browser, base, folder }) => {
     return page;
   });
 
-  check("with nothing there yet it says what to do", async () => {
-    const page = await open(browser, base, { path: null });
-    await page.route(/\/api\/v1\/(series|nodes|gateways|gaps|anomalies|jobs\/runs)/, (route) => route.fulfill({ json: { items: [], truncated: false, degraded: [] } }));
+  check("with nothing there yet it says what to do, and goes on by itself when there is something", async () => {
+    const page = await open(browser, base, { path: null, expected: ["503"] });
+    const lists = /\/api\/v1\/(series|nodes|gateways|gaps|anomalies|jobs\/runs)/;
+    await page.route(lists, (route) => route.fulfill({ json: { items: [], truncated: false, degraded: [] } }));
     // And without what comes with the page.
     await page.addInitScript(() => new MutationObserver(() => document.getElementById("given")?.remove()).observe(document, { childList: true, subtree: true }));
     await page.goto(base);
@@ -112,6 +113,12 @@ export default ({ check, browser, base, folder }) => {
     assert.match(await page.locator(".alone").innerText(), /collector ca issue/);
     await page.screenshot({ path: join(folder, "empty.png") });
     assert.deepEqual(await findings(page), []);
+    let refused = 0;
+    await page.route(/\/api\/v1\/history/, (route) => (refused++ === 0 ? route.fulfill({ status: 503, json: { detail: "busy" } }) : route.continue()));
+    await page.unroute(lists);
+    await page.locator("li.card").first().waitFor({ timeout: 10_000 });
+    await ready(page, "overview"); // with lines, though they were refused at first
+    assert.ok(refused > 1);
     return page;
   });
 
