@@ -30,8 +30,11 @@ async fn sqlite_goes_on_as_soon_as_there_is_room_again() {
     let unlimited = getrlimit(Resource::Fsize);
     setrlimit(Resource::Fsize, Rlimit { current: Some(size), ..unlimited }).unwrap();
     let full = warm.commit(flush(20_000)).await;
+    let epoch = warm.hot().begin_epoch().await;
     setrlimit(Resource::Fsize, unlimited).unwrap();
     assert!(full.is_err(), "{full:?}");
+    assert!(epoch.is_err(), "an epoch that isn't on the disk hasn't begun: {epoch:?}");
+    assert_eq!(warm.hot().begin_epoch().await.unwrap(), warm.hot().account().await.unwrap().epoch);
     assert_eq!(warm.commit(flush(20_000)).await.unwrap().written, 20_000);
     assert_eq!(warm.range(SeriesId(1), Timestamp(0), Timestamp(i64::MAX), 100_000).await.unwrap().len(), 40_000);
     warm.close().await;

@@ -37,8 +37,11 @@ impl HotLedger for SqliteWarm {
 
     fn begin_epoch(&self) -> TierFuture<'_, u64> {
         Box::pin(async move {
+            // Not as a statement of its own: its row is there before it is stored, and sqlx asks no further than the row.
+            let mut transaction = self.begin().await?;
             let query = sqlx::query_scalar("UPDATE hot_ledger SET epoch = epoch + 1 RETURNING epoch");
-            let epoch: i64 = query.fetch_one(self.writer().await?).await.map_err(failed)?;
+            let epoch: i64 = query.fetch_one(&mut *transaction).await.map_err(failed)?;
+            transaction.commit().await.map_err(failed)?;
             Ok(epoch.cast_unsigned())
         })
     }
