@@ -306,6 +306,8 @@ async fn what_the_hot_tier_lost_or_missed_is_agreed_on(tier: impl WarmTier) {
     assert!(matches!(late, Err(TierError::Overtaken { epoch: 2 })), "{late:?}");
     assert_eq!(all(&tier, series).await, [good(series, 0, 1.0)], "nothing of it is stored");
     assert_eq!(tier.hot().account().await.unwrap().owed, None, "nor owed");
+    let set_back = tier.commit(flush(1, 3, None)).await;
+    assert!(matches!(&set_back, Err(TierError::Unavailable { why, .. }) if why.contains("restart")), "{set_back:?}");
     let owed = async || tier.hot().account().await.unwrap().owed;
     tier.commit(flush(1, 2, Some(50))).await.unwrap();
     let account = tier.hot().account().await.unwrap();

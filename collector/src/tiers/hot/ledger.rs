@@ -37,9 +37,17 @@ impl HotTurn {
     /// Whether that may be committed in this epoch.
     ///
     /// # Errors
-    /// [`TierError::Overtaken`] when it may not.
+    /// [`TierError::Overtaken`] when it may not, [`TierError::Unavailable`] when there is less than there was.
     pub fn check(turn: Option<Self>, epoch: u64) -> Result<(), TierError> {
         match turn {
+            Some(turn) if turn.epoch > epoch => Err(TierError::Unavailable {
+                tier: "warm tier",
+                why: format!(
+                    "hot_ledger says epoch {epoch}, and {} had begun: somebody put an older copy of the database in its \
+                     place; restart the collectors that use it",
+                    turn.epoch
+                ),
+            }),
             Some(turn) if turn.epoch != epoch => Err(TierError::Overtaken { epoch }),
             _ => Ok(()),
         }
