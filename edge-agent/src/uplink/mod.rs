@@ -5,6 +5,7 @@
 
 mod credit;
 mod lane;
+mod later;
 mod session;
 
 use crate::catalogues::Catalogues;

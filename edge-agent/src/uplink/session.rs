@@ -5,6 +5,7 @@
 //! something new, apart from the bytes that are on their way already, which `credit` bounds.
 
 use super::lane::{self, Lane, Loaded, Ready};
+use super::later::Later;
 use super::{Connection, Parts, UplinkError, Welcome};
 use crate::clock::records::BootTime;
 use crate::vitals::{Loop, count};
@@ -34,8 +35,6 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 const STATUS: Duration = Duration::from_secs(30);
 /// Rows of one `Live` message.
 const LIVE_ROWS_MAX: usize = 500;
-/// A block that was refused for now is sent again after this.
-const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// One that is refused until somebody changes the collector's configuration: its restart ends the pause, too.
 const NOT_GRANTED_AGAIN_AFTER: Duration = Duration::from_secs(15 * 60);
 /// A block whose catalogue the collector doesn't take is kept, and tried again after this.
@@ -83,7 +82,10 @@ struct Session<'a> {
     flights: BTreeMap<Seq, Flight>,
     in_flight: u32,
     window: u32,
+    /// Refused for now: when each is sent again.
     again: BTreeMap<Seq, Instant>,
+    /// Refused because the collector can't take it now, as it can't take others.
+    later: Later,
     known: HashSet<CatalogueHash>,
     /// Read and not sent yet, as nothing needed them so far.
     catalogues: HashMap<CatalogueHash, Option<Bytes>>,
@@ -180,6 +182,10 @@ fn panicked(error: &tokio::task::JoinError) -> SpoolError {
     SpoolError::Io { what: "use the spool".into(), source }
 }
 
+fn seqs_of(seq: Seq) -> SeqRanges {
+    [seq].into_iter().collect()
+}
+
 /// Why a block can't go with its catalogue.
 enum NoCatalogue {
     /// It isn't on this disk any more: nobody will ever read the block.
@@ -205,6 +211,7 @@ impl<'a> Session<'a> {
             in_flight: 0,
             window: welcome.window_bytes,
             again: BTreeMap::new(),
+            later: Later::new(now),
             known: welcome.catalogues.into_iter().collect(),
             catalogues: HashMap::new(),
             catalogue_tries: HashMap::new(),
@@ -233,7 +240,10 @@ impl<'a> Session<'a> {
                 self.chores.release.extend(&seqs);
             }
             Message::Reject { seqs, reason, detail, retry } => self.rejected(&seqs, reason, &detail, retry, now),
-            Message::Window { bytes } => self.window = bytes,
+            Message::Window { bytes } => {
+                self.window = bytes;
+                self.later.at_once(now); // they may have been refused for want of room
+            }
             Message::Heartbeat { .. } => {}
             Message::Hello(_) => return Err(UplinkError::OutOfPlace("Hello")),
             Message::Welcome { .. } => return Err(UplinkError::OutOfPlace("a second Welcome")),
@@ -272,7 +282,8 @@ impl<'a> Session<'a> {
         }
         self.settled.extend(seqs);
         self.parts.delivered.add(seqs);
-        if self.again.is_empty() && self.parts.vitals.link().refused.is_some() {
+        self.later.settled(seqs, now);
+        if self.again.is_empty() && self.later.is_empty() && self.parts.vitals.link().refused.is_some() {
             self.parts.vitals.set_link(|link| link.refused = None);
         }
     }
@@ -286,6 +297,7 @@ impl<'a> Session<'a> {
                 count(&self.parts.vitals.rejected, "edge_blocks_rejected_total", 1);
                 self.settled.insert(seqs);
                 self.chores.give_up.insert(seq, (seqs, GapReason::Rejected));
+                self.later.settled(&seqs_of(seq), now);
                 continue;
             }
             self.parts.vitals.set_link(|link| link.refused = Some(detail.to_owned()));
@@ -299,8 +311,12 @@ impl<'a> Session<'a> {
                     Duration::ZERO
                 }
                 RejectReason::NotGranted => NOT_GRANTED_AGAIN_AFTER,
-                _ => AGAIN_AFTER,
+                _ => {
+                    self.later.refused(seq, now);
+                    continue;
+                }
             };
+            self.later.settled(&seqs_of(seq), now); // it waits for something else now
             self.again.insert(seq, now + pause);
         }
     }
@@ -479,16 +495,24 @@ impl<'a> Session<'a> {
 
     fn send_again(&mut self, now: Instant) {
         let due: Vec<Seq> = self.again.iter().filter(|(_, at)| **at <= now).map(|(seq, _)| *seq).collect();
-        for seq in due {
-            self.again.remove(&seq);
-            // Rare: read here and now, one block.
-            let Ok(found) = self.parts.spool.peek(seq, 1, usize::MAX) else { continue };
-            for stored in found.into_iter().filter(|stored| stored.seq == seq) {
-                let bytes = stored.record.payload;
-                let catalogue = block::read_header(&bytes).ok().map(|header| header.catalogue);
-                self.backlog.ready.push_front(Ready { seq, bytes, catalogue });
+        for seq in &due {
+            self.again.remove(seq);
+        }
+        let later = if self.window > 0 { self.later.due(now) } else { Vec::new() };
+        for seq in due.into_iter().chain(later) {
+            match self.read(seq) {
+                Some(ready) => self.backlog.ready.push_front(ready),
+                None => self.later.settled(&seqs_of(seq), now), // it made room for others
             }
         }
+    }
+
+    /// Rare: read here and now, one block.
+    fn read(&self, seq: Seq) -> Option<Ready> {
+        let found = self.parts.spool.peek(seq, 1, usize::MAX).ok()?;
+        let bytes = found.into_iter().find(|stored| stored.seq == seq)?.record.payload;
+        let catalogue = block::read_header(&bytes).ok().map(|header| header.catalogue);
+        Some(Ready { seq, bytes, catalogue })
     }
 
     fn status(&self) -> Status {
@@ -516,10 +540,15 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Of the blocks that are read already: the oldest is always among them, or there is none.
+    /// Of those that were refused, or else of the blocks that are read already: the oldest is always among them, or there is
+    /// none.
     fn oldest_unsent(&self) -> Option<Timestamp> {
-        let waiting =
-            self.backlog.ready.iter().chain(&self.new.ready).filter(|ready| !self.settled.contains(ready.seq));
+        let refused = self.later.lowest().and_then(|seq| self.read(seq));
+        let waiting = refused
+            .iter()
+            .chain(&self.backlog.ready)
+            .chain(&self.new.ready)
+            .filter(|ready| !self.settled.contains(ready.seq));
         let at = waiting
             .filter_map(|ready| block::read_header(&ready.bytes).ok())
             .find(|header| header.base == block::TimeBase::Utc)
