@@ -9,13 +9,15 @@ mod support;
 
 use edge_agent::clock::{Clock, FakeTime};
 use proxy::{Proxy, Weather};
+use shared::block::TimeBase;
 use shared::ids::BootId;
 use shared::reading::Timestamp;
+use shared::wire::{Fix, Message, RejectReason};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
-use support::{Collector, SECOND, Site, until, within};
+use support::{Client, Collector, SECOND, Site, block, now, seqs, until, within};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -56,6 +58,10 @@ impl Bench {
     async fn start() -> Self {
         let site = Site::new(&["STATION_7"], |_| {});
         let collector = site.start().await;
+        Self::around(site, collector).await
+    }
+
+    async fn around(site: Site, collector: Collector) -> Self {
         let proxy = Proxy::start(collector.ingest).await.unwrap();
         let polls = Arc::new(AtomicU32::new(0));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -119,6 +125,18 @@ impl Bench {
         });
         assert!(found.await, "{value} isn't stored: {:?}", stored.last());
         stored
+    }
+
+    /// What the collector knows of a gateway.
+    async fn seen(&self, gateway: &str) -> serde_json::Value {
+        let gateways = self.collector.get("gateways").await;
+        gateways["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|seen| seen["gateway"] == gateway)
+            .cloned()
+            .unwrap_or_default()
     }
 
     async fn parked(&self) -> Vec<serde_json::Value> {
@@ -223,4 +241,75 @@ async fn a_backward_step_of_an_hour_doubles_and_reorders_nothing() {
     check_whole(&stored, 1);
     let span = stored.last().unwrap().0 - stored[0].0;
     assert!(span < 60 * SECOND, "no hour came in between: {span} µs");
+}
+
+/// Health's words on this collector's clock.
+async fn clock_trouble(collector: &Collector) -> Option<String> {
+    let health = collector.get("health").await;
+    let said = health["troubles"].as_array().unwrap().iter().find(|trouble| trouble["part"] == "clock")?;
+    Some(said["error"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_ahead_of_a_collector_whose_clock_is_behind_waits_at_the_gateways() {
+    let site = Site::new(&["STATION_7", "STATION_8", "STATION_9"], |_| {});
+    let behind = Arc::new(AtomicI64::new(HOUR_US));
+    let hands = behind.clone();
+    let clock = Arc::new(move || Timestamp::wall_clock().plus_micros(-hands.load(Ordering::SeqCst)));
+    let collector = site.start_by(clock).await;
+    let (mut eight, of_eight) = Client::ready(&collector, "STATION_8", &["DIST_008"]).await;
+    assert_eq!(clock_trouble(&collector).await, None, "one gateway's clock may be wrong");
+    let (mut nine, of_nine) = Client::ready(&collector, "STATION_9", &["DIST_009"]).await;
+    let said = clock_trouble(&collector).await.unwrap();
+    assert!(said.contains("is this machine's clock right?") && said.contains("2 of 2 gateways (STATION_8, STATION_9)"));
+    assert!(said.contains("held back on the gateways"), "{said}");
+
+    // What isn't ahead goes on, and so do times since a boot, as far as they aren't ahead.
+    let (boot, at) = (BootId([8; 16]), now());
+    let new =
+        [block(of_eight, TimeBase::Utc, &[(0, at, 2.0)]), block(of_nine, TimeBase::SinceBoot(boot), &[(0, 7, 3.0)])];
+    eight.block(1, block(of_eight, TimeBase::Utc, &[(0, at - HOUR_US, 1.0)])).await;
+    eight.block(2, new[0].clone()).await;
+    nine.send(Message::ClockFix { boot, fix: Fix::Known { offset_us: at } }).await;
+    nine.block(1, block(of_nine, TimeBase::SinceBoot(boot), &[(0, -HOUR_US, 1.0)])).await;
+    nine.block(2, new[1].clone()).await;
+    for client in [&mut eight, &mut nine] {
+        client.wait_committed(seqs([1])).await;
+        let (refused, reason, detail, retry) = client.wait_reject().await;
+        assert_eq!((refused, reason, retry), (seqs([2]), RejectReason::Unavailable, true));
+        assert!(detail.contains("its clock is in doubt"), "{detail}");
+    }
+
+    // A whole agent, that polls and is refused.
+    let bench = Bench::around(site, collector).await;
+    let time = FakeTime::running(5 * SECOND, Timestamp::wall_clock());
+    time.set_synchronised(true);
+    let agent = bench.boot(1, &time);
+    bench.polls(40).await;
+    let refused = until(async || bench.seen("STATION_7").await["session"]["rejected"].as_u64() >= Some(5));
+    assert!(refused.await, "{}", bench.seen("STATION_7").await);
+    assert_eq!(bench.stored().await, []);
+    assert!(bench.collector.metrics().await.contains("collector_blocks_rejected_total{reason=\"unavailable\"}"));
+
+    behind.store(0, Ordering::SeqCst);
+    assert_eq!(clock_trouble(&bench.collector).await, None);
+    for (client, bytes) in [&mut eight, &mut nine].into_iter().zip(new) {
+        client.block(2, bytes).await;
+        client.wait_committed(seqs([2])).await;
+    }
+    for (node, last) in [("DIST_008", (at, 2.0)), ("DIST_009", (at + 7, 3.0))] {
+        let first = Timestamp(at - HOUR_US);
+        bench.collector.wait_for_history(node, &[(first, Some(1.0)), (Timestamp(last.0), Some(last.1))]).await;
+    }
+    let last = bench.polls.load(Ordering::SeqCst);
+    let mut stored = Vec::new();
+    let whole = until(async || {
+        stored = bench.stored().await;
+        (1..=last).all(|poll| stored.iter().any(|reading| reading.1 == poll))
+    });
+    assert!(whole.await, "not all of {last} polls are stored: {stored:?}");
+    check_order(&stored);
+    agent.stop().await;
+    assert_eq!(bench.collector.get("quarantine").await["items"].as_array().unwrap().len(), 0);
+    assert_eq!(bench.collector.get("gaps").await["items"].as_array().unwrap().len(), 0);
 }

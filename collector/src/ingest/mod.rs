@@ -9,6 +9,7 @@ pub mod answers;
 pub mod aside;
 pub mod catalogues;
 pub mod check;
+pub mod clocks;
 pub mod heard;
 pub mod intake;
 pub mod item;
@@ -23,6 +24,7 @@ pub mod waiting;
 use crate::flush::Fixes;
 use crate::grants::Grants;
 use crate::resolve::Resolver;
+use crate::tiers::hot::memory::Now;
 use crate::tiers::{StoredReading, WarmTier};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +60,10 @@ pub struct Ingest {
     pub live: mpsc::Sender<Vec<StoredReading>>,
     /// Told when a gateway came, went, or said how it is.
     pub seen: Arc<Notify>,
+    /// What gateways say of the time.
+    pub clocks: Arc<clocks::Clocks>,
+    /// This machine's clock.
+    pub now: Now,
     /// What is asked of readings' times.
     pub timely: crate::resolve::Timely,
     /// Who says nothing for so long is gone.

@@ -7,6 +7,7 @@ use super::Ingest;
 use super::answers::{Answers, WINDOW_BYTES, one};
 use super::catalogues::TakeError;
 use super::check::{Refusal, check};
+use super::clocks;
 use super::intake::{Job, unavailable};
 use super::item::Item;
 use super::ledger::Account;
@@ -23,9 +24,10 @@ use shared::ids::{BootId, GatewayId, Seq, StreamId};
 use shared::reading::Timestamp;
 use shared::spool::{Gap, SpoolError};
 use shared::wire::{ClockState, Codec, Fix, Hello, Message, RejectReason, VERSION_MAX, VERSION_MIN, WireError};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::{FramedRead, FramedWrite};
@@ -45,8 +47,10 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 const DEFERRED_MAX: usize = 10_000;
 /// Most catalogues that wait for the same.
 const UNKEPT_MAX: usize = 16;
-/// A gateway's clock that is so far from ours is told, microseconds.
-const CLOCKS_APART: i64 = 60_000_000;
+/// Most boots whose times a session keeps in mind.
+const OFFSETS_MAX: usize = 1_024;
+/// Why a block waits at its gateway.
+const HELD_BACK: &str = "its clock is in doubt, and these readings are ahead of it";
 /// Refusals that are logged one by one, for each session.
 const REFUSALS_LOGGED: u64 = 10;
 /// Most of a message that is shown of what a gateway says of itself.
@@ -125,6 +129,8 @@ struct Session<'a> {
     deferred: Mutex<Vec<Item>>,
     /// Catalogues that wait for it: the gateway won't say them again.
     unkept: Mutex<Vec<Bytes>>,
+    /// What times of boots mean, as far as this session heard of them.
+    offsets: Mutex<HashMap<BootId, i64>>,
     refused: AtomicU64,
     /// The highest seq that was named in this session.
     highest: AtomicU64,
@@ -150,6 +156,7 @@ where
     let outbox = Outbox::new(hello.stream, stop);
     let turn = ingest.sessions.begin(&who.gateway, Arc::clone(&outbox), seen(who, hello));
     let Some(_turn) = stop.run_until_cancelled(turn).await else { return End::Stopped };
+    ingest.clocks.heard(&who.gateway, hello.clock, hello.now);
     from.decoder_mut().set_limit(shared::wire::BODY_BYTES_MAX);
     ingest.seen.notify_one();
 
@@ -162,6 +169,7 @@ where
         answers: Arc::clone(&answers),
         deferred: Mutex::default(),
         unkept: Mutex::default(),
+        offsets: Mutex::default(),
         refused: AtomicU64::new(0),
         highest: AtomicU64::new(hello.highest.0),
     };
@@ -259,8 +267,8 @@ impl Session<'_> {
         }
         let (catalogues, name) = (Arc::clone(&self.ingest.catalogues), gateway.clone());
         let catalogues = tokio::task::spawn_blocking(move || catalogues.known(&name)).await.unwrap_or_default();
-        let ahead = self.hello.now.since(Timestamp::wall_clock());
-        if self.hello.clock == ClockState::Trusted && ahead.abs() > CLOCKS_APART {
+        let ahead = self.hello.now.since((self.ingest.now)());
+        if self.hello.clock == ClockState::Trusted && ahead.abs() > clocks::APART {
             let seconds = ahead / 1_000_000;
             tracing::warn!(%gateway, "its clock is {seconds} s ahead of this machine's: one of the two is wrong");
         }
@@ -272,7 +280,7 @@ impl Session<'_> {
             committed: account.committed,
             highest_known: Seq(account.highest),
             catalogues,
-            server_time: Timestamp::wall_clock(),
+            server_time: (self.ingest.now)(),
             window_bytes: if open { WINDOW_BYTES } else { 0 },
         }
     }
@@ -345,6 +353,7 @@ impl Session<'_> {
                 Ok(())
             }
             Message::Status(status) => {
+                self.ingest.clocks.heard(&self.who.gateway, status.clock, status.now);
                 self.ingest.sessions.update(&self.who.gateway, |seen| seen.status = Some(status));
                 self.ingest.seen.notify_one();
                 Ok(())
@@ -370,6 +379,7 @@ impl Session<'_> {
         self.highest.fetch_max(seq.0, Ordering::Relaxed);
         metrics::counter!("collector_blocks_received_total").increment(1);
         self.ingest.sessions.update(gateway, |seen| seen.blocks += 1);
+        let received = (self.ingest.now)();
         let known = self.ingest.ledger.is_stored(gateway, self.stream(), seq);
         let mut span = None;
         if !known {
@@ -389,13 +399,30 @@ impl Session<'_> {
                 verdict = checked();
             }
             match verdict {
+                Ok((block, _)) if self.is_held_back(&block, received) => {
+                    return self.refuse(seq, bytes, unavailable(HELD_BACK)).await;
+                }
                 Ok((block, _)) => span = self.accepted(&block),
                 Err(refusal) => return self.refuse(seq, bytes, refusal).await,
             }
         }
-        let received = Timestamp::wall_clock();
         let item = Item::Block { gateway: gateway.clone(), stream: self.stream(), seq, received };
         self.submit(item, bytes, span).await
+    }
+
+    /// Whether a block must wait at its gateway: quarantine would get what is in the future only by this machine's clock.
+    fn is_held_back(&self, block: &Block, now: Timestamp) -> bool {
+        let offset = match block.header.base {
+            TimeBase::Utc => Some(0),
+            TimeBase::SinceBoot(boot) => self.offsets().get(&boot).copied(),
+        };
+        let timely = self.ingest.timely;
+        let is_ahead = |offset| block.header.last.plus_micros(offset) > timely.latest(now);
+        offset.is_some_and(is_ahead) && self.ingest.clocks.doubt(now, timely.future_max).is_some()
+    }
+
+    fn offsets(&self) -> MutexGuard<'_, HashMap<BootId, i64>> {
+        self.offsets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn accepted(&self, block: &Block) -> Option<(Timestamp, Timestamp)> {
@@ -503,7 +530,14 @@ impl Session<'_> {
     /// Fixes come again with every connection; those that are known need no place in the queue.
     async fn clock_fix(&self, boot: BootId, fix: Fix) -> Result<(), End> {
         let gateway = self.who.gateway.clone();
-        if self.ingest.fixes.known(&*self.ingest.warm, &gateway, boot, ACCOUNT_WITHIN).await.is_some() {
+        let known = self.ingest.fixes.known(&*self.ingest.warm, &gateway, boot, ACCOUNT_WITHIN).await;
+        if let Fix::Known { offset_us } = known.unwrap_or(fix) {
+            let mut offsets = self.offsets();
+            if offsets.len() < OFFSETS_MAX {
+                offsets.insert(boot, offset_us);
+            }
+        }
+        if known.is_some() {
             return Ok(());
         }
         self.store(Item::ClockFix { gateway, boot, fix }).await
@@ -528,7 +562,7 @@ impl Session<'_> {
         let gateway = &self.who.gateway;
         let known = self.ingest.resolver.cached(gateway, catalogue).zip(self.ingest.catalogues.get(gateway, catalogue));
         let Some((targets, catalogue)) = known else { return };
-        let received = Timestamp::wall_clock();
+        let received = (self.ingest.now)();
         let origin = Origin { gateway: gateway.clone(), stream: self.stream(), seq: Seq(0), received };
         let readings: Vec<StoredReading> = targets.sort(&catalogue, rows, 0, &origin, self.ingest.timely).readings;
         metrics::counter!("collector_live_values_total").increment(readings.len() as u64);

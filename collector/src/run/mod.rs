@@ -16,8 +16,10 @@ use crate::ingest::accept::Door;
 use crate::ingest::heard;
 use crate::revocation;
 use crate::tiers::hot::guarded::Guarded;
+use crate::tiers::hot::memory::Now;
 use crate::tiers::{HotTier, StoredReading, TierError, WarmTier};
 use shared::notify;
+use shared::reading::Timestamp;
 use shared::spool::SpoolError;
 use shared::tls::TlsError;
 use std::io;
@@ -110,7 +112,7 @@ fn file_error(path: &Path) -> impl FnOnce(io::Error) -> RunError + '_ {
 /// When it can't start, or a part of it breaks.
 pub async fn run(config: Config, answers: Handle, stop: CancellationToken) -> Result<(), RunError> {
     let tiers = Tiers::open_for(&config, &answers).await?;
-    let running = Running::start_apart(config, tiers, answers, stop).await?;
+    let running = Running::start_apart(config, tiers, answers, Arc::new(Timestamp::wall_clock), stop).await?;
     notify::ready();
     running.wait().await
 }
@@ -147,19 +149,28 @@ impl Running {
     /// # Errors
     /// When something is missing or can't be used.
     pub async fn start_on(config: Config, tiers: Tiers, stop: CancellationToken) -> Result<Self, RunError> {
-        Self::start_apart(config, tiers, Handle::current(), stop).await
+        Self::start_by(config, tiers, Arc::new(Timestamp::wall_clock), stop).await
+    }
+
+    /// As [`Running::start_on`], with another clock than this machine's.
+    ///
+    /// # Errors
+    /// When something is missing or can't be used.
+    pub async fn start_by(config: Config, tiers: Tiers, now: Now, stop: CancellationToken) -> Result<Self, RunError> {
+        Self::start_apart(config, tiers, Handle::current(), now, stop).await
     }
 
     async fn start_apart(
         config: Config,
         tiers: Tiers,
         answers: Handle,
+        now: Now,
         stop: CancellationToken,
     ) -> Result<Self, RunError> {
         // Whatever fails below, nothing that was started stays behind.
         let stop = stop.child_token();
         let guard = stop.clone().drop_guard();
-        let running = Box::pin(start(&config, tiers, answers, stop)).await?;
+        let running = Box::pin(start(&config, tiers, answers, now, stop)).await?;
         guard.disarm();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -229,7 +240,13 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunErr
     Ok((listener, bound))
 }
 
-async fn start(config: &Config, tiers: Tiers, answers: Handle, stop: CancellationToken) -> Result<Running, RunError> {
+async fn start(
+    config: &Config,
+    tiers: Tiers,
+    answers: Handle,
+    now: Now,
+    stop: CancellationToken,
+) -> Result<Running, RunError> {
     descriptors::raise();
     let tls = shared::tls::server_config(&config.ca(), &config.cert(), &config.key())?;
     let revoked = revocation::watch(config.revoked(), stop.clone()).map_err(file_error(&config.revoked()))?;
@@ -240,6 +257,7 @@ async fn start(config: &Config, tiers: Tiers, answers: Handle, stop: Cancellatio
     let hot = Arc::new(Guarded::new(tiers.hot));
     let mut wiring = Wiring::new(config, Disk::open(config).await?, tiers.warm, hot.clone(), kept, tiers.cold);
     wiring.sql = tiers.sql;
+    wiring.now = now;
 
     let flusher = Arc::new(wiring.flusher());
     let refill = tiers.redis.clone().map(|redis| Arc::new(wiring.refill(redis)));

@@ -16,6 +16,7 @@ use crate::flush::{Fixes, Flusher, Followed, NOT_ALONE, Quarantine, Rules, Stuck
 use crate::inbox::Inbox;
 use crate::ingest::Ingest;
 use crate::ingest::accept::Limits;
+use crate::ingest::clocks::Clocks;
 use crate::ingest::intake::{Desk, Intake};
 use crate::ingest::pressure::Pressure;
 use crate::ingest::sessions::Sessions;
@@ -23,6 +24,7 @@ use crate::resolve::{Resolver, Timely};
 use crate::sql::Sql;
 use crate::tiers::hot::days::{DayCache, Days};
 use crate::tiers::hot::guarded::Guarded;
+use crate::tiers::hot::memory::Now;
 use crate::tiers::hot::redis::RedisHot;
 use crate::tiers::{ColdTier, HotTier as _, StoredReading, WarmTier, hot, warm};
 use shared::ids::StreamId;
@@ -55,6 +57,8 @@ pub(super) struct Wiring<'a> {
     pub(super) dirty: Arc<Notify>,
     pub(super) stuck: Arc<Stuck>,
     pub(super) quarantine: Arc<Quarantine>,
+    pub(super) clocks: Arc<Clocks>,
+    pub(super) now: Now,
     pub(super) alarms: Alarms,
 }
 
@@ -90,6 +94,8 @@ impl<'a> Wiring<'a> {
             dirty: Arc::default(),
             stuck: Arc::default(),
             quarantine: Arc::default(),
+            clocks: Arc::default(),
+            now: Arc::new(Timestamp::wall_clock),
             alarms: Alarms::default(),
         }
     }
@@ -158,6 +164,8 @@ impl<'a> Wiring<'a> {
             pressure: self.pressure.clone(),
             live,
             seen: self.seen.clone(),
+            clocks: self.clocks.clone(),
+            now: self.now.clone(),
             timely: self.timely(),
             idle_timeout: self.config.ingest.idle_timeout.0,
         }
@@ -181,7 +189,7 @@ impl<'a> Wiring<'a> {
             keep_days: self.config.warm.keep_days,
             alarms: self.alarms.clone(),
         })?;
-        Ok(Scheduler::new(self.warm.clone(), planned, owner, Arc::new(Timestamp::wall_clock), Pace::default()))
+        Ok(Scheduler::new(self.warm.clone(), planned, owner, self.now.clone(), Pace::default()))
     }
 
     /// What fills the hot tier from the warm one: memory only with the newest values, for it proves nothing of before.
@@ -217,13 +225,13 @@ impl<'a> Wiring<'a> {
             hot: self.hot.clone(),
             warm: self.warm.clone(),
             leads: Arc::new(move || jobs.leads()),
-            now: Arc::new(Timestamp::wall_clock),
+            now: self.now.clone(),
         }
     }
 
     fn inbox(&self, flusher: &Arc<Flusher>) -> Inbox {
         let (grants, tables) = (self.config.grants.clone(), self.config.inbox.clone());
-        let (now, timely) = (Arc::new(Timestamp::wall_clock), self.timely());
+        let (now, timely) = (self.now.clone(), self.timely());
         Inbox::new((self.warm.clone(), self.cold.clone()), flusher.writing(), grants, tables, timely, now)
             .with_bigquery(self.config.bigquery())
     }
@@ -240,13 +248,17 @@ impl<'a> Wiring<'a> {
     fn troubles(&self) -> Troubles {
         let (pressure, stuck, alarms) = (self.pressure.clone(), self.stuck.clone(), self.alarms.clone());
         let (hot, warm, quarantine) = (self.hot.clone(), self.warm.clone(), self.quarantine.clone());
+        let (clocks, now, allowed) = (self.clocks.clone(), self.now.clone(), self.timely().future_max);
         Arc::new(move || {
             let ingest = pressure.why().map(|why| ("ingest", why));
             let flush = stuck.why().map(|why| ("flush", why));
             let hot = if hot.says_nothing() { Some(NOT_ALONE.to_owned()) } else { hot.fault() };
             let hot = hot.map(|why| ("hot", why));
             let replica = warm.fault().map(|why| (alerts::REPLICA, why));
-            let aside = quarantine.troubles(Timestamp::wall_clock());
+            let now = now();
+            let clock = clocks.doubt(now, allowed).map(|doubt| ("clock", doubt.trouble(now)));
+            let aside = quarantine.troubles(now).into_iter().filter(|(part, _)| *part != "clock" || clock.is_none());
+            let aside: Vec<_> = aside.chain(clock.clone()).collect();
             let own = ingest.into_iter().chain(flush).chain(hot).chain(replica).chain(aside);
             own.chain(alarms.raised()).collect()
         })
@@ -264,7 +276,7 @@ impl<'a> Wiring<'a> {
         let zone = self.config.jobs.zone()?;
         let quiet = settings.quiet(zone.clone())?;
         let when = When { quiet, repeat_us: settings.repeat.map(|every| micros(every.0)), zone };
-        let (now, alarm) = (Arc::new(Timestamp::wall_clock), self.alarms.alerts.clone());
+        let (now, alarm) = (self.now.clone(), self.alarms.alerts.clone());
         Ok(Some(Alerts::new(self.warm.clone(), gather, channels, when, now, alarm)))
     }
 
@@ -306,7 +318,7 @@ impl<'a> Wiring<'a> {
                 gauge_spool(&spool);
                 metrics.render()
             }),
-            now: Arc::new(Timestamp::wall_clock),
+            now: self.now.clone(),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod process;
 use collector::ca::{Authority, Role};
 use collector::config::Config;
 use collector::run::{RunError, Running, Tiers};
+use collector::tiers::hot::memory::Now;
 use futures::{SinkExt, StreamExt};
 use rustls_pki_types::ServerName;
 use serde_json::Value;
@@ -78,8 +79,18 @@ impl Site {
     pub async fn start_on(&self, tiers: Tiers) -> Result<Collector, RunError> {
         let stop = CancellationToken::new();
         let running = Running::start_on(self.config.clone(), tiers, stop.clone()).await?;
+        Ok(self.around(running, stop))
+    }
+
+    /// With a clock that the test turns.
+    pub async fn start_by(&self, clock: Now) -> Collector {
+        let (tiers, stop) = (Tiers::open(&self.config).await.unwrap(), CancellationToken::new());
+        self.around(Running::start_by(self.config.clone(), tiers, clock, stop.clone()).await.unwrap(), stop)
+    }
+
+    fn around(&self, running: Running, stop: CancellationToken) -> Collector {
         let (ingest, api) = (running.ingest, running.api);
-        Ok(Collector { ingest, api, ca: self.config.ca_dir(), stop, running: Some(tokio::spawn(running.wait())) })
+        Collector { ingest, api, ca: self.config.ca_dir(), stop, running: Some(tokio::spawn(running.wait())) }
     }
 }
 
