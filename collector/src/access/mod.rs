@@ -20,6 +20,7 @@ pub use store::{AccessStore, PeopleChange, Token, User};
 use crate::tiers::{Audited, Flush, TierError, WarmTier};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use sessions::Session;
 use shared::ids::hex;
 use shared::reading::Timestamp;
 use std::fmt;
@@ -121,6 +122,20 @@ struct Known {
     tokens: Vec<Token>,
 }
 
+impl Known {
+    /// Whose token has this digest, as long as it holds.
+    fn holder(&self, hash: &str, now: Timestamp) -> Option<Principal> {
+        let token = self.tokens.iter().find(|token| token.hash == hash && token.ends.is_none_or(|ends| now < ends))?;
+        Some(Principal { name: token.name.clone(), role: token.role, way: Way::Token })
+    }
+
+    /// Whose session it is: a user who is gone, or whose password was changed since, has none.
+    fn inside(&self, session: &Session) -> Option<Principal> {
+        let user = self.users.iter().find(|user| user.name == session.user && user.changed == session.password_of);
+        user.map(User::in_session)
+    }
+}
+
 /// The service.
 pub struct Access {
     warm: Arc<dyn WarmTier>,
@@ -154,26 +169,30 @@ impl Access {
         if bearer.is_some_and(|shown| digest(shown) == digest(&self.local)) {
             return Ok(Some(Principal { name: "local".into(), role: Role::Admin, way: Way::Local }));
         }
-        let known = self.known().await?;
+        let known = self.known(FRESH).await?;
         if !self.required && known.users.is_empty() && known.tokens.is_empty() {
             return Ok(Some(Principal { name: "local".into(), role: Role::Admin, way: Way::Open }));
         }
         if let Some(shown) = bearer {
             let hash = digest(shown);
-            let token =
-                known.tokens.iter().find(|token| token.hash == hash && token.ends.is_none_or(|ends| now < ends));
-            return Ok(token.map(|t| Principal { name: t.name.clone(), role: t.role, way: Way::Token }));
+            let holder = match known.holder(&hash, now) {
+                // It may have been made a moment ago.
+                None => self.known(Duration::ZERO).await?.holder(&hash, now),
+                known => known,
+            };
+            return Ok(holder);
         }
         let Some(session) = session else { return Ok(None) };
         let Some(found) = self.sessions.find(session, now).await? else { return Ok(None) };
-        // A user who is gone, or whose password was changed since, has no session.
-        let user = known.users.iter().find(|user| user.name == found.user && user.changed == found.password_of);
-        Ok(user.map(User::in_session))
+        Ok(match known.inside(&found) {
+            None => self.known(Duration::ZERO).await?.inside(&found),
+            known => known,
+        })
     }
 
     /// Looks up who there is, so that they are known if the warm tier goes away before the first of them comes.
     pub async fn look_up(&self) {
-        if let Err(error) = self.known().await {
+        if let Err(error) = self.known(FRESH).await {
             tracing::warn!(%error, "users can't be looked up; until they can only commands of this machine get in");
         }
     }
@@ -189,7 +208,7 @@ impl Access {
         from: Origin,
         now: Timestamp,
     ) -> Result<(String, Principal), LoginRefused> {
-        let known = self.known().await?;
+        let known = self.known(Duration::ZERO).await?; // a password of a moment ago is another one
         let user = known.users.iter().find(|user| user.name == name);
         self.attempt(user, name, password, from, now).await?;
         let user = user.ok_or(LoginRefused::Wrong { last: false })?;
@@ -284,21 +303,22 @@ impl Access {
 
     /// Somebody was made, changed or taken away: that holds at once, here.
     pub async fn changed(&self) {
-        if let Some((at, _)) = &mut *self.known.lock().await
-            && let Some(before) = at.checked_sub(FRESH)
-        {
-            *at = before;
+        if let Err(error) = self.known(Duration::ZERO).await {
+            tracing::warn!(%error, "users can't be looked up after a change");
         }
-        self.look_up().await;
     }
 
-    async fn known(&self) -> Result<Arc<Known>, TierError> {
+    /// Everyone, as of at most so long ago. Whoever waits while it is looked takes what the next look finds, so there is one
+    /// look at a time, however many want to be sure.
+    async fn known(&self, age: Duration) -> Result<Arc<Known>, TierError> {
+        let came = Instant::now();
         let mut known = self.known.lock().await;
         if let Some((at, found)) = &*known
-            && at.elapsed() < FRESH
+            && *at + age >= came
         {
             return Ok(found.clone());
         }
+        let at = Instant::now();
         let asked = async {
             let store = self.warm.access();
             Ok::<_, TierError>(Known { users: store.users().await?, tokens: store.tokens().await? })
@@ -309,14 +329,14 @@ impl Access {
                 if known.as_ref().is_some_and(|(_, before)| *before != found) {
                     self.news.send_replace(());
                 }
-                *known = Some((Instant::now(), found.clone()));
+                *known = Some((at, found.clone()));
                 Ok(found)
             }
             // The dashboard is wanted most when a tier is down.
             (Err(error), Some((_, before))) => {
                 tracing::warn!(%error, "users can't be looked up; those of before hold");
                 let before = before.clone();
-                *known = Some((Instant::now(), before.clone()));
+                *known = Some((at, before.clone()));
                 Ok(before)
             }
             (Err(error), None) => Err(error),

@@ -249,6 +249,24 @@ async fn what_was_changed_elsewhere_is_told_to_whoever_wants_news() {
     assert!(!news.has_changed().unwrap(), "nothing else is news");
 }
 
+/// By a command, or by another collector.
+#[tokio::test]
+async fn whoever_was_made_elsewhere_a_moment_ago_comes_in_at_once() {
+    let bench = bench(true).await;
+    assert_eq!(bench.who(Some("wtc_1"), None, NOW).await, None, "looked up just now");
+    let people = People { warm: &*bench.warm, by: "test", now: NOW };
+    people.add("rossi", Role::Viewer, Hash::of("correct horse").unwrap()).await.unwrap();
+    bench.login("rossi", "correct horse", "10.0.0.1").await.unwrap();
+    let secret = people.make_token("grafana", Role::Viewer, None).await.unwrap();
+    assert!(bench.who(Some(&secret), None, NOW).await.is_some());
+    people.set_password("rossi", Hash::of("another horse").unwrap()).await.unwrap();
+    bench.login("rossi", "another horse", "10.0.0.1").await.unwrap();
+    people.set_password("rossi", Hash::of("a third horse").unwrap()).await.unwrap();
+    let there = Access::new(bench.warm.clone(), Sessions::new(bench.shelf.clone()), true, "s3cret".into());
+    let session = there.login("rossi", "a third horse", HERE, NOW).await.unwrap().0;
+    assert!(bench.who(None, Some(&session), NOW).await.is_some(), "logged in at another collector");
+}
+
 #[tokio::test]
 async fn with_another_password_sessions_end_even_if_the_clock_stands() {
     let bench = bench(false).await;
