@@ -34,8 +34,9 @@ async fn history_is_read_from_a_replica_only_while_it_is_up_to_date() {
     // Longer than the test may take.
     let settings = WarmSettings { connect_timeout: Duration::from_secs(600).into(), ..primary.database().await };
     let mut replica = follow(&primary).await;
-    let tier = PostgresWarm::open(&with(&settings, &replica)).await.unwrap();
-    let series = series(&tier, &["A"]).await[0];
+    let tier = Arc::new(PostgresWarm::open(&with(&settings, &replica)).await.unwrap());
+    let series = series(&*tier, &["A"]).await[0];
+    let info = tier.series(None).await.unwrap().remove(0);
     let all = async || tier.range(series, Timestamp(i64::MIN), Timestamp(i64::MAX), 100).await.unwrap();
     let asked = async |server: &Postgres| {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'collector' \
@@ -62,7 +63,14 @@ async fn history_is_read_from_a_replica_only_while_it_is_up_to_date() {
     assert!(until(async || all().await == stored && asked(&replica).await != "0").await);
     primary.kill();
     assert_eq!(support::within(all()).await, stored, "the primary is dead: it answers on");
-    assert!(support::within(tier.nodes()).await.is_err(), "the primary is asked for what must be the newest");
+    assert!(support::within(tier.nodes()).await.is_err(), "the primary is asked for what isn't readings");
+    let hot = MemoryHot::new(Day::LAST.start(), 1_000, Arc::new(Timestamp::wall_clock)); // it knows nothing
+    let (from, to) = (Timestamp(start), Timestamp(start + 100 * SECOND));
+    let question =
+        Question { series: info, from, to, resolution: Resolution::Raw, points_max: 100, thin: None, now: to };
+    let answer = support::within(History::new(tier.clone(), Arc::new(hot)).ask(&question)).await.unwrap();
+    let Points::Raw(readings) = &answer.points else { panic!("buckets") };
+    assert_eq!((readings.len(), answer.lacks()), (stored.len(), None), "all of it");
     assert_eq!(support::within(all()).await, stored);
     primary.restart().await;
     assert!(until(async || tier.nodes().await.is_ok()).await, "it is back");

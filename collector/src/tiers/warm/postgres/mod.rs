@@ -222,6 +222,18 @@ impl PostgresWarm {
         self.primary().await
     }
 
+    /// A connection for what must be as new as can be had: to the primary, and while that is away to the replica that has
+    /// all it had.
+    async fn newest(&self) -> Result<PoolConnection<Postgres>, TierError> {
+        let primary = self.primary().await;
+        if let (Err(TierError::Unavailable { .. }), Some(replica)) = (&primary, &self.replica)
+            && let Some(connection) = replica.caught_up(self.primary()).await
+        {
+            return Ok(connection);
+        }
+        primary
+    }
+
     /// Does it again when another transaction got into its way.
     async fn again<T, F: Future<Output = Result<T, Failure>>>(&self, work: impl Fn() -> F) -> Result<T, TierError> {
         let mut tries = 0;
