@@ -265,7 +265,7 @@ const BEHIND_ANSWERS: i32 = 5;
 fn run_until_signal(path: &Path) -> anyhow::Result<()> {
     let config = Config::load(path)?;
     shared::telemetry::init(config.log.format, config.log.level.as_deref().unwrap_or("info"))?;
-    for idle in config.idle_variables(|name| std::env::var(name).ok()) {
+    for idle in config.idle_settings(|name| std::env::var(name).ok()) {
         tracing::warn!("{idle}");
     }
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start");

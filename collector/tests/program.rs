@@ -79,7 +79,7 @@ fn values_of_the_environment_are_named_by_their_variable() {
         ("POSTGRES_PORT", "70000", "1 to 65535"),
         ("POSTGRES_PORT", "0", "1 to 65535"),
         ("REDIS_PORT", "0", "1 to 65535"),
-        ("REDIS_DB", "first", "a number is needed"),
+        ("REDIS_DB", "first", "a whole number, not below 0, is needed"),
         ("BIGQUERY_LOCATION", "E U", "EU or europe-west8"),
     ] {
         let mut command = std::process::Command::new(process::PROGRAM);

@@ -89,7 +89,7 @@ fn show(findings: &Findings) {
 
 fn look(path: &Path, config: &Config, findings: &mut Findings) {
     findings.add("configuration", Verdict::Ok, format!("{} is read", path.display()));
-    for idle in config.idle_variables(|name| std::env::var(name).ok()) {
+    for idle in config.idle_settings(|name| std::env::var(name).ok()) {
         findings.add("environment", Verdict::Warning, idle);
     }
     level(config, findings);

@@ -259,13 +259,17 @@ impl Config {
         let (mut config, sources) = shared::config::load_with_sources::<Self>(path)?;
         let variable = |name: &str| std::env::var(name).ok();
         config.cold.apply_environment(variable);
-        let set = [config.hot.apply_environment(variable), config.warm.apply_environment(variable)];
+        let hot = config.hot.apply_environment(variable).err().unwrap_or_default();
+        let warm = config.warm.apply_environment(variable).err();
         let number = |(name, value): (&'static str, String)| {
-            let why = if name.ends_with("_PORT") { "a port from 1 to 65535 is needed" } else { "a number is needed" };
-            ValueError::new(name, value, why)
+            let why = if name.ends_with("_PORT") {
+                "a port from 1 to 65535 is needed"
+            } else {
+                "a whole number, not below 0, is needed"
+            };
+            in_the_environment(ValueError::new(name, value, why))
         };
-        let mut wrong: Vec<Misplaced> =
-            set.into_iter().filter_map(Result::err).map(|set| in_the_environment(number(set))).collect();
+        let mut wrong: Vec<Misplaced> = hot.into_iter().chain(warm).map(number).collect();
         let placed = |what: ValueError| {
             let by =
                 VARIABLES.iter().find(|(key, name)| *key == what.key && variable(name).is_some_and(|v| !v.is_empty()));

@@ -6,6 +6,7 @@ use crate::tiers::warm::settings::Secret;
 use serde::Deserialize;
 use shared::config::HumanDuration;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// `[hot]`
@@ -82,39 +83,38 @@ impl Default for HotSettings {
     }
 }
 
+/// A variable and its value, which can't be used.
+pub type Unusable = (&'static str, String);
+
+fn number<T: FromStr>(place: &mut T, name: &'static str, set: impl Fn(&str) -> Option<String>) -> Result<(), Unusable> {
+    if let Some(value) = set(name) {
+        *place = value.parse().map_err(|_| (name, value))?;
+    }
+    Ok(())
+}
+
 impl HotSettings {
     /// Puts what the environment says in the place of what the file says.
     ///
     /// # Errors
-    /// With the variable and its value, when it can't be used.
-    pub fn apply_environment(
-        &mut self,
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<(), (&'static str, String)> {
+    /// With the variables and their values that can't be used; the others hold.
+    pub fn apply_environment(&mut self, variable: impl Fn(&str) -> Option<String>) -> Result<(), Vec<Unusable>> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        fn number<T: std::str::FromStr>(name: &'static str, value: String) -> Result<T, (&'static str, String)> {
-            value.parse().map_err(|_| (name, value))
-        }
         if let Some(host) = set("REDIS_HOST") {
             self.host = host;
             self.store = self.store.or(Some(Store::Redis));
         }
-        if let Some(port) = set("REDIS_PORT") {
-            self.port = number("REDIS_PORT", port)?;
-        }
-        if let Some(database) = set("REDIS_DB") {
-            self.database = number("REDIS_DB", database)?;
-        }
         if let Some(password) = set("REDIS_PASSWORD") {
             self.password = Some(Secret::new(password));
         }
-        if let Some(hours) = set("CACHE_TTL_HOURS") {
-            self.ttl_hours = number("CACHE_TTL_HOURS", hours)?;
-        }
-        if let Some(hours) = set("CACHE_REFRESH_HOURS") {
-            self.refresh_hours = number("CACHE_REFRESH_HOURS", hours)?;
-        }
-        Ok(())
+        let numbers = [
+            number(&mut self.port, "REDIS_PORT", set),
+            number(&mut self.database, "REDIS_DB", set),
+            number(&mut self.ttl_hours, "CACHE_TTL_HOURS", set),
+            number(&mut self.refresh_hours, "CACHE_REFRESH_HOURS", set),
+        ];
+        let wrong: Vec<Unusable> = numbers.into_iter().filter_map(Result::err).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
     /// Which hot tier it is.
@@ -187,8 +187,10 @@ mod tests {
         assert_eq!((settings.database, settings.ttl_hours, settings.refresh_hours), (3, 12, 2));
         assert!(!format!("{settings:?}").contains("hush"), "never shown");
         assert_eq!(settings.mistakes().keys().len(), 0);
-        let wrong = settings.apply_environment(|name| (name == "REDIS_DB").then(|| "first".into()));
-        assert_eq!(wrong, Err(("REDIS_DB", "first".into())));
+        let wrong = settings.apply_environment(|name| name.contains("_DB").then(|| "first".into()).or(variable(name)));
+        assert_eq!(wrong, Err(vec![("REDIS_DB", "first".into())]));
+        let wrong = settings.apply_environment(|_| Some("-1".into())).unwrap_err();
+        assert_eq!(wrong.len(), 4, "all of them: {wrong:?}");
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl WarmSettings {
     /// Puts what the environment says in the place of what the file says.
     ///
     /// # Errors
-    /// With the variable and its value, when it can't be used.
+    /// With the variable and its value that can't be used; the others hold.
     pub fn apply_environment(
         &mut self,
         variable: impl Fn(&str) -> Option<String>,
@@ -144,9 +144,6 @@ impl WarmSettings {
             self.host = host;
             self.store = self.store.or(Some(Store::Postgres));
         }
-        if let Some(port) = set("POSTGRES_PORT") {
-            self.port = port.parse().map_err(|_| ("POSTGRES_PORT", port))?;
-        }
         for (name, place) in [("POSTGRES_DB", &mut self.database), ("POSTGRES_USER", &mut self.user)] {
             if let Some(value) = set(name) {
                 *place = value;
@@ -154,6 +151,9 @@ impl WarmSettings {
         }
         if let Some(password) = set("POSTGRES_PASSWORD") {
             self.password = Some(Secret::new(password));
+        }
+        if let Some(port) = set("POSTGRES_PORT") {
+            self.port = port.parse().map_err(|_| ("POSTGRES_PORT", port))?;
         }
         Ok(())
     }
