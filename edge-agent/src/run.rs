@@ -156,6 +156,7 @@ pub async fn run_by(
         gateway: name.clone(),
         clock: base.clock.clone(),
         spool: base.spool.clone(),
+        delivered: base.delivered.clone(),
         vitals: base.vitals.clone(),
         current: base.current.subscribe(),
     };

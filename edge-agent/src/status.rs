@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::registry::PointState;
 use crate::sample::{At, Sample};
-use crate::uplink::Current;
+use crate::uplink::{Current, Delivered};
 use crate::vitals::{LinkState, Loop, Vitals};
 use serde::{Deserialize, Serialize};
 use shared::reading::Timestamp;
@@ -26,6 +26,8 @@ pub struct Status {
     pub clock: Clock,
     /// The queue on disk.
     pub spool: Spool,
+    /// What of it a collector has.
+    pub delivered: Arc<Delivered>,
     /// Counters.
     pub vitals: Arc<Vitals>,
     /// The points of now.
@@ -149,7 +151,7 @@ impl Status {
         let (evidence, drift_us) = self.clock.evidence();
         let evidence = evidence.map(|evidence| format!("{evidence:?}").to_lowercase());
         let points = self.current.borrow().registry.snapshot();
-        let uptime_s = self.vitals.uptime_s();
+        let (uptime_s, link) = (self.vitals.uptime_s(), self.vitals.link());
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         View {
             gateway: self.gateway.clone(),
@@ -162,8 +164,8 @@ impl Status {
                 evidence,
                 drift_s: drift_us as f64 / 1e6,
             },
-            link: self.vitals.link(),
-            spool: self.spool_view(uptime_s),
+            spool: self.spool_view(uptime_s, &link),
+            link,
             readings: ReadingsView {
                 read: count(&self.vitals.readings),
                 held_back: count(&self.vitals.held_back),
@@ -176,15 +178,20 @@ impl Status {
         }
     }
 
-    fn spool_view(&self, uptime_s: u64) -> SpoolView {
+    fn spool_view(&self, uptime_s: u64, link: &LinkState) -> SpoolView {
         let usage = self.spool.usage();
+        // What the session says of it is old when there is none.
+        let oldest_unsent = match link.connected {
+            Some(_) => self.vitals.oldest_unsent(),
+            None => self.delivered.oldest_lacking(&self.spool),
+        };
         let Usage { records, bytes, bytes_max, gaps, dropped_total, given_up_total, lost_total, .. } = usage;
         SpoolView {
             stream: self.spool.stream().to_string(),
             blocks: records,
             bytes,
             bytes_max,
-            oldest_unsent: self.vitals.oldest_unsent().map(|at| at.to_string()),
+            oldest_unsent: oldest_unsent.map(|at| at.to_string()),
             gaps,
             lost_blocks: dropped_total + given_up_total + lost_total,
             disk_error: self.vitals.disk_error(),

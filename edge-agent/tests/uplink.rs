@@ -401,3 +401,15 @@ async fn certificates_are_checked_while_the_time_is_unknown() {
     }
     assert!(!clock.is_trusted());
 }
+
+/// `status` says it also while nobody is connected.
+#[tokio::test]
+async fn the_oldest_block_that_no_collector_has_is_known_without_a_session() {
+    let (bench, delivered) = (Bench::new().await, Delivered::default());
+    assert_eq!(delivered.oldest_lacking(&bench.spool), None);
+    let seqs = bench.append(3, 1);
+    delivered.add(&SeqRanges::from_iter([seqs[0], seqs[1]]));
+    assert_eq!(delivered.oldest_lacking(&bench.spool), Some(Timestamp(1_800_000_000_000_000)));
+    delivered.add(&SeqRanges::from_iter([seqs[2]]));
+    assert_eq!(delivered.oldest_lacking(&bench.spool), None);
+}

@@ -16,6 +16,7 @@ use crate::registry::Registry;
 use crate::vitals::{Loop, Vitals};
 use futures::{SinkExt, StreamExt};
 use shared::backoff::Backoff;
+use shared::block;
 use shared::ids::{Seq, StreamId};
 use shared::ranges::SeqRanges;
 use shared::reading::Timestamp;
@@ -66,6 +67,16 @@ impl Delivered {
     #[must_use]
     pub fn get(&self) -> SeqRanges {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// First timestamp of the oldest block of a spool that isn't among them, if its time is known. Rare: it is read here and now.
+    #[must_use]
+    pub fn oldest_lacking(&self, spool: &Spool) -> Option<Timestamp> {
+        let delivered = self.get();
+        let lowest = spool.held().iter().find_map(|range| delivered.missing_in(range).lowest())?;
+        let found = spool.peek(lowest, 1, usize::MAX).ok()?;
+        let header = block::read_header(&found.first()?.record.payload).ok()?;
+        (header.base == block::TimeBase::Utc).then_some(header.first)
     }
 }
 
