@@ -60,7 +60,7 @@ async fn piece(mut answer: Answer, mut json: Json) -> Result<Next, SqlError> {
             let text = json.rows(&batch).map_err(|error| SqlError::Refused(error.to_string()))?;
             Ok((text, Some((answer, json))))
         }
-        None => Ok((Json::tail(answer.truncated(), answer.until), None)),
+        None => Ok((Json::tail(&answer), None)),
     }
 }
 

@@ -197,7 +197,7 @@ fn files(config: &Config, folder: &Path, findings: &mut Findings) {
         Ok(days) => days.into_iter().collect(),
         Err(error) => return findings.add("[cold]", Verdict::Warning, error.to_string()),
     };
-    let lost: Vec<Day> = archived.into_iter().filter(|day| !there.contains(day)).collect();
+    let lost: Vec<Day> = archived.days.into_iter().filter(|day| !there.contains(day)).collect();
     let place = folder.display().to_string();
     if lost.is_empty() {
         findings.add("[cold]", Verdict::Ok, format!("Parquet files in {place}"));

@@ -3,6 +3,7 @@
 use super::Where;
 use super::print::{YELLOW, table};
 use crate::config::Config;
+use crate::etl::ledger::ArchivedDays;
 use crate::sql::rows::{Json, columns, rows};
 use crate::sql::{Answer, Sql};
 use crate::tiers::cold::lost;
@@ -83,28 +84,34 @@ pub(super) fn ask(asked: &Ask) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let archived = runtime.block_on(warm::archived(&config.warm, &config.warm_file())).unwrap_or_else(|error| {
         eprintln!("{YELLOW}unsure{YELLOW:#}  the database can't say which days the archive must have: {error}");
-        Vec::new()
+        ArchivedDays::default()
     });
     if config.cold.url.is_none() && !folder.is_dir() {
-        if !archived.is_empty() {
-            bail!(lost::words(&folder.display().to_string(), &archived));
+        if !archived.days.is_empty() {
+            bail!(lost::words(&folder.display().to_string(), &archived.days));
         }
         bail!("{}: there is no archive yet; `collector jobs run daily_sync` makes it", folder.display());
     }
     let expected = move || std::future::ready(archived.clone()).boxed();
     let sql = Sql::new(config.cold.open_files(&folder)?, settings)?.expecting(Arc::new(expected));
-    let (more, until) = runtime.block_on(async {
+    let (more, until, behind) = runtime.block_on(async {
         let mut answer = sql.ask(&text, None).await?;
         match &asked.out {
             Some(path) => to_file(&mut answer, format, path).await?,
             None => to_stdout(&mut answer, format).await?,
         }
-        anyhow::Ok((answer.truncated(), answer.until))
+        anyhow::Ok((answer.truncated(), answer.until, answer.behind))
     })?;
     if format != "json" {
         match until {
             Some(day) => eprintln!("the archive holds days up to {day}; what is newer is not in it yet"),
             None => eprintln!("the archive holds no day yet"),
+        }
+        if !behind.is_empty() {
+            let some = lost::some(&behind);
+            eprintln!(
+                "{YELLOW}behind{YELLOW:#}  something newer of {some} is not in it yet: `collector jobs run daily_sync`"
+            );
         }
     }
     if more && asked.rows.is_none() {
@@ -210,7 +217,7 @@ async fn json(answer: &mut Answer, to: &mut impl Write) -> anyhow::Result<()> {
     while let Some(batch) = answer.next().await? {
         to.write_all(json.rows(&batch)?.as_bytes())?;
     }
-    Ok(to.write_all(Json::tail(answer.truncated(), answer.until).as_bytes())?)
+    Ok(to.write_all(Json::tail(answer).as_bytes())?)
 }
 
 async fn shown(answer: &mut Answer, to: &mut impl Write) -> anyhow::Result<()> {

@@ -83,6 +83,27 @@ impl DayEntry {
     }
 }
 
+/// Days that the archive was proved to have, ascending.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ArchivedDays {
+    /// All of them.
+    pub days: Vec<Day>,
+    /// Those of which something came that the archive doesn't have yet.
+    pub behind: Vec<Day>,
+}
+
+impl FromIterator<(Day, bool)> for ArchivedDays {
+    /// From each day, and whether the archive is behind in it.
+    fn from_iter<T: IntoIterator<Item = (Day, bool)>>(all: T) -> Self {
+        let mut found = Self::default();
+        for (day, is_behind) in all {
+            found.days.push(day);
+            found.behind.extend(is_behind.then_some(day));
+        }
+        found
+    }
+}
+
 /// What an export found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Export {
@@ -114,11 +135,11 @@ pub trait DayLedger: Send + Sync {
     /// The days with `from <= day < to` that something is known of, ascending.
     fn days(&self, from: Day, to: Day) -> TierFuture<'_, Vec<DayEntry>>;
 
-    /// The days that the archive was proved to have, ascending, whether they have left or not.
-    fn archived(&self) -> TierFuture<'_, Vec<Day>> {
+    /// The days that the archive was proved to have, whether they have left or not.
+    fn archived(&self) -> TierFuture<'_, ArchivedDays> {
         Box::pin(async move {
             let all = self.days(Day::FIRST, Day::LAST.next()).await?;
-            Ok(all.into_iter().filter(|entry| entry.exported > 0).map(|entry| entry.day).collect())
+            Ok(all.iter().filter(|entry| entry.exported > 0).map(|entry| (entry.day, entry.is_dirty())).collect())
         })
     }
 

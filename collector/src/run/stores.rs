@@ -93,7 +93,7 @@ async fn open_on(answers: &Handle, opening: impl Future<Output = Result<(), Tier
     let _ = tokio::time::timeout(ASKED_WITHIN, answers.spawn(opening)).await;
 }
 
-/// The days that were archived; none while the warm tier can't say.
+/// What was archived; nothing while the warm tier can't say.
 fn archived(warm: Arc<dyn WarmTier>) -> Expected {
     Arc::new(move || {
         let warm = warm.clone();

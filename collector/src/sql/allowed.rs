@@ -3,7 +3,7 @@
 //! A function is possible when it is named here. Left out is what looks outside of the table, and what makes long texts out
 //! of short ones: DataFusion doesn't count the memory of a text while it is made.
 
-use super::{SqlError, TEXT_BYTES_MAX};
+use super::{SqlError, TEXT_BYTES_MAX, ignored};
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::execution::context::SQLOptions;
@@ -63,7 +63,10 @@ pub(super) fn statement(text: &str) -> Result<Statement, SqlError> {
     match (statements.pop_front(), statements.len()) {
         (None, _) => Err(refused("the query is empty".into())),
         (Some(_), 1..) => Err(refused("only one statement at a time is possible".into())),
-        (Some(Statement::Statement(ast)), 0) if matches!(*ast, Ast::Query(_)) => Ok(Statement::Statement(ast)),
+        (Some(Statement::Statement(ast)), 0) if matches!(*ast, Ast::Query(_)) => match ignored::clause(&*ast) {
+            Some(clause) => Err(refused(format!("{clause}: that is not possible here"))),
+            None => Ok(Statement::Statement(ast)),
+        },
         (Some(other), 0) => {
             let first: String = other.to_string().split_whitespace().take(1).collect();
             Err(refused(format!("only SELECT is possible here, nothing is ever changed; this is {first}")))

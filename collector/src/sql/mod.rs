@@ -8,6 +8,8 @@
 
 mod allowed;
 mod brake;
+mod ignored;
+mod memory;
 pub mod rows;
 mod run;
 mod settings;
@@ -15,6 +17,7 @@ mod words;
 
 pub use settings::SqlSettings;
 
+use crate::etl::ledger::ArchivedDays;
 use crate::tiers::cold::parquet::ParquetCold;
 use crate::tiers::{Day, TierError};
 use arrow_array::RecordBatch;
@@ -64,8 +67,8 @@ pub enum SqlError {
     Tier(#[from] TierError),
 }
 
-/// Says which days the archive must have.
-pub type Expected = Arc<dyn Fn() -> BoxFuture<'static, Vec<Day>> + Send + Sync>;
+/// Says which days the archive must have, and of which there is something newer.
+pub type Expected = Arc<dyn Fn() -> BoxFuture<'static, ArchivedDays> + Send + Sync>;
 
 /// Answers queries.
 pub struct Sql {
@@ -142,8 +145,8 @@ impl Sql {
             _gone: gone.drop_guard(),
         };
         match rest.next().await? {
-            Some(Part::Begin { schema, until }) => {
-                Ok(Answer { schema, until, ahead: rest.next().await?, rest, truncated: false })
+            Some(Part::Begin { schema, until, behind }) => {
+                Ok(Answer { schema, until, behind, ahead: rest.next().await?, rest, truncated: false })
             }
             _ => Err(ended()),
         }
@@ -168,6 +171,7 @@ enum Part {
     Begin {
         schema: SchemaRef,
         until: Option<Day>,
+        behind: Vec<Day>,
     },
     Rows(RecordBatch),
     /// There are more rows than were asked for.
@@ -200,6 +204,8 @@ pub struct Answer {
     pub schema: SchemaRef,
     /// The last day the archive holds: what is newer is not in it yet.
     pub until: Option<Day>,
+    /// Days of which something came that isn't in the archive yet: they are as they were.
+    pub behind: Vec<Day>,
     ahead: Option<Part>,
     rest: Rest,
     truncated: bool,

@@ -1,5 +1,6 @@
 //! Rows of an answer as JSON: numbers as numbers, moments as RFC 3339, what is neither as text.
 
+use super::Answer;
 use crate::tiers::Day;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -73,7 +74,8 @@ fn value(column: &dyn Array, n: usize, words: &ArrayFormatter<'_>) -> Value {
     }
 }
 
-/// An answer in JSON, piece by piece: `{"columns": […], "rows": […], "truncated": false, "archive_until": "2026-11-25"}`.
+/// An answer in JSON, piece by piece: `{"columns": […], "rows": […], "truncated": false, "archive_until": "2026-11-25",
+/// "archive_behind": ["2026-11-20"]}`.
 #[derive(Default)]
 pub struct Json {
     begun: bool,
@@ -101,8 +103,10 @@ impl Json {
 
     /// What stands after them.
     #[must_use]
-    pub fn tail(truncated: bool, until: Option<Day>) -> String {
-        let until = json!(until.map(|day| day.to_string()));
-        format!("\n],\"truncated\":{truncated},\"archive_until\":{until}}}\n")
+    pub fn tail(answer: &Answer) -> String {
+        let until = json!(answer.until.map(|day| day.to_string()));
+        let behind = json!(answer.behind.iter().map(Day::to_string).collect::<Vec<_>>());
+        let truncated = answer.truncated();
+        format!("\n],\"truncated\":{truncated},\"archive_until\":{until},\"archive_behind\":{behind}}}\n")
     }
 }

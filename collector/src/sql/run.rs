@@ -1,11 +1,13 @@
 //! One query, from its text to its last row.
 
 use super::brake::{Stop, braked};
+use super::memory::QueryMemory;
 use super::{Expected, Part, SqlError, allowed, words};
+use crate::etl::ledger::ArchivedDays;
+use crate::tiers::Day;
 use crate::tiers::cold::parquet::{ParquetCold, STORE_URL, Snapshot};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
@@ -51,8 +53,8 @@ impl Query {
     /// Gives what comes after the last rows.
     async fn send(&self, parts: &Sender<Result<Part, SqlError>>) -> Result<Part, SqlError> {
         let statement = allowed::statement(&self.text)?;
-        let (snapshot, mut rows, mut first) = self.begin(&statement).await?;
-        let begin = Part::Begin { schema: rows.schema(), until: snapshot.last() };
+        let (snapshot, behind, mut rows, mut first) = self.begin(&statement).await?;
+        let begin = Part::Begin { schema: rows.schema(), until: snapshot.last(), behind };
         if parts.send(Ok(begin)).await.is_err() {
             return Ok(Part::End);
         }
@@ -81,21 +83,21 @@ impl Query {
     async fn begin(
         &self,
         statement: &Statement,
-    ) -> Result<(Snapshot, SendableRecordBatchStream, Option<arrow_array::RecordBatch>), SqlError> {
+    ) -> Result<(Snapshot, Vec<Day>, SendableRecordBatchStream, Option<arrow_array::RecordBatch>), SqlError> {
         loop {
             // Asked for before: what leaves meanwhile is not missed.
             let expected = match &self.expected {
                 Some(expected) => expected().await,
-                None => Vec::new(),
+                None => ArchivedDays::default(),
             };
-            let snapshot = self.archive.snapshot().await?.with(&expected);
+            let snapshot = self.archive.snapshot().await?.with(&expected.days);
             let begun = async {
                 let mut rows = self.rows(&snapshot, statement.clone()).await?;
                 let first = rows.next().await.transpose()?;
                 Ok((rows, first))
             };
             match begun.await {
-                Ok((rows, first)) => return Ok((snapshot, rows, first)),
+                Ok((rows, first)) => return Ok((snapshot, expected.behind, rows, first)),
                 Err(error) if snapshot.stands().await? => return Err(words::of(&error, self.memory)),
                 Err(_) => {}
             }
@@ -119,7 +121,7 @@ impl Query {
     fn context(&self, snapshot: &Snapshot) -> Result<SessionContext> {
         let memory = usize::try_from(self.memory.as_u64()).unwrap_or(usize::MAX);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory)))
+            .with_memory_pool(Arc::new(QueryMemory::new(memory)))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
             .build_arc()?;
         let mut config = SessionConfig::new().with_target_partitions(PARTITIONS).with_batch_size(BATCH_ROWS);

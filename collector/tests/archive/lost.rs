@@ -4,7 +4,7 @@
 
 use crate::support::{Site, until};
 use crate::world::{FIRST, World};
-use collector::etl::ledger::Raw;
+use collector::etl::ledger::{ArchivedDays, Raw};
 use collector::etl::lost::Lost;
 use collector::etl::{Job, Progress};
 use collector::sql::{Sql, SqlError, SqlSettings};
@@ -67,8 +67,30 @@ async fn archived_days_that_are_lost_are_told_and_archived_again() {
     assert!(sql.ask("SELECT count(*) FROM readings", None).await.is_err());
     assert_eq!(run(&world.sync()).await.unwrap(), "2 days archived");
     assert_eq!(missing(&*world.warm, &*world.faulty).await.unwrap(), []);
-    assert!(sql.ask("SELECT count(*) FROM readings", None).await.is_ok());
+    let behind = sql.ask("SELECT count(*) FROM readings", None).await.unwrap().behind;
+    assert_eq!(behind, []);
     world.archive_is_true(30).await;
+}
+
+/// Whoever looks at the archive alone must know what isn't in it yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn days_of_which_something_came_late_are_named_by_sql() {
+    let mut world = World::new().await;
+    world.store(0..3, 50).await;
+    world.set_clock(3, 3);
+    run(&world.sync()).await.unwrap();
+    let warm = world.warm.clone();
+    let sql = Sql::new(crate::world::open_cold(world.folder.path()), SqlSettings::default()).unwrap();
+    let sql = sql.expecting(Arc::new(move || {
+        let warm = warm.clone();
+        Box::pin(async move { warm.days().archived().await.unwrap() })
+    }));
+    let behind = async || sql.ask("SELECT count(*) FROM readings", None).await.unwrap().behind;
+    assert_eq!(behind().await, []);
+    world.store(1..2, 60).await;
+    assert_eq!(behind().await, [FIRST.next()]);
+    run(&world.sync()).await.unwrap();
+    assert_eq!(behind().await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +111,7 @@ async fn days_that_are_gone_are_told_and_nothing_is_put_in_their_place() {
     assert_eq!(world.alarm.why().map(|why| why.contains("doesn't have 2 days")), Some(true));
     assert!(!world.faulty.has(FIRST).await.unwrap(), "nobody would miss the rest of it");
     // Whoever asks for these days is told; others are answered.
-    let left = left(&*world.warm).await;
+    let left = ArchivedDays { days: left(&*world.warm).await, behind: vec![FIRST] };
     let sql = Sql::new(crate::world::open_cold(world.folder.path()), SqlSettings::default()).unwrap();
     let sql = sql.expecting(Arc::new(move || Box::pin(std::future::ready(left.clone()))));
     for text in ["SELECT count(*) FROM readings", "SELECT value FROM readings WHERE ts < '2024-10-05'"] {

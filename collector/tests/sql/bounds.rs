@@ -26,6 +26,7 @@ async fn a_query_that_needs_too_much_memory_ends_with_a_word_on_it() {
         "SELECT * FROM readings ORDER BY value, ts, node",
         "SELECT ts, node, count(*) FROM readings GROUP BY ts, node",
         "SELECT count(*) FROM readings a JOIN readings b ON a.ts = b.ts AND a.value = b.value",
+        "SELECT count(*) FROM readings a, readings b, readings c", // no column of any
     ] {
         let error = bench.try_ask(query).await.expect_err(query);
         assert!(matches!(error, SqlError::TooMuch(_)), "{query}: {error}");

@@ -98,6 +98,7 @@ async fn the_api_answers_the_same() {
     let (status, answer) = post(&collector, "sql", COUNT).await;
     assert_eq!((status, &answer["rows"]), (200, &json!([["N000", 2880], ["N001", 2880]])), "{answer}");
     assert_eq!(answer["archive_until"], "2024-10-02");
+    assert_eq!(answer["archive_behind"], json!([]));
     let (_, few) = post(&collector, "sql?rows=2", "SELECT value FROM readings").await;
     assert_eq!((few["rows"].as_array().unwrap().len(), &few["truncated"]), (2, &json!(true)));
     let (_, most) = post(&collector, "sql?rows=999999999", "SELECT value FROM readings").await;

@@ -43,8 +43,9 @@ pub fn damage_words(damage: &Damage, is_here: impl Fn(Day) -> bool) -> String {
     format!("{} ({}; {database})", damage.why, some(&damage.days))
 }
 
-/// The first of them.
-fn some(days: &[Day]) -> String {
+/// The first of them, by name.
+#[must_use]
+pub fn some(days: &[Day]) -> String {
     let named: Vec<String> = days.iter().take(NAMED).map(Day::to_string).collect();
     let more = if days.len() > NAMED { ", …" } else { "" };
     named.join(", ") + more

@@ -8,7 +8,8 @@ pub mod settings;
 pub mod sqlite;
 pub mod transfer;
 
-use super::{Day, TierError, WarmTier};
+use super::{TierError, WarmTier};
+use crate::etl::ledger::ArchivedDays;
 use postgres::PostgresWarm;
 use serde::Serialize;
 use settings::{Store, WarmSettings};
@@ -59,11 +60,11 @@ pub async fn check(settings: &WarmSettings, file: &Path) -> Result<SchemaReport,
     }
 }
 
-/// Reads which days were archived, ascending, and changes nothing; SQLite's file is `file`.
+/// Reads which days were archived, and changes nothing; SQLite's file is `file`.
 ///
 /// # Errors
 /// When the tables can't be read.
-pub async fn archived(settings: &WarmSettings, file: &Path) -> Result<Vec<Day>, TierError> {
+pub async fn archived(settings: &WarmSettings, file: &Path) -> Result<ArchivedDays, TierError> {
     match settings.store() {
         Store::Sqlite => SqliteWarm::archived(file).await,
         Store::Postgres => PostgresWarm::archived(settings).await,

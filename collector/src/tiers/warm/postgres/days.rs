@@ -8,7 +8,7 @@ use super::pools::Use;
 use super::rows::{self, get, narrow, number, strange};
 use super::time::PgTime;
 use super::{Layout, PostgresWarm, named, partitions, pools};
-use crate::etl::ledger::{DayEntry, DayLedger, Export, Leave, Raw};
+use crate::etl::ledger::{ArchivedDays, DayEntry, DayLedger, Export, Leave, Raw};
 use crate::tiers::warm::rules;
 use crate::tiers::warm::settings::WarmSettings;
 use crate::tiers::{Day, Proof, Runs, SeriesId, StoredReading, TierError, TierFuture};
@@ -86,24 +86,24 @@ pub(super) async fn touch(connection: &mut PgConnection, days: &[Day]) -> Result
 }
 
 impl PostgresWarm {
-    /// Reads which days were archived, ascending, without looking whether the tables are in order.
+    /// Reads which days were archived, without looking whether the tables are in order.
     ///
     /// # Errors
     /// When they can't be read.
-    pub async fn archived(settings: &WarmSettings) -> Result<Vec<Day>, TierError> {
+    pub async fn archived(settings: &WarmSettings) -> Result<ArchivedDays, TierError> {
         let read = async {
             let mut connection = pools::connect(settings, Use::Read).await?;
-            let sql = "SELECT day FROM archive_days WHERE exported > 0 ORDER BY day";
-            let days: Vec<i32> = sqlx::query_scalar(sql).fetch_all(&mut connection).await.map_err(failed)?;
+            let sql = "SELECT day, version > exported FROM archive_days WHERE exported > 0 ORDER BY day";
+            let days: Vec<(i32, bool)> = sqlx::query_as(sql).fetch_all(&mut connection).await.map_err(failed)?;
             connection.close().await.map_err(failed)?;
-            Ok(days.into_iter().map(Day).collect())
+            Ok(days.into_iter().map(|(day, is_behind)| (Day(day), is_behind)).collect())
         };
         read.await.map_err(|error| named(settings, error))
     }
 
     async fn list_days(&self, from: Day, to: Day) -> Result<Vec<DayEntry>, TierError> {
         let query = sqlx::query("SELECT * FROM archive_days WHERE day >= $1 AND day < $2 ORDER BY day");
-        let rows = query.bind(from.0).bind(to.0).fetch_all(&mut *self.primary().await?).await.map_err(failed)?;
+        let rows = query.bind(from.0).bind(to.0).fetch_all(&mut *self.newest().await?).await.map_err(failed)?;
         rows.iter().map(entry).collect()
     }
 
@@ -228,7 +228,7 @@ impl PostgresWarm {
     /// Where the days end that have left; asked of the primary, which knows it first.
     pub(super) async fn first_held(&self) -> Result<Timestamp, TierError> {
         let query = sqlx::query_scalar("SELECT max(day) FROM archive_days WHERE raw <> 'here'");
-        let last: Option<i32> = query.fetch_one(&mut *self.primary().await?).await.map_err(failed)?;
+        let last: Option<i32> = query.fetch_one(&mut *self.newest().await?).await.map_err(failed)?;
         Ok(last.map_or(Timestamp(i64::MIN), |day| Day(day).end()))
     }
 }

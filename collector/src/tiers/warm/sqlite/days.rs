@@ -3,7 +3,7 @@
 use super::page::{PAGE, page};
 use super::rows::{self, get, narrow};
 use super::{SqliteWarm, broken, failed, named, rollups};
-use crate::etl::ledger::{DayEntry, DayLedger, Export, Leave, Raw};
+use crate::etl::ledger::{ArchivedDays, DayEntry, DayLedger, Export, Leave, Raw};
 use crate::tiers::cold::rows::MICROS_PER_DAY;
 use crate::tiers::warm::rules;
 use crate::tiers::{Day, Proof, Run, Runs, SeriesId, SeriesKey, StoredReading, TierError, TierFuture};
@@ -20,7 +20,7 @@ use std::sync::{Arc, LazyLock};
 /// Readings that are removed in one transaction: a commit that waits has its turn after it.
 const SLICE: u64 = 50_000;
 
-const ARCHIVED: &str = "SELECT day FROM archive_days WHERE exported > 0 ORDER BY day";
+const ARCHIVED: &str = "SELECT day, version > exported FROM archive_days WHERE exported > 0 ORDER BY day";
 
 static KEEP_LATEST: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -105,20 +105,21 @@ impl Cursor {
 }
 
 impl SqliteWarm {
-    /// Reads which days of a file were archived, ascending; none when it isn't there.
+    /// Reads which days of a file were archived; none when it isn't there.
     ///
     /// # Errors
     /// When it can't be read.
-    pub async fn archived(path: &Path) -> Result<Vec<Day>, TierError> {
+    pub async fn archived(path: &Path) -> Result<ArchivedDays, TierError> {
         if !path.exists() {
-            return Ok(Vec::new());
+            return Ok(ArchivedDays::default());
         }
         let read = async {
             let mut connection = SqliteConnectOptions::new().filename(path).read_only(true).connect().await?;
-            let days = sqlx::query_scalar(ARCHIVED).fetch_all(&mut connection).await?;
+            let days: Vec<(i32, bool)> = sqlx::query_as(ARCHIVED).fetch_all(&mut connection).await?;
             connection.close().await.map(|()| days)
         };
-        Ok(read.await.map_err(|error| named(path, failed(error)))?.into_iter().map(Day).collect())
+        let days = read.await.map_err(|error| named(path, failed(error)))?;
+        Ok(days.into_iter().map(|(day, is_behind)| (Day(day), is_behind)).collect())
     }
 
     async fn cursor(&self, day: Day) -> Result<Cursor, TierError> {
