@@ -243,7 +243,13 @@ async fn gaps_shrink_when_the_data_turns_up(tier: impl WarmTier) {
     let streams = tier.streams(Some(&gateway())).await.unwrap();
     assert_eq!(streams.len(), 1);
     assert_eq!((&streams[0].committed, streams[0].highest), (&seqs(1, 20), Seq(20)));
-    assert_eq!(tier.committed(&gateway(), StreamId(1)).await.unwrap(), (SeqRanges::new(), Seq(0)));
+    let other = StreamId(1);
+    assert_eq!(tier.committed(&gateway(), other).await.unwrap(), (SeqRanges::new(), Seq(0)));
+    // A new stream beside one that is known.
+    let both = [settled(21, 21), vec![StreamSeqs { gateway: gateway(), stream: other, seqs: seqs(1, 1) }]].concat();
+    tier.commit(Flush { settled: both, ..Flush::default() }).await.unwrap();
+    assert_eq!(tier.committed(&gateway(), STREAM).await.unwrap(), (seqs(1, 21), Seq(21)));
+    assert_eq!(tier.committed(&gateway(), other).await.unwrap(), (seqs(1, 1), Seq(1)));
 }
 
 async fn gaps_are_found_by_gateway_and_time(tier: impl WarmTier) {

@@ -21,7 +21,11 @@ pub(super) fn prepare(mut readings: Vec<StoredReading>) -> (Vec<StoredReading>, 
         reading.held = Held { value, quality, ..reading.held };
     }
     let came = readings.len();
-    readings.sort_unstable_by(|a, b| (a.series, a.at).cmp(&(b.series, b.at)).then_with(|| b.held.contest(&a.held)));
+    // Each series' readings mostly come in order: in two steps it takes less than half as long.
+    readings.sort_by_key(|reading| reading.series);
+    for same in readings.chunk_by_mut(|a, b| a.series == b.series) {
+        same.sort_by(|a, b| a.at.cmp(&b.at).then_with(|| b.held.contest(&a.held)));
+    }
     readings.dedup_by_key(|r| (r.series, r.at));
     let lost = came - readings.len();
     (readings, lost as u64)
@@ -56,8 +60,13 @@ pub(super) fn ended(by: Timestamp) -> Timestamp {
 
 /// The 5 minute buckets of readings that are sorted.
 pub(super) fn buckets_of(readings: &[StoredReading]) -> Vec<Mark> {
-    let mut buckets: Vec<_> = readings.iter().map(|r| (r.series, Bucket::FiveMinutes.start_of(r.at))).collect();
-    buckets.dedup();
+    let mut buckets = Vec::<Mark>::new();
+    for reading in readings {
+        let mark = (reading.series, Bucket::FiveMinutes.start_of(reading.at));
+        if buckets.last() != Some(&mark) {
+            buckets.push(mark);
+        }
+    }
     buckets
 }
 
@@ -170,6 +179,35 @@ pub(super) fn hand_out(anomalies: &mut [Anomaly], notes: Vec<(i64, Note)>) {
     for (number, note) in notes {
         if let Some(place) = places.get(&number) {
             anomalies[*place].notes.push(note);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use shared::reading::Quality;
+
+    proptest! {
+        #[test]
+        fn of_each_key_the_winner_is_left_in_order(came in prop::collection::vec((0..4u32, 0..6i64, 0..3u32, 0..3u8), 0..60)) {
+            let reading = |(series, at, revision, value)| StoredReading {
+                series: SeriesId(series),
+                at: Timestamp(at),
+                held: Held { value: Some(f64::from(value)), quality: Quality::GOOD, revision },
+            };
+            let came: Vec<_> = came.into_iter().map(reading).collect();
+            let mut winners = BTreeMap::<(SeriesId, Timestamp), Held>::new();
+            for one in &came {
+                let best = winners.entry((one.series, one.at)).or_insert(one.held);
+                if one.held.contest(best).is_gt() {
+                    *best = one.held;
+                }
+            }
+            let expected: Vec<_> = winners.into_iter().map(|((series, at), held)| StoredReading { series, at, held }).collect();
+            let lost = (came.len() - expected.len()) as u64;
+            prop_assert_eq!(prepare(came), (expected, lost));
         }
     }
 }

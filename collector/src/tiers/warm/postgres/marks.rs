@@ -30,8 +30,15 @@ pub(super) struct Marked(Mutex<Memory>);
 #[derive(Debug, Default)]
 struct Memory {
     marks: HashSet<Mark>,
-    /// Where they stand.
-    table: String,
+    /// Under which all of them stand.
+    under: Option<Horizon>,
+}
+
+impl Memory {
+    /// Whether it is of the same table.
+    fn is_of(&self, under: &Horizon) -> bool {
+        self.under.as_ref().is_some_and(|known| known.table == under.table)
+    }
 }
 
 impl Marked {
@@ -42,22 +49,26 @@ impl Marked {
     /// Notes what is committed.
     pub(super) fn note(&self, marks: &[Mark], under: &Horizon) {
         let mut memory = self.lock();
-        if memory.table != under.table || memory.marks.len() > MARKS_MAX {
-            *memory = Memory { marks: HashSet::new(), table: under.table.clone() };
+        if !memory.is_of(under) || memory.marks.len() > MARKS_MAX {
+            memory.marks.clear();
         }
-        memory.marks.retain(|(_, bucket)| under.stands(*bucket));
+        if memory.under.as_ref() != Some(under) {
+            memory.marks.retain(|(_, bucket)| under.stands(*bucket));
+            memory.under = Some(under.clone());
+        }
         memory.marks.extend(marks.iter().filter(|(_, bucket)| under.stands(*bucket)));
     }
 
     /// Those that don't stand there already.
     pub(super) fn missing(&self, marks: &[Mark], under: &Horizon) -> Vec<Mark> {
         let memory = self.lock();
-        let there = |mark: &Mark| under.stands(mark.1) && memory.table == under.table && memory.marks.contains(mark);
+        let there = |mark: &Mark| under.stands(mark.1) && memory.is_of(under) && memory.marks.contains(mark);
         marks.iter().filter(|mark| !there(mark)).copied().collect()
     }
 }
 
 /// Up to where marks may have been taken away.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Horizon {
     until: Timestamp,
     table: String,
@@ -124,5 +135,8 @@ mod tests {
         assert!(missing(&horizon(0, "a")), "forgotten for good");
         marked.note(&[mark], &horizon(2 * FIVE, "a"));
         assert!(missing(&horizon(0, "a")), "what may be gone is not remembered");
+        marked.note(&[mark], &horizon(0, "a"));
+        marked.note(&[], &horizon(2 * FIVE, "a"));
+        assert!(missing(&horizon(0, "a")), "nor for longer than until then");
     }
 }

@@ -37,19 +37,13 @@ pub(super) async fn take(connection: &mut PgConnection, news: &Streams<StreamNew
     Ok(accounts.into_iter().map(|(stream, account)| (stream, account.newly)).collect())
 }
 
-/// What is stored of them. Their rows are locked, in order, until the transaction ends: two collectors may hear of
-/// one stream.
+/// What is stored of them. Their rows are locked until the transaction ends: two collectors may hear of one stream.
 async fn load(connection: &mut PgConnection, news: &Streams<StreamNews>) -> Result<Streams<Account>, Failure> {
-    let (gateways, numbers) = names(news.keys());
-    let sql = "INSERT INTO streams (gateway, stream, committed, highest) \
-               SELECT gateway, stream, $3, 0 FROM unnest($1::text[], $2::bigint[]) AS n(gateway, stream) \
-               ORDER BY gateway, stream ON CONFLICT DO NOTHING";
-    let none = postcard::to_stdvec(&SeqRanges::new()).map_err(strange)?;
-    sqlx::query(sql).bind(&gateways).bind(&numbers).bind(none).execute(&mut *connection).await?;
-    let sql = "SELECT s.gateway, s.stream, s.committed, s.highest FROM streams AS s \
-               JOIN unnest($1::text[], $2::bigint[]) AS n(gateway, stream) USING (gateway, stream) \
-               ORDER BY s.gateway, s.stream FOR UPDATE OF s";
-    let rows = sqlx::query(sql).bind(&gateways).bind(&numbers).fetch_all(&mut *connection).await?;
+    let mut rows = lock(connection, news).await?;
+    if rows.len() < news.len() {
+        make(connection, news).await?;
+        rows = lock(connection, news).await?;
+    }
     let mut gaps = gaps_of(connection, news).await?;
     let mut accounts = Streams::new();
     for row in &rows {
@@ -59,6 +53,25 @@ async fn load(connection: &mut PgConnection, news: &Streams<StreamNews>) -> Resu
         accounts.insert(stream, Account::new(committed, seq(row, "highest")?, gaps));
     }
     Ok(accounts)
+}
+
+/// In order, as far as they are there.
+async fn lock(connection: &mut PgConnection, news: &Streams<StreamNews>) -> Result<Vec<PgRow>, Failure> {
+    let (gateways, numbers) = names(news.keys());
+    let sql = "SELECT s.gateway, s.stream, s.committed, s.highest FROM streams AS s \
+               JOIN unnest($1::text[], $2::bigint[]) AS n(gateway, stream) USING (gateway, stream) \
+               ORDER BY s.gateway, s.stream FOR UPDATE OF s";
+    Ok(sqlx::query(sql).bind(gateways).bind(numbers).fetch_all(connection).await?)
+}
+
+async fn make(connection: &mut PgConnection, news: &Streams<StreamNews>) -> Result<(), Failure> {
+    let (gateways, numbers) = names(news.keys());
+    let sql = "INSERT INTO streams (gateway, stream, committed, highest) \
+               SELECT gateway, stream, $3, 0 FROM unnest($1::text[], $2::bigint[]) AS n(gateway, stream) \
+               ORDER BY gateway, stream ON CONFLICT DO NOTHING";
+    let none = postcard::to_stdvec(&SeqRanges::new()).map_err(strange)?;
+    sqlx::query(sql).bind(gateways).bind(numbers).bind(none).execute(connection).await?;
+    Ok(())
 }
 
 async fn gaps_of(connection: &mut PgConnection, news: &Streams<StreamNews>) -> Result<Streams<Vec<Gap>>, Failure> {
