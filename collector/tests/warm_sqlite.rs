@@ -75,7 +75,7 @@ impl Bench {
 
     /// Runs on it as it is now: nothing is lost, it is said what is wrong, and when it is put right all is well.
     async fn goes_on(&self, said: &[&str], put_right: impl AsyncFnOnce()) {
-        let collector = within(self.site.try_start()).await.unwrap();
+        let collector = within(Box::pin(self.site.try_start())).await.unwrap();
         let (mut client, hash) = Client::ready(&collector, "STATION_7", &[NODE]).await;
         client.block(2, block(hash, TimeBase::Utc, &[(0, self.at + SECOND, 2.0)])).await;
         client.wait_stored(seqs([2])).await;
