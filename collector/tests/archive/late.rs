@@ -95,7 +95,7 @@ async fn everything_is_right_after_three_weeks_and_after_a_hundred_days() {
     // And a station that was silent since: its newest reading has left long ago.
     let mut silent = reading(&world.series[2], 119, 23 * HOUR + 1, 1.0);
     silent.at = Timestamp(silent.at.0 + 1);
-    world.put(&[silent]).await;
+    world.put(&[silent, reading(&world.series[0], 299, 0, 1.0)]).await;
     world.set_clock(300, 3);
     world.sync().run(&Progress::default()).await.unwrap();
     let done = world.cleanup(90).run(&Progress::default()).await.unwrap();

@@ -49,6 +49,21 @@ async fn closed_days_are_archived_and_old_ones_leave() {
     assert_eq!(done.detail, "nothing left the warm tier");
 }
 
+/// Without a clock of its own a machine may start in another year, until somebody tells it the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_ahead_lets_nothing_leave_that_is_young() {
+    let mut world = World::new().await;
+    world.store(0..20, 50).await;
+    world.set_clock(400, 3);
+    lost::run(&world.sync()).await.unwrap();
+    let left = lost::run(&world.cleanup(10)).await.unwrap();
+    assert!(left.starts_with("10 days left the warm tier"), "{left}");
+    world.store(20..21, 50).await;
+    let left = lost::run(&world.cleanup(10)).await.unwrap();
+    assert!(left.starts_with("1 day left the warm tier"), "{left}");
+    world.answers_are_true(21).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_archive_nothing_is_exported_and_nothing_leaves() {
     let mut world = World::new().await;

@@ -5,7 +5,6 @@
 use super::Alarm;
 use crate::etl::ledger::{DayEntry, DayLedger, Leave, Raw};
 use crate::etl::{Job, JobError, Now, Outcome, Progress};
-use crate::tiers::cold::rows::MICROS_PER_DAY;
 use crate::tiers::{ColdTier, Day, Proof, TierError, WarmTier};
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -90,6 +89,13 @@ impl Done {
     }
 }
 
+/// What is before this day leaves. Counted from today, but at most from the day after the newest readings: a machine whose clock
+/// is ahead when it starts would let all of it leave, today included, and none of it comes back.
+fn first_kept(today: Day, newest: Option<Day>, keep_days: u32) -> Day {
+    let today = newest.map_or(today, |newest| today.min(newest.next()));
+    Day(today.0.saturating_sub_unsigned(keep_days))
+}
+
 impl Cleanup {
     /// Takes out of `warm` what is older than `keep_days` and in `cold`.
     #[must_use]
@@ -113,8 +119,9 @@ impl Cleanup {
             let detail = "there is no archive ([cold]): nothing leaves the warm tier".into();
             return Ok(Outcome { rows: 0, detail });
         };
-        let before = Day::of((self.now)().plus_micros(-i64::from(self.keep_days) * MICROS_PER_DAY));
-        let mut old = self.ledger().days(Day::FIRST, before).await?;
+        let mut old = self.ledger().days(Day::FIRST, Day::LAST.next()).await?;
+        let before = first_kept(Day::of((self.now)()), old.last().map(|entry| entry.day), self.keep_days);
+        old.retain(|entry| entry.day < before);
         old.retain(|entry| entry.raw != Raw::Gone && !(entry.raw == Raw::Leaving && entry.is_dirty()));
         progress.of(old.len() as u64);
         let mut done = Done::default();
@@ -236,5 +243,19 @@ impl Job for Cleanup {
     }
     fn followed_by(&self) -> Option<&'static str> {
         self.found_doubts.load(Ordering::Relaxed).then_some("daily_sync")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_counted_from_the_clock_or_from_the_newest_readings_whichever_is_earlier() {
+        assert_eq!(first_kept(Day(100), Some(Day(100)), 90), Day(10));
+        assert_eq!(first_kept(Day(100), Some(Day(99)), 90), Day(10), "nothing has come yet today");
+        assert_eq!(first_kept(Day(300), Some(Day(99)), 90), Day(10), "the clock is ahead, or all are silent");
+        assert_eq!(first_kept(Day(50), Some(Day(99)), 90), Day(-40), "the clock is behind");
+        assert_eq!(first_kept(Day(100), None, 90), Day(10));
     }
 }
