@@ -97,13 +97,19 @@ fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     EnvFilter::builder().parse(level).map_err(|error| bad(error.to_string()))
 }
 
+/// Upper ends of what durations are counted in, seconds.
+const SECONDS: [f64; 16] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
+
 /// The program's counters and gauges as Prometheus text. The first call starts the counting; until then what
 /// `metrics` is told is lost.
 pub fn metrics() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE
         .get_or_init(|| {
-            let recorder = PrometheusBuilder::new().build_recorder();
+            // Buckets, since quantiles of the last minute are 0 when nothing was measured in it, and don't add up over collectors.
+            let builder = PrometheusBuilder::new().set_buckets(&SECONDS);
+            let recorder = builder.unwrap_or_else(|_| PrometheusBuilder::new()).build_recorder(); // they aren't empty
             let handle = recorder.handle();
             if metrics::set_global_recorder(recorder).is_err() {
                 tracing::warn!("metrics are recorded elsewhere in this process; /metrics stays empty");
