@@ -590,6 +590,8 @@ async fn health_tells_of_a_job_whose_last_run_failed() {
     let health = collector.get("health").await;
     let told = json!([{ "part": "cleanup", "severity": "warning", "error": "no space" }]);
     assert_eq!((&health["status"], &health["troubles"]), (&json!("degraded"), &told));
+    let mut ended = health["etl_jobs"].as_array().unwrap().iter().map(|run| (&run["job"], &run["status"]));
+    assert!(ended.any(|run| run == (&json!("cleanup"), &json!("failed"))), "{health}");
     assert_eq!(collector.post("jobs/cleanup/run", Value::Null).await.0, 202);
     assert!(until(async || collector.get("health").await["troubles"] == json!([])).await, "until one has not");
     collector.stop().await;

@@ -155,6 +155,9 @@ async fn same(installation: &Installation) {
 async fn everything_comes_over_and_the_old_place_is_closed() {
     let server = Postgres::start().await;
     let installation = Installation::new(server.database().await).await;
+    let refused = Tiers::open(&installation.to).await.err().unwrap();
+    assert!(matches!(refused, RunError::LeftBehind { .. }), "{refused}");
+    assert!(refused.to_string().contains("warm.sqlite holds 2 series, 2 users and tokens, and"), "{refused}");
     let (moved, archived) = installation.go().await.unwrap();
     assert_eq!((moved.days, moved.readings, archived), (4, 2 * 4 * 144, Archived { days: 1, readings: 2 * 144 }));
     let mut connection = SqliteConnectOptions::new().filename(installation.from.warm_file()).connect().await.unwrap();

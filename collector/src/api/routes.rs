@@ -8,7 +8,7 @@ use crate::alerts;
 use crate::analytics::anomaly::Severity;
 use crate::config::Place;
 use crate::costs::{Costs, Use};
-use crate::etl::store::JobRun;
+use crate::etl::store::{self, JobRun};
 use crate::tiers::{ColdState, HotState, SeriesId, SeriesInfo, TierError, WarmState};
 use axum::extract::State;
 use axum::http::header;
@@ -45,9 +45,21 @@ pub(super) struct Health {
     /// How its tiers are.
     #[serde(skip_serializing_if = "Option::is_none")]
     tiers: Option<Tiers>,
+    /// How the last run of each job ended, by any collector; empty while the warm tier can't say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etl_jobs: Option<Vec<Ended>>,
     /// What can't go on at the moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     troubles: Option<Vec<Trouble>>,
+}
+
+/// How a run ended.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndedRun)]
+struct Ended {
+    job: &'static str,
+    status: store::Status,
+    finished_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Default, Serialize, ToSchema)]
@@ -104,16 +116,19 @@ pub(super) async fn health(State(api): State<Api>, who: Option<Extension<Princip
             None => Ok(None),
         }
     };
-    let (warm, hot, cold, failed) = futures::join!(
+    let (warm, hot, cold, last) = futures::join!(
         timed(api.sources.warm.state()),
         timed(api.sources.hot.state()),
         timed(cold),
-        api.sources.jobs.failed()
+        api.sources.jobs.last()
     );
     let mut raised = (api.sources.troubles)();
     raised.retain(|(part, _)| hot.ok || *part != "hot"); // that it is away is said above
     // While the warm tier is away, which is said above, nobody knows.
-    let troubles = troubles(raised, failed.unwrap_or_default());
+    let last = last.unwrap_or_default();
+    let ended = |(job, run): &(&'static str, JobRun)| Ended { job, status: run.status, finished_at: run.finished_at };
+    let etl_jobs = last.iter().map(ended).collect();
+    let troubles = troubles(raised, last.into_iter().filter(|(_, run)| run.status == store::Status::Failed));
     let ok = warm.ok && hot.ok && cold.ok && troubles.is_empty();
     let status = if ok { Status::Ok } else { Status::Degraded };
     if who.is_none() {
@@ -126,12 +141,13 @@ pub(super) async fn health(State(api): State<Api>, who: Option<Extension<Princip
         now: Some(now),
         uptime_s: Some(now.since(api.started) / 1_000_000),
         tiers: Some(Tiers { warm, hot, cold }),
+        etl_jobs: Some(etl_jobs),
         troubles: Some(troubles),
     }))
 }
 
 /// What can't go on, and the jobs that failed, of which nothing was said yet.
-fn troubles(raised: Vec<(&'static str, String)>, failed: Vec<(&'static str, JobRun)>) -> Vec<Trouble> {
+fn troubles(raised: Vec<(&'static str, String)>, failed: impl Iterator<Item = (&'static str, JobRun)>) -> Vec<Trouble> {
     let trouble = |(part, error)| Trouble { part, severity: alerts::severity(part), error };
     let mut all: Vec<Trouble> = raised.into_iter().map(trouble).collect();
     for (part, run) in failed {

@@ -281,7 +281,8 @@ fn folder(config: &Config, findings: &mut Findings) {
 /// What comes waits in the spool while a server can't be used, so that is no error of the configuration. A server may come
 /// back by itself; a file waits for a person.
 fn warm_tier(config: &Config, findings: &mut Findings) {
-    if let Err(error) = run::moved(config) {
+    let left_behind = || asked(async { Ok(run::left_behind(config).await) }).ok()?.err();
+    if let Some(error) = run::moved(config).err().or_else(left_behind) {
         return findings.add("[warm]", Verdict::Error, error.to_string());
     }
     let place = migrate::place(config);

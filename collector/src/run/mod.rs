@@ -6,7 +6,7 @@ mod refill;
 mod stores;
 mod wiring;
 
-pub use stores::{Tiers, moved};
+pub use stores::{Tiers, left_behind, moved};
 
 use crate::api;
 use crate::config::Config;
@@ -83,6 +83,17 @@ pub enum RunError {
         file: PathBuf,
         /// Where to.
         to: String,
+    },
+    /// The embedded tier's data isn't where the configuration says.
+    #[error(
+        "{} holds {what}, and [warm] (or POSTGRES_HOST) names PostgreSQL, which knows nothing of it: `collector move --to` with \
+         this configuration, called with the one of before, takes all of it there; to begin anew take that file away", file.display()
+    )]
+    LeftBehind {
+        /// SQLite's file.
+        file: PathBuf,
+        /// What of it would be missed.
+        what: String,
     },
     /// Not all of the data is where the configuration says.
     #[error(

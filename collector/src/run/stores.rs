@@ -14,6 +14,7 @@ use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::memory::MemoryHot;
 use crate::tiers::hot::redis::RedisHot;
 use crate::tiers::hot::settings::Store;
+use crate::tiers::warm::sqlite::SqliteWarm;
 use crate::tiers::{ColdTier, HotTier, SeriesId, TierError, WarmTier, cold, warm};
 use shared::reading::{Timestamp, micros};
 use shared::spool::{Options, Spool, WhenFull};
@@ -53,6 +54,7 @@ impl Tiers {
     pub(super) async fn open_for(config: &Config, answers: &Handle) -> Result<Self, RunError> {
         std::fs::create_dir_all(&config.data_dir).map_err(file_error(&config.data_dir))?;
         moved(config)?;
+        left_behind(config).await?;
         let warm = warm::open(&config.warm, &config.warm_file()).await?;
         let asked = warm.clone();
         open_on(answers, async move { asked.be_asked().await }).await;
@@ -111,6 +113,22 @@ pub fn moved(config: &Config) -> Result<(), RunError> {
         Some(note) if embedded => Err(RunError::Moved { file: config.warm_file(), to: note.place }),
         Some(note) if !note.done => Err(RunError::Moving(note.place)),
         _ => Ok(()),
+    }
+}
+
+/// Whether PostgreSQL is used while SQLite's file holds what nobody has taken there.
+///
+/// # Errors
+/// When it does: its history would be gone, and whoever had to log in wouldn't have to.
+pub async fn left_behind(config: &Config) -> Result<(), RunError> {
+    let file = config.warm_file();
+    let embedded = config.warm.store() == warm::settings::Store::Sqlite;
+    if embedded || moving::Note::read(&config.data_dir).is_some() {
+        return Ok(());
+    }
+    match SqliteWarm::held(&file).await {
+        Some(what) => Err(RunError::LeftBehind { file, what }),
+        None => Ok(()),
     }
 }
 

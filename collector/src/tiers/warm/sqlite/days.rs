@@ -20,6 +20,7 @@ use std::sync::{Arc, LazyLock};
 /// Readings that are removed in one transaction: a commit that waits has its turn after it.
 const SLICE: u64 = 50_000;
 
+const HELD: &str = "SELECT (SELECT count(*) FROM series), (SELECT count(*) FROM users) + (SELECT count(*) FROM tokens)";
 const ARCHIVED: &str = "SELECT day, version > exported FROM archive_days WHERE exported > 0 ORDER BY day";
 
 static KEEP_LATEST: LazyLock<String> = LazyLock::new(|| {
@@ -120,6 +121,22 @@ impl SqliteWarm {
         };
         let days = read.await.map_err(|error| named(path, failed(error)))?;
         Ok(days.into_iter().map(|(day, is_behind)| (Day(day), is_behind)).collect())
+    }
+
+    /// What a file holds that would be missed, in words; `None` when there is nothing, or nothing that can be read.
+    pub async fn held(path: &Path) -> Option<String> {
+        if !path.exists() {
+            return None;
+        }
+        let read = async {
+            let mut connection = SqliteConnectOptions::new().filename(path).read_only(true).connect().await?;
+            let held: (u32, u32) = sqlx::query_as(HELD).fetch_one(&mut connection).await?;
+            connection.close().await.map(|()| held)
+        };
+        match read.await {
+            Ok((0, 0)) | Err(_) => None,
+            Ok((series, people)) => Some(format!("{series} series, {people} users and tokens")),
+        }
     }
 
     async fn cursor(&self, day: Day) -> Result<Cursor, TierError> {
