@@ -1,7 +1,7 @@
 //! What every account of archive days must do. A new implementation adds a module at the end and nothing else.
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
-use collector::etl::ledger::{DayEntry, Export, Leave, Raw};
+use collector::etl::ledger::{DayEntry, Export, Leave, Merge, Raw};
 use collector::rollup::{Rollup, hold};
 use collector::tiers::warm::postgres::{Layout, PostgresWarm};
 use collector::tiers::warm::settings::WarmSettings;
@@ -85,8 +85,16 @@ async fn a_days_version_grows_with_what_changes_it(tier: impl WarmTier) {
     assert_eq!(tier.complete_from().await.unwrap(), Timestamp(i64::MIN));
     put(&tier, &[good(a, DAY, 0, 1.0), good(a, DAY, 24 * HOUR - 1, 1.0), good(a, Day(-400), -1, 1.0)]).await;
     let days = tier.days().days(Day::FIRST, Day::LAST).await.unwrap();
-    let fresh =
-        |day| DayEntry { day, version: 1, exported: 0, warm: None, cold: None, exported_at: None, raw: Raw::Here };
+    let fresh = |day| DayEntry {
+        day,
+        version: 1,
+        exported: 0,
+        warm: None,
+        cold: None,
+        next: None,
+        exported_at: None,
+        raw: Raw::Here,
+    };
     assert_eq!(days, [fresh(Day(-401)), fresh(DAY)], "a day ends with its last microsecond, before 1970 as well");
     put(&tier, &[good(a, DAY, 0, 1.0)]).await;
     let loser = StoredReading {
@@ -208,6 +216,27 @@ async fn a_day_leaves_only_as_it_was_archived(tier: impl WarmTier) {
     assert_eq!(rollups(Bucket::Hour).await, before.1);
 }
 
+async fn what_a_merge_makes_of_a_day_is_noted_before(tier: impl WarmTier) {
+    let a = series(&tier, &["A"]).await[0];
+    put(&tier, &minutes(a, DAY, 1.0)).await;
+    refresh_all(&tier).await;
+    export(&tier, DAY).await;
+    let there = proof(&tier, DAY).await;
+    let merged = Proof { rows: there.rows + 1, xor: !there.xor };
+    let merge = Merge { day: DAY, before: 1, there, merged };
+    assert!(!tier.days().merging(merge).await.unwrap(), "it hasn't left");
+    assert_eq!(tier.days().leave(DAY, 1).await.unwrap(), Leave::Yes);
+    let exported = entry(&tier, DAY).await;
+    assert_eq!((exported.cold, exported.next), (Some(there), Some(there)));
+    assert!(exported.may_be(there) && !exported.may_be(merged));
+    assert!(!tier.days().merging(Merge { before: 2, ..merge }).await.unwrap(), "another one was noted meanwhile");
+    assert_eq!(entry(&tier, DAY).await, exported);
+    assert!(tier.days().merging(merge).await.unwrap());
+    assert_eq!(entry(&tier, DAY).await, DayEntry { next: Some(merged), ..exported });
+    assert!(tier.days().merging(Merge { there: merged, merged: there, ..merge }).await.unwrap());
+    assert_eq!(entry(&tier, DAY).await, DayEntry { cold: Some(merged), ..exported });
+}
+
 async fn what_comes_for_a_day_that_has_left_waits_for_the_archive(tier: impl WarmTier) {
     let numbers = series(&tier, &["A", "B"]).await;
     let (a, b) = (numbers[0], numbers[1]);
@@ -288,6 +317,7 @@ macro_rules! every_promise {
             a_days_readings_come_in_order_with_their_names
             what_comes_during_an_export_is_not_taken_for_exported
             a_day_leaves_only_as_it_was_archived
+            what_a_merge_makes_of_a_day_is_noted_before
             what_comes_for_a_day_that_has_left_waits_for_the_archive
         }
     };

@@ -2,7 +2,9 @@
 //! replaces or merges a day at once or not at all, and the account says only afterwards that it has it.
 
 use super::Progress;
-use super::ledger::{DayEntry, Export, Raw};
+use super::ledger::{DayEntry, Export, Merge, Raw};
+use crate::tiers::cold::lost::other_words;
+use crate::tiers::cold::streams::{checked, merged};
 use crate::tiers::{ColdTier, Day, Proof, Run, Runs, SeriesId, StoredReading, TierError, WarmTier};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use shared::reading::Timestamp;
@@ -53,13 +55,21 @@ impl Tally {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).add(run);
     }
 
+    /// The runs as they are, counted in.
+    fn of<'a>(&self, runs: Runs<'a>) -> Runs<'a> {
+        let summed = self.clone();
+        runs.inspect_ok(move |run| summed.add(run)).boxed()
+    }
+
     fn sum(&self) -> Proof {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+const TIER: &str = "archive";
+
 fn broken(why: String) -> TierError {
-    TierError::Broken { tier: "archive", why }
+    TierError::Broken { tier: TIER, why }
 }
 
 impl Archive {
@@ -105,7 +115,7 @@ impl Archive {
         let mut rows = rows.peekable();
         let cold = match (Pin::new(&mut rows).peek().await, entry.cold) {
             (None, Some(cold)) => cold,
-            _ => self.cold.merge_day(day, rows.boxed()).await?,
+            _ => self.merge(entry, rows.boxed()).await?,
         };
         if !self.renew(entry).await? {
             return Ok(Archived::Overtaken); // more has come: it stays as it is until the next time
@@ -114,6 +124,28 @@ impl Archive {
         let done = self.note(entry, warm, cold, Archived::Late(warm.rows)).await?;
         self.warm.days().clear(day).await?;
         Ok(done)
+    }
+
+    /// Puts these readings into a day that has left, if the archive has of it what was archived: onto an older copy they would
+    /// hide that all of what was merged since is gone.
+    async fn merge(&self, entry: &DayEntry, late: Runs<'_>) -> Result<Proof, TierError> {
+        let (there, all) = (Tally::default(), Tally::default());
+        let late = checked(TIER, entry.day, late);
+        let rows = all.of(merged(TIER, there.of(self.cold.day(entry.day)), late));
+        // When all was read, and before any of it counts.
+        let may_be = async move { self.may_merge(entry, there.sum(), all.sum()).await.err().map(Err) };
+        self.cold.replace_day(entry.day, rows.chain(stream::once(may_be).filter_map(std::future::ready)).boxed()).await
+    }
+
+    async fn may_merge(&self, entry: &DayEntry, there: Proof, merged: Proof) -> Result<(), TierError> {
+        let DayEntry { day, exported: before, .. } = *entry;
+        if let Some(noted) = entry.cold.filter(|_| !entry.may_be(there)) {
+            return Err(broken(other_words(&self.cold.place(), noted, there)));
+        }
+        if self.warm.days().merging(Merge { day, before, there, merged }).await? {
+            return Ok(());
+        }
+        Err(broken(format!("{day} was archived by another one meanwhile")))
     }
 
     async fn note(&self, entry: &DayEntry, warm: Proof, cold: Proof, done: Archived) -> Result<Archived, TierError> {

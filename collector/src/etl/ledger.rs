@@ -51,6 +51,8 @@ pub struct DayEntry {
     pub warm: Option<Proof>,
     /// What was read back from the archive.
     pub cold: Option<Proof>,
+    /// What the archive has once a merge that was begun is in place; as `cold` when none was, `None` when that isn't known.
+    pub next: Option<Proof>,
     /// When that was.
     pub exported_at: Option<Timestamp>,
     /// Where its readings are.
@@ -74,6 +76,13 @@ impl DayEntry {
     #[must_use]
     pub fn has_left(&self, version: u64) -> bool {
         self.raw != Raw::Here && self.version == version
+    }
+
+    /// Whether the archive may have this of a day that has left: what was noted last, or what a merge that was stopped before it
+    /// was noted has made of it.
+    #[must_use]
+    pub fn may_be(&self, there: Proof) -> bool {
+        self.next.is_none() || [self.cold, self.next].contains(&Some(there))
     }
 
     /// Whether the archive's day consists of what was here and of nothing else, so that it may be replaced.
@@ -102,6 +111,19 @@ impl FromIterator<(Day, bool)> for ArchivedDays {
         }
         found
     }
+}
+
+/// A merge that will be in place in a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Merge {
+    /// Into which day, which has left.
+    pub day: Day,
+    /// The version that the archive has before.
+    pub before: u64,
+    /// What was read from the archive for it.
+    pub there: Proof,
+    /// What the archive has then.
+    pub merged: Proof,
 }
 
 /// What an export found.
@@ -150,6 +172,10 @@ pub trait DayLedger: Send + Sync {
     /// Notes an export; false when another one was noted meanwhile. What came late for a day that has left is leaving
     /// then, unless more has come.
     fn exported(&self, export: Export) -> TierFuture<'_, bool>;
+
+    /// Notes a merge before it is in place, so that what it leaves is known even if it is stopped then; false when another one
+    /// was noted meanwhile.
+    fn merging(&self, merge: Merge) -> TierFuture<'_, bool>;
 
     /// Counts a day as changed because the archive doesn't have what it should of this version; false when it isn't
     /// as it was any more.

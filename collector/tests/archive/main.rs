@@ -13,6 +13,7 @@ mod faults;
 mod kill;
 mod late;
 mod lost;
+mod older;
 mod stops;
 mod world;
 

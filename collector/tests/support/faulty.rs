@@ -2,7 +2,7 @@
 
 use collector::access::AccessStore;
 use collector::analytics::store::{Anomaly, AnomalyStore, Wanted};
-use collector::etl::ledger::{DayEntry, DayLedger, Export, Leave};
+use collector::etl::ledger::{DayEntry, DayLedger, Export, Leave, Merge};
 use collector::inbox::store::InboxStore;
 use collector::rollup::Rollup;
 use collector::run::Tiers;
@@ -260,6 +260,9 @@ impl DayLedger for FaultyWarm {
     }
     fn exported(&self, export: Export) -> TierFuture<'_, bool> {
         self.answers(self.inner.days().exported(export))
+    }
+    fn merging(&self, merge: Merge) -> TierFuture<'_, bool> {
+        self.answers(self.inner.days().merging(merge))
     }
     fn doubt(&self, day: Day, version: u64) -> TierFuture<'_, bool> {
         self.answers(self.inner.days().doubt(day, version))

@@ -1,6 +1,6 @@
 //! Days that an archive should have and hasn't, or can't read.
 
-use crate::tiers::Day;
+use crate::tiers::{Day, Proof};
 
 /// Days that are named.
 const NAMED: usize = 3;
@@ -22,6 +22,20 @@ pub fn words(place: &str, days: &[Day]) -> String {
         "{place} doesn't have {count} that were archived there ({}): is it mounted, and is it what [cold] should name? \
          If files were lost, put them back from a copy; what the database still has, daily_sync archives again",
         some(days)
+    )
+}
+
+/// Of a day that isn't what was archived: what was, what is there, and what may be done.
+#[must_use]
+pub fn other_words(place: &str, archived: Proof, there: Proof) -> String {
+    let readings = if archived.rows == there.rows {
+        format!("{} readings, but others", there.rows)
+    } else {
+        format!("{} readings instead of {}", there.rows, archived.rows)
+    };
+    format!(
+        "what {place} has of it isn't what was archived there ({readings}): is that an older copy? Put the newest one back; \
+         what came late for the day stays in the database until then"
     )
 }
 

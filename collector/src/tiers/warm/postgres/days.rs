@@ -8,7 +8,7 @@ use super::pools::Use;
 use super::rows::{self, get, narrow, number, strange};
 use super::time::PgTime;
 use super::{Layout, PostgresWarm, named, partitions, pools};
-use crate::etl::ledger::{ArchivedDays, DayEntry, DayLedger, Export, Leave, Raw};
+use crate::etl::ledger::{ArchivedDays, DayEntry, DayLedger, Export, Leave, Merge, Raw};
 use crate::tiers::warm::rules;
 use crate::tiers::warm::settings::WarmSettings;
 use crate::tiers::{Day, Proof, Runs, SeriesId, StoredReading, TierError, TierFuture};
@@ -50,6 +50,7 @@ fn entry(row: &PgRow) -> Result<DayEntry, TierError> {
         exported: narrow(row, "exported")?,
         warm: proof("warm_rows", "warm_xor")?,
         cold: proof("cold_rows", "cold_xor")?,
+        next: proof("next_rows", "next_xor")?,
         exported_at: get::<Option<PgTime>>(row, "exported_at")?.map(|at| at.0),
         raw: Raw::parse(raw).ok_or_else(|| strange(format!("archive_days.raw is '{raw}'")))?,
     })
@@ -119,7 +120,7 @@ impl PostgresWarm {
             set_raw(&mut transaction, day, Raw::Leaving).await?;
         }
         let sql = "UPDATE archive_days SET exported = $1, warm_rows = $2, warm_xor = $3, cold_rows = $4, \
-                   cold_xor = $5, exported_at = clock_timestamp() WHERE day = $6";
+                   cold_xor = $5, next_rows = $4, next_xor = $5, exported_at = clock_timestamp() WHERE day = $6";
         let query = sqlx::query(sql).bind(version.cast_signed());
         let query = query.bind(warm.rows.cast_signed()).bind(warm.xor.cast_signed());
         let query = query.bind(cold.rows.cast_signed()).bind(cold.xor.cast_signed()).bind(day.0);
@@ -247,6 +248,21 @@ impl DayLedger for PostgresWarm {
 
     fn exported(&self, export: Export) -> TierFuture<'_, bool> {
         self.within(pools::PATIENCE, Box::pin(self.again(move || self.note_export(export))))
+    }
+
+    fn merging(&self, merge: Merge) -> TierFuture<'_, bool> {
+        self.soon(Box::pin(async move {
+            let Merge { day, before, there, merged } = merge;
+            let mut transaction = self.begin().await?;
+            let sql = "UPDATE archive_days SET cold_rows = $1, cold_xor = $2, next_rows = $3, next_xor = $4 \
+                       WHERE day = $5 AND exported = $6 AND raw <> 'here'";
+            let query = sqlx::query(sql).bind(there.rows.cast_signed()).bind(there.xor.cast_signed());
+            let query = query.bind(merged.rows.cast_signed()).bind(merged.xor.cast_signed());
+            let query = query.bind(day.0).bind(before.cast_signed());
+            let noted = query.execute(&mut *transaction).await.map_err(failed)?.rows_affected();
+            transaction.commit().await.map_err(failed)?;
+            Ok(noted == 1)
+        }))
     }
 
     fn doubt(&self, day: Day, version: u64) -> TierFuture<'_, bool> {

@@ -13,7 +13,7 @@ use std::fmt;
 const COMMON: &[File] = files!("postgres":
     "0001_warm" "0010_jobs" "0011_days" "0012_audit" "0014_access" "0015_analytics" "0017_alerts" "0018_inbox"
     "0019_late" "0020_hot_ledger" "0021_inbox_drop" "0022_quality_days"
-    "0023_rollup_horizon" "0024_replica_proofs"
+    "0023_rollup_horizon" "0024_replica_proofs" "0025_merges"
 );
 const TIMESCALE: &[File] = files!("postgres/timescale": "0002_readings");
 const PLAIN: &[File] = files!("postgres/plain": "0002_readings" "0013_left_days");

@@ -61,7 +61,8 @@ const SHAPE: &str = "\
     replica_proofs: token text, written timestamp with time zone | token
     quality_days: day text, version bigint | day
     archive_days: day integer, version bigint, exported bigint, warm_rows bigint?, warm_xor bigint?, \
-                  cold_rows bigint?, cold_xor bigint?, exported_at timestamp with time zone?, raw text | day
+                  cold_rows bigint?, cold_xor bigint?, exported_at timestamp with time zone?, raw text, \
+                  next_rows bigint?, next_xor bigint? | day
     left_latest: series_id integer, ts timestamp with time zone, value double precision?, quality smallint, \
                  revision bigint | series_id";
 const ROLLUP: &str = "series_id integer, bucket timestamp with time zone, good bigint, uncertain bigint, bad bigint, \

@@ -3,7 +3,7 @@
 use super::page::{PAGE, page};
 use super::rows::{self, get, narrow};
 use super::{SqliteWarm, broken, failed, named, rollups};
-use crate::etl::ledger::{ArchivedDays, DayEntry, DayLedger, Export, Leave, Raw};
+use crate::etl::ledger::{ArchivedDays, DayEntry, DayLedger, Export, Leave, Merge, Raw};
 use crate::tiers::cold::rows::MICROS_PER_DAY;
 use crate::tiers::warm::rules;
 use crate::tiers::{Day, Proof, Run, Runs, SeriesId, SeriesKey, StoredReading, TierError, TierFuture};
@@ -48,6 +48,7 @@ fn entry(row: &SqliteRow) -> Result<DayEntry, TierError> {
         exported: narrow(row, "exported")?,
         warm: proof("warm_rows", "warm_xor")?,
         cold: proof("cold_rows", "cold_xor")?,
+        next: proof("next_rows", "next_xor")?,
         exported_at: get::<Option<i64>>(row, "exported_at")?.map(Timestamp),
         raw: Raw::parse(&raw).ok_or_else(|| broken(format!("archive_days.raw is '{raw}'")))?,
     })
@@ -151,7 +152,7 @@ impl SqliteWarm {
     async fn note_export(&self, export: Export) -> Result<bool, TierError> {
         let Export { day, before, version, warm, cold } = export;
         let sql = "UPDATE archive_days SET exported = ?1, warm_rows = ?2, warm_xor = ?3, cold_rows = ?4, \
-                   cold_xor = ?5, exported_at = ?6, \
+                   cold_xor = ?5, next_rows = ?4, next_xor = ?5, exported_at = ?6, \
                    raw = CASE WHEN raw = 'gone' AND version = ?1 THEN 'leaving' ELSE raw END \
                    WHERE day = ?7 AND exported = ?8 AND version >= ?1";
         let query = sqlx::query(sql).bind(version.cast_signed());
@@ -283,6 +284,18 @@ impl DayLedger for SqliteWarm {
 
     fn exported(&self, export: Export) -> TierFuture<'_, bool> {
         Box::pin(self.note_export(export))
+    }
+
+    fn merging(&self, merge: Merge) -> TierFuture<'_, bool> {
+        Box::pin(async move {
+            let Merge { day, before, there, merged } = merge;
+            let sql = "UPDATE archive_days SET cold_rows = ?1, cold_xor = ?2, next_rows = ?3, next_xor = ?4 \
+                       WHERE day = ?5 AND exported = ?6 AND raw <> 'here'";
+            let query = sqlx::query(sql).bind(there.rows.cast_signed()).bind(there.xor.cast_signed());
+            let query = query.bind(merged.rows.cast_signed()).bind(merged.xor.cast_signed());
+            let query = query.bind(day.0).bind(before.cast_signed());
+            Ok(query.execute(self.writer().await?).await.map_err(failed)?.rows_affected() == 1)
+        })
     }
 
     fn doubt(&self, day: Day, version: u64) -> TierFuture<'_, bool> {

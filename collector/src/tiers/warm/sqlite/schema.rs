@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 const FILES: &[File] = files!("sqlite":
     "0001_warm" "0010_jobs" "0011_days" "0012_audit" "0014_access" "0015_analytics" "0017_alerts" "0018_inbox"
     "0019_late" "0020_hot_ledger" "0021_inbox_drop" "0022_quality_days"
+    "0025_merges"
 );
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| Migrator::with_migrations(migrations(FILES).collect()));
