@@ -22,6 +22,10 @@ use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// An archive that is longer in answering isn't there.
+const ARCHIVE_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -111,7 +115,20 @@ fn look(path: &Path, config: &Config, findings: &mut Findings) {
 /// What somebody else answers.
 fn asked<T>(question: impl Future<Output = Result<T, TierError>>) -> Result<T, TierError> {
     let cant = |error: std::io::Error| TierError::Unavailable { tier: "this process", why: error.to_string() };
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cant)?.block_on(question)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cant)?;
+    let answer = runtime.block_on(question);
+    runtime.shutdown_background(); // what hangs in the system isn't waited for
+    answer
+}
+
+/// What the archive answers, if it does.
+fn archive<T>(config: &Config, question: impl Future<Output = Result<T, TierError>>) -> Result<T, TierError> {
+    let silent = |_| {
+        let (place, time) = (config.cold.place(&config.cold_dir()), humantime::format_duration(ARCHIVE_WITHIN));
+        let why = format!("{place} hasn't answered within {time}; look at [cold], the network, and what answers there");
+        Err(TierError::Unavailable { tier: "cold tier", why })
+    };
+    asked(async { tokio::time::timeout(ARCHIVE_WITHIN, question).await.unwrap_or_else(silent) })
 }
 
 /// Also whether the files of secrets can be read.
@@ -177,7 +194,7 @@ fn cold(config: &Config, findings: &mut Findings) {
             Err(why) => findings.add("[cold]", Verdict::Error, format!("folder: {why}")),
         };
     };
-    match asked(config.cold.probe()) {
+    match archive(config, config.cold.probe()) {
         Ok(()) => findings.add("[cold]", Verdict::Ok, format!("Parquet files at {url}, written and read")),
         Err(error) => findings.add("[cold]", Verdict::Warning, error.to_string()),
     }
@@ -193,7 +210,7 @@ fn files(config: &Config, folder: &Path, findings: &mut Findings) {
             false => Ok(Vec::new()), // it is made by `run`
         }
     };
-    let there: BTreeSet<Day> = match asked(there) {
+    let there: BTreeSet<Day> = match archive(config, there) {
         Ok(days) => days.into_iter().collect(),
         Err(error) => return findings.add("[cold]", Verdict::Warning, error.to_string()),
     };
@@ -212,7 +229,7 @@ fn bigquery(config: &Config, findings: &mut Findings) {
     if let Some(why) = settings.credentials_file.as_deref().and_then(file::readable_by_all) {
         findings.add("[cold]", Verdict::Warning, why);
     }
-    match asked(BigQueryCold::check(settings)) {
+    match archive(config, BigQueryCold::check(settings)) {
         Ok(None) => findings.add("[cold]", Verdict::Ok, format!("BigQuery, {place}")),
         Ok(Some(to_do)) => findings.add("[cold]", Verdict::Ok, format!("BigQuery, {place}: {to_do}")),
         Err(error) => {

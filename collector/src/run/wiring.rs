@@ -26,7 +26,7 @@ use crate::tiers::hot::days::{DayCache, Days};
 use crate::tiers::hot::guarded::Guarded;
 use crate::tiers::hot::memory::Now;
 use crate::tiers::hot::redis::RedisHot;
-use crate::tiers::{ColdTier, HotTier as _, StoredReading, WarmTier, hot, warm};
+use crate::tiers::{ColdTier, HotTier as _, StoredReading, WarmTier, cold, hot, warm};
 use shared::ids::StreamId;
 use shared::reading::{Timestamp, micros};
 use shared::spool::Spool;
@@ -311,7 +311,7 @@ impl<'a> Wiring<'a> {
             future_max_us: micros(self.config.ingest.future_max.0),
             days: self.days.clone(),
             places: Arc::new(self.config.nodes.clone()),
-            cold: self.cold.clone(),
+            cold: self.cold.clone().map(|cold| Arc::new(cold::guarded::Guarded::new(cold)) as Arc<dyn ColdTier>),
             sql: self.sql.clone(),
             presence: Arc::new(move || sessions.snapshot()),
             metrics: Arc::new(move || {

@@ -2,6 +2,8 @@
 //! no reading is lost, and rollups, cache, 'latest' and archive are right afterwards.
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml exempts only inside #[test]
 
+#[path = "../support/proxy.rs"]
+mod proxy;
 #[path = "../services/mod.rs"]
 mod services;
 #[path = "../support/mod.rs"]
@@ -10,6 +12,7 @@ mod support;
 mod crowd;
 mod damaged;
 mod faults;
+mod hangs;
 mod kill;
 mod late;
 mod lost;

@@ -4,6 +4,7 @@
 //! the collector runs on, or from a file. They are no part of the configuration, and nothing here shows them.
 
 use super::settings::ColdSettings;
+use super::wire::Listening;
 use bytes::Bytes;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
@@ -110,7 +111,7 @@ fn credentials(file: &File, cloud: Cloud) -> Result<Vec<(String, String)>, Strin
 /// would be missed only when it is needed.
 macro_rules! store {
     ($builder:ty, $options:expr, $endpoints:expr) => {{
-        let mut builder = <$builder>::from_env().with_retry(RETRIES);
+        let mut builder = <$builder>::from_env().with_retry(RETRIES).with_http_connector(Listening::default());
         for (name, value) in $options {
             let key =
                 name.parse().map_err(|_| format!("[cold] credentials_file: {name} is nothing this cloud knows"))?;

@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use super::login::log_in;
 use super::settings::BigQuerySettings;
+use crate::tiers::cold::guarded::alive;
 use gcp_bigquery_client::Client;
 use gcp_bigquery_client::auth::Authenticator;
 use gcp_bigquery_client::client_builder::ClientBuilder;
@@ -20,8 +21,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(3);
-/// How long a request may wait for a job to end.
-pub(super) const LONG_POLL: Duration = Duration::from_secs(10);
+/// How long a request may wait for a job to end: who waits for its rows hears more often that BigQuery is there.
+pub(super) const LONG_POLL: Duration = Duration::from_secs(3);
 
 /// A way to BigQuery.
 pub(crate) struct Link {
@@ -63,7 +64,10 @@ impl Link {
                     tracing::debug!(why, "BigQuery is asked again");
                     tokio::time::sleep(backoff.pause()).await;
                 }
-                answered => return answered,
+                answered => {
+                    alive();
+                    return answered;
+                }
             }
         }
         Err(Fault::Other("it was never asked".into()))

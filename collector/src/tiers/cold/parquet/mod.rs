@@ -18,6 +18,7 @@ mod table;
 
 pub use sql::{STORE_URL, Snapshot};
 
+use super::guarded::alive;
 use super::streams::{checked, merged, merged_all};
 use super::sums::Sums;
 use crate::rollup::Rollup;
@@ -213,6 +214,7 @@ impl ParquetCold {
         let pieces = picture.pieces(first, end);
         let mut readings = self.scanner.readings(pieces, wanted);
         while let Some(some) = readings.try_next().await? {
+            alive();
             if !each(some) {
                 break;
             }

@@ -1,5 +1,6 @@
 //! A file of the store, as the Parquet reader wants it.
 
+use crate::tiers::cold::guarded::alive;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use object_store::path::Path;
@@ -19,17 +20,19 @@ pub(super) struct FileReader {
     pub(super) bytes: u64,
 }
 
-fn failed(error: object_store::Error) -> ParquetError {
-    ParquetError::External(Box::new(error))
+async fn came<T>(read: impl Future<Output = object_store::Result<T>>) -> Result<T> {
+    let bytes = read.await.map_err(|error| ParquetError::External(Box::new(error)))?;
+    alive();
+    Ok(bytes)
 }
 
 impl AsyncFileReader for FileReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
-        Box::pin(async move { self.store.get_range(&self.path, range).await.map_err(failed) })
+        Box::pin(came(self.store.get_range(&self.path, range)))
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>>> {
-        Box::pin(async move { self.store.get_ranges(&self.path, &ranges).await.map_err(failed) })
+        Box::pin(async move { came(self.store.get_ranges(&self.path, &ranges)).await })
     }
 
     fn get_metadata<'a>(

@@ -9,6 +9,7 @@ use super::damage::Damaged;
 use super::names::{FileName, Picture};
 use super::{Fault, TIER};
 use crate::tiers::TierError;
+use crate::tiers::cold::guarded::alive;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
@@ -82,6 +83,7 @@ impl Shelf {
     pub(super) async fn picture(&self) -> Result<Picture, TierError> {
         let listing = self.store.list_with_delimiter(None).await;
         let listing = listing.fault(format_args!("{} can't be listed", self.place))?;
+        alive();
         let picture = Picture::of(listing.objects);
         self.damaged.see(&picture);
         Ok(picture)
@@ -205,7 +207,11 @@ impl Shelf {
     /// The sum of a file's bytes.
     async fn sum(&self, path: &Path) -> object_store::Result<u32> {
         let bytes = self.store.get(path).await?.into_stream();
-        bytes.try_fold(0, |crc, bytes| std::future::ready(Ok(crc32c::crc32c_append(crc, &bytes)))).await
+        let add = |crc, bytes: Bytes| {
+            alive();
+            std::future::ready(Ok(crc32c::crc32c_append(crc, &bytes)))
+        };
+        bytes.try_fold(0, add).await
     }
 
     /// Forgets what it knows of files that are gone.
