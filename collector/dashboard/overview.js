@@ -11,7 +11,7 @@ import { seriesName, texts } from "./texts.js";
 const CARDS_MAX = 300;
 const FACTS_EVERY_MS = 15_000;
 const OLD_MS = 40_000; // of an answer: two weren't given
-const LINES_EVERY_MS = 600_000; // what came late, after an outage or in a file, is in no feed
+const LINES_EVERY_MS = 300_000; // what came late, after an outage or in a file, is in no feed, nor is what came while nobody looked
 const YOUNG_EVERY_MS = 60_000; // of what has just begun, more may come at any time
 const words = texts.overview;
 let spark; // loaded when values are on the screen
