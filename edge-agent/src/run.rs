@@ -303,7 +303,7 @@ impl Sending {
     /// Ends it; the last blocks are sent first if that is quickly done. Nothing depends on it.
     async fn end(self, base: &Base) {
         let connected = || base.vitals.link().connected.is_some();
-        let undelivered = || base.spool.held().iter().any(|range| !base.delivered.get().missing_in(range).is_empty());
+        let undelivered = || base.delivered.lowest_lacking(&base.spool).is_some();
         let last_words = async {
             while connected() && undelivered() {
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,5 +1,6 @@
 //! What people must know of the quarantine: that this machine's clock may be wrong, and that readings made room in it.
 
+use crate::ingest::clocks::Ahead;
 use crate::resolve::{FUTURE, Origin, Sorted};
 use crate::tiers::CommitReport;
 use shared::ids::GatewayId;
@@ -13,8 +14,6 @@ use std::time::{Duration, Instant};
 const SAID_EVERY: Duration = Duration::from_secs(60);
 /// What was seen stands for so long.
 const STANDS: Duration = Duration::from_secs(600);
-/// Most gateways that are named.
-const NAMED_MAX: usize = 5;
 
 /// What was seen of readings that are set aside.
 #[derive(Debug)]
@@ -99,19 +98,14 @@ impl Seen {
             Clock::Ahead(us) => Some((gateway, *us)),
             Clock::Possible => None,
         });
-        let ahead: Vec<(&GatewayId, i64)> = ahead.collect();
-        let most = ahead.iter().map(|(_, us)| *us).max()?;
-        if ahead.len() < 2 && ahead.len() < self.clocks.len() {
+        let ahead: Ahead = ahead.collect();
+        if ahead.count == 0 || ahead.count < 2 && ahead.count < self.clocks.len() {
             return None;
         }
-        let named: Vec<&str> = ahead.iter().take(NAMED_MAX).map(|(gateway, _)| gateway.as_str()).collect();
-        let more = if ahead.len() > NAMED_MAX { ", …" } else { "" };
-        let by = humantime::format_duration(Duration::from_secs(most.unsigned_abs() / 1_000_000));
         Some(format!(
-            "is this machine's clock right? It says {now}, and readings of {} gateways ({}{more}) are up to {by} ahead: they \
-             are set aside; once the clock is right `collector quarantine release --because future` stores them",
-            ahead.len(),
-            named.join(", "),
+            "is this machine's clock right? It says {now}, and readings of {} {ahead}: they are set aside; once the clock is right \
+             `collector quarantine release --because future` stores them",
+            ahead.count,
         ))
     }
 }

@@ -39,15 +39,46 @@ impl Word {
     }
 }
 
+/// Gateways that are ahead of this machine's clock.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Ahead {
+    pub(crate) count: usize,
+    /// The first of them.
+    named: Vec<GatewayId>,
+    /// How far the furthest is, microseconds.
+    most: i64,
+}
+
+impl<'a> FromIterator<(&'a GatewayId, i64)> for Ahead {
+    /// From each, and how far it is ahead.
+    fn from_iter<T: IntoIterator<Item = (&'a GatewayId, i64)>>(all: T) -> Self {
+        let mut ahead = Self::default();
+        for (gateway, by) in all {
+            ahead.count += 1;
+            ahead.most = ahead.most.max(by);
+            if ahead.named.len() < NAMED_MAX {
+                ahead.named.push(gateway.clone());
+            }
+        }
+        ahead
+    }
+}
+
+impl fmt::Display for Ahead {
+    /// Who, and by how much; how many stands before it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named: Vec<&str> = self.named.iter().map(GatewayId::as_str).collect();
+        let more = if self.count > named.len() { ", …" } else { "" };
+        let by = humantime::format_duration(Duration::from_secs(self.most.unsigned_abs() / 1_000_000));
+        write!(f, "gateways ({}{more}) are up to {by} ahead", named.join(", "))
+    }
+}
+
 /// Why this machine's clock is rather wrong than theirs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Doubt {
-    /// Some of those that are ahead.
-    named: Vec<GatewayId>,
-    ahead: usize,
+    ahead: Ahead,
     of: usize,
-    /// The furthest, microseconds.
-    most: i64,
 }
 
 impl Clocks {
@@ -71,18 +102,9 @@ impl Clocks {
 
 /// More than half of them must be ahead, and several.
 fn doubt<'a>(clocks: impl Iterator<Item = (&'a GatewayId, i64)>, allowed: i64) -> Option<Doubt> {
-    let mut doubt = Doubt { named: Vec::new(), ahead: 0, of: 0, most: 0 };
-    for (gateway, ahead) in clocks {
-        doubt.of += 1;
-        if ahead > allowed {
-            doubt.ahead += 1;
-            doubt.most = doubt.most.max(ahead);
-            if doubt.named.len() < NAMED_MAX {
-                doubt.named.push(gateway.clone());
-            }
-        }
-    }
-    (doubt.ahead >= AHEAD_MIN && 2 * doubt.ahead > doubt.of).then_some(doubt)
+    let mut of = 0;
+    let ahead: Ahead = clocks.inspect(|_| of += 1).filter(|(_, ahead)| *ahead > allowed).collect();
+    (ahead.count >= AHEAD_MIN && 2 * ahead.count > of).then_some(Doubt { ahead, of })
 }
 
 impl Doubt {
@@ -98,11 +120,7 @@ impl Doubt {
 
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named: Vec<&str> = self.named.iter().map(GatewayId::as_str).collect();
-        let more = if self.ahead > named.len() { ", …" } else { "" };
-        let by = humantime::format_duration(Duration::from_secs(self.most.unsigned_abs() / 1_000_000));
-        let (ahead, of) = (self.ahead, self.of);
-        write!(f, "the clocks of {ahead} of {of} gateways ({}{more}) are up to {by} ahead of it", named.join(", "))
+        write!(f, "the clocks of {} of {} {} of it", self.ahead.count, self.of, self.ahead)
     }
 }
 

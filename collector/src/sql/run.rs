@@ -4,7 +4,6 @@ use super::brake::{Stop, braked};
 use super::memory::QueryMemory;
 use super::{Expected, Part, SqlError, allowed, words};
 use crate::etl::ledger::ArchivedDays;
-use crate::tiers::Day;
 use crate::tiers::cold::parquet::{ParquetCold, STORE_URL, Snapshot};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -53,8 +52,7 @@ impl Query {
     /// Gives what comes after the last rows.
     async fn send(&self, parts: &Sender<Result<Part, SqlError>>) -> Result<Part, SqlError> {
         let statement = allowed::statement(&self.text)?;
-        let (snapshot, behind, mut rows, mut first) = self.begin(&statement).await?;
-        let begin = Part::Begin { schema: rows.schema(), until: snapshot.last(), behind };
+        let (begin, mut rows, mut first) = self.begin(&statement).await?;
         if parts.send(Ok(begin)).await.is_err() {
             return Ok(Part::End);
         }
@@ -78,12 +76,12 @@ impl Query {
         }
     }
 
-    /// The stream of rows and what came first of it; when a file was replaced meanwhile, from what is there then. That
+    /// What the answer begins with, the stream of rows and what came first of it; when a file was replaced meanwhile, from what is there then. That
     /// ends: a day is replaced only when it changed, and the question's time is limited.
     async fn begin(
         &self,
         statement: &Statement,
-    ) -> Result<(Snapshot, Vec<Day>, SendableRecordBatchStream, Option<arrow_array::RecordBatch>), SqlError> {
+    ) -> Result<(Part, SendableRecordBatchStream, Option<arrow_array::RecordBatch>), SqlError> {
         loop {
             // Asked for before: what leaves meanwhile is not missed.
             let expected = match &self.expected {
@@ -97,7 +95,10 @@ impl Query {
                 Ok((rows, first))
             };
             match begun.await {
-                Ok((rows, first)) => return Ok((snapshot, expected.behind, rows, first)),
+                Ok((rows, first)) => {
+                    let (schema, until, behind) = (rows.schema(), snapshot.last(), expected.behind);
+                    return Ok((Part::Begin { schema, until, behind }, rows, first));
+                }
                 Err(error) if snapshot.stands().await? => return Err(words::of(&error, self.memory)),
                 Err(_) => {}
             }

@@ -26,6 +26,15 @@ async fn left(warm: &dyn WarmTier) -> Vec<Day> {
     all.into_iter().filter(|entry| entry.raw != Raw::Here).map(|entry| entry.day).collect()
 }
 
+/// Over the world's archive, which must have these days.
+fn sql<F>(world: &World, archived: impl Fn() -> F + Send + Sync + 'static) -> Sql
+where
+    F: Future<Output = ArchivedDays> + Send + 'static,
+{
+    let sql = Sql::new(crate::world::open_cold(world.folder.path()), SqlSettings::default()).unwrap();
+    sql.expecting(Arc::new(move || Box::pin(archived())))
+}
+
 /// Thirty days, of which five have left.
 pub async fn five_have_left(world: &mut World) {
     world.store(0..30, 50).await;
@@ -62,8 +71,7 @@ async fn archived_days_that_are_lost_are_told_and_archived_again() {
     take_away(&world, 2);
     assert_eq!(missing(&*world.warm, &*world.faulty).await.unwrap(), [FIRST, FIRST.next()]);
     let archived = world.warm.days().archived().await.unwrap();
-    let sql = Sql::new(crate::world::open_cold(world.folder.path()), SqlSettings::default()).unwrap();
-    let sql = sql.expecting(Arc::new(move || Box::pin(std::future::ready(archived.clone()))));
+    let sql = sql(&world, move || std::future::ready(archived.clone()));
     assert!(sql.ask("SELECT count(*) FROM readings", None).await.is_err());
     assert_eq!(run(&world.sync()).await.unwrap(), "2 days archived");
     assert_eq!(missing(&*world.warm, &*world.faulty).await.unwrap(), []);
@@ -80,11 +88,10 @@ async fn days_of_which_something_came_late_are_named_by_sql() {
     world.set_clock(3, 3);
     run(&world.sync()).await.unwrap();
     let warm = world.warm.clone();
-    let sql = Sql::new(crate::world::open_cold(world.folder.path()), SqlSettings::default()).unwrap();
-    let sql = sql.expecting(Arc::new(move || {
+    let sql = sql(&world, move || {
         let warm = warm.clone();
-        Box::pin(async move { warm.days().archived().await.unwrap() })
-    }));
+        async move { warm.days().archived().await.unwrap() }
+    });
     let behind = async || sql.ask("SELECT count(*) FROM readings", None).await.unwrap().behind;
     assert_eq!(behind().await, []);
     world.store(1..2, 60).await;
@@ -112,8 +119,7 @@ async fn days_that_are_gone_are_told_and_nothing_is_put_in_their_place() {
     assert!(!world.faulty.has(FIRST).await.unwrap(), "nobody would miss the rest of it");
     // Whoever asks for these days is told; others are answered.
     let left = ArchivedDays { days: left(&*world.warm).await, behind: vec![FIRST] };
-    let sql = Sql::new(crate::world::open_cold(world.folder.path()), SqlSettings::default()).unwrap();
-    let sql = sql.expecting(Arc::new(move || Box::pin(std::future::ready(left.clone()))));
+    let sql = sql(&world, move || std::future::ready(left.clone()));
     for text in ["SELECT count(*) FROM readings", "SELECT value FROM readings WHERE ts < '2024-10-05'"] {
         let refused = sql.ask(text, None).await.err();
         assert!(

@@ -69,12 +69,17 @@ impl Delivered {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// First timestamp of the oldest block of a spool that isn't among them, if its time is known. Rare: it is read here and now.
+    /// The lowest block of a spool that isn't among them.
+    #[must_use]
+    pub fn lowest_lacking(&self, spool: &Spool) -> Option<Seq> {
+        let delivered = self.get();
+        spool.held().iter().find_map(|range| delivered.missing_in(range).lowest())
+    }
+
+    /// First timestamp of that, if its time is known. Rare: it is read here and now.
     #[must_use]
     pub fn oldest_lacking(&self, spool: &Spool) -> Option<Timestamp> {
-        let delivered = self.get();
-        let lowest = spool.held().iter().find_map(|range| delivered.missing_in(range).lowest())?;
-        let found = spool.peek(lowest, 1, usize::MAX).ok()?;
+        let found = spool.peek(self.lowest_lacking(spool)?, 1, usize::MAX).ok()?;
         let header = block::read_header(&found.first()?.record.payload).ok()?;
         (header.base == block::TimeBase::Utc).then_some(header.first)
     }

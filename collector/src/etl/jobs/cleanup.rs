@@ -121,8 +121,8 @@ impl Cleanup {
         };
         let mut old = self.ledger().days(Day::FIRST, Day::LAST.next()).await?;
         let before = first_kept(Day::of((self.now)()), old.last().map(|entry| entry.day), self.keep_days);
-        old.retain(|entry| entry.day < before);
-        old.retain(|entry| entry.raw != Raw::Gone && !(entry.raw == Raw::Leaving && entry.is_dirty()));
+        let may_leave = |entry: &DayEntry| entry.raw != Raw::Gone && !(entry.raw == Raw::Leaving && entry.is_dirty());
+        old.retain(|entry| entry.day < before && may_leave(entry));
         progress.of(old.len() as u64);
         let mut done = Done::default();
         let mut outcome = Ok(());

@@ -106,38 +106,33 @@ impl Cursor {
     }
 }
 
+/// What a file answers that may be in use, or not be there; nothing is changed.
+async fn rows_of<T>(path: &Path, sql: &'static str) -> Result<Vec<T>, sqlx::Error>
+where
+    T: for<'r> sqlx::FromRow<'r, SqliteRow> + Send + Unpin,
+{
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let mut connection = SqliteConnectOptions::new().filename(path).read_only(true).connect().await?;
+    let rows = sqlx::query_as(sql).fetch_all(&mut connection).await?;
+    connection.close().await.map(|()| rows)
+}
+
 impl SqliteWarm {
     /// Reads which days of a file were archived; none when it isn't there.
     ///
     /// # Errors
     /// When it can't be read.
     pub async fn archived(path: &Path) -> Result<ArchivedDays, TierError> {
-        if !path.exists() {
-            return Ok(ArchivedDays::default());
-        }
-        let read = async {
-            let mut connection = SqliteConnectOptions::new().filename(path).read_only(true).connect().await?;
-            let days: Vec<(i32, bool)> = sqlx::query_as(ARCHIVED).fetch_all(&mut connection).await?;
-            connection.close().await.map(|()| days)
-        };
-        let days = read.await.map_err(|error| named(path, failed(error)))?;
+        let days = rows_of::<(i32, bool)>(path, ARCHIVED).await.map_err(|error| named(path, failed(error)))?;
         Ok(days.into_iter().map(|(day, is_behind)| (Day(day), is_behind)).collect())
     }
 
     /// What a file holds that would be missed, in words; `None` when there is nothing, or nothing that can be read.
     pub async fn held(path: &Path) -> Option<String> {
-        if !path.exists() {
-            return None;
-        }
-        let read = async {
-            let mut connection = SqliteConnectOptions::new().filename(path).read_only(true).connect().await?;
-            let held: (u32, u32) = sqlx::query_as(HELD).fetch_one(&mut connection).await?;
-            connection.close().await.map(|()| held)
-        };
-        match read.await {
-            Ok((0, 0)) | Err(_) => None,
-            Ok((series, people)) => Some(format!("{series} series, {people} users and tokens")),
-        }
+        let (series, people) = rows_of::<(u32, u32)>(path, HELD).await.ok()?.pop()?;
+        (series + people > 0).then(|| format!("{series} series, {people} users and tokens"))
     }
 
     async fn cursor(&self, day: Day) -> Result<Cursor, TierError> {
